@@ -1,0 +1,54 @@
+# Everything that a person or CI does with this project. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.demo-installed
+# Two workers for two cores; override with WORKERS=8 on a bigger machine.
+WORKERS ?= 2
+
+.PHONY: help demo test test-fast lint format bench examples clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres]'
+	@touch $@ $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP) ## start the service, train digits on two nodes under MPI, show the result, stop
+	@$(BIN)/python examples/demo.py
+
+lint: $(STAMP) ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff write
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint ## everything that this machine can run; says what it skipped and why
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+test-fast: $(STAMP) ## the quick part, under a minute
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not e2e"
+
+bench: $(STAMP) ## the house figures, as ratios in one run
+	$(BIN)/python -m benchmarks
+
+examples: $(STAMP) ## every example that is installed here, with its result checked
+	$(BIN)/pytest -n 0 tests/examples
+
+clean: ## the environment and all caches
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""What every request passes before it is routed: a token, then a known version of the API."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trainshed.api.errors import GATEWAY, ApiError
+from trainshed.api.versions import version_of
+from trainshed.identity import Tokens
+
+#: Where handlers find the parsed query (names in lower case, first value of each) and the version.
+QUERY = "trainshed.query"
+VERSION = "trainshed.version"
+
+#: Open to whoever reaches the port: they hold no secrets, and probes and scrapers have no token.
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
+#: Links below it are signed.
+FILES_PREFIX = "/files/"
+_VERSIONED = ("/subscriptions/", "/providers/")
+_MOST_PARAMETERS = 100
+
+
+class GateMiddleware:
+    """Answers 401 without the right token, and 400 without a known api-version where one is needed."""
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        self.app = app
+        self.tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        try:
+            scope[QUERY] = query = _parsed(scope["query_string"])
+            if path not in OPEN_PATHS and not path.startswith(FILES_PREFIX):
+                self._authenticate(scope)
+            if path.startswith(_VERSIONED):
+                scope[VERSION] = version_of(query)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _authenticate(self, scope: Scope) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer" and self.tokens.accepts(token.strip()):
+            return
+        problem = "carries no bearer token" if not given else "carries a token that is not valid"
+        raise ApiError(
+            401,
+            "AuthenticationFailed",
+            f"Authentication failed: the Authorization header {problem}. Send 'Authorization: Bearer TOKEN' with the "
+            "token in the file admin.token of the service's home directory (clients: TRAINSHED_TOKEN).",
+            target="Authorization",
+            headers={"WWW-Authenticate": 'Bearer realm="trainshed"', **GATEWAY},
+        )
+
+
+def _parsed(query: bytes) -> dict[str, str]:
+    if not query:
+        return {}
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise ApiError(
+            400, "InvalidRequestContent", f"The query has more than {_MOST_PARAMETERS} parameters.", headers=GATEWAY
+        ) from None
+    parsed: dict[str, str] = {}
+    for name, value in pairs:
+        parsed.setdefault(name.lower(), value)
+    return parsed

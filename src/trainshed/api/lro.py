@@ -1,0 +1,86 @@
+"""Long-running operations: the 202 answer with its two crossed headers, and the records to poll (rest-contract 3)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from trainshed.api.answers import answer
+from trainshed.api.call import Call
+from trainshed.resources.lifecycle import OperationState
+from trainshed.resources.times import format_time
+from trainshed.store import operations
+from trainshed.store.records import OperationRecord
+
+#: Seconds until a client is to ask again. The original said 15; here most things are done at once.
+RETRY_AFTER = "1"
+
+
+def begin(
+    tx: Connection,
+    *,
+    subscription: str,
+    location: str,
+    resource_id: str,
+    verb: str,
+    resource_key: str,
+    now: int,
+    done: bool = False,
+) -> OperationRecord:
+    """Record an operation. ``done``: it is carried out by the transaction that records it."""
+    operation = OperationRecord(
+        id=str(uuid.uuid4()),
+        subscription=subscription,
+        location=location,
+        resource_id=resource_id,
+        verb=verb,
+        resource_key=resource_key,
+        status=OperationState.SUCCEEDED if done else OperationState.IN_PROGRESS,
+        started_at=now,
+        ended_at=now if done else None,
+    )
+    operations.insert(tx, operation)
+    return operation
+
+
+def accepted(call: Call, operation: OperationRecord, extra: dict[str, str] | None = None) -> Response:
+    """202 without a body. ``Azure-AsyncOperation`` leads to operationresults, ``Location`` to operationstatuses."""
+    headers = {
+        "Azure-AsyncOperation": f"{_url(call, operation, 'operationresults')}?api-version={call.version.value}",
+        "Location": f"{_url(call, operation, 'operationstatuses')}?api-version={call.version.value}",
+        "Retry-After": RETRY_AFTER,
+        "Content-Length": "0",
+    }
+    return Response(b"", 202, headers | (extra or {}))
+
+
+def result(call: Call, operation: OperationRecord) -> Response:
+    """200 with the operation as it is now."""
+    waiting = {"Retry-After": RETRY_AFTER} if operation.status is OperationState.IN_PROGRESS else None
+    return answer(_view(call, operation), headers=waiting)
+
+
+def _view(call: Call, operation: OperationRecord) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "id": _url(call, operation, "operationresults"),
+        "name": operation.id,
+        "status": operation.status.value,
+        "startTime": format_time(operation.started_at),
+    }
+    if operation.ended_at is not None:
+        view["endTime"] = format_time(operation.ended_at)
+        view["properties"] = {"resourceId": operation.resource_id}
+    if operation.error is not None:
+        view["error"] = {"code": operation.error.code.value, "message": operation.error.text}
+    return view
+
+
+def _url(call: Call, operation: OperationRecord, kind: str) -> str:
+    return (
+        f"{call.base_url}/subscriptions/{quote(operation.subscription)}/providers/Microsoft.BatchAI"
+        f"/locations/{quote(operation.location)}/{kind}/{operation.id}"
+    )

@@ -1,0 +1,45 @@
+"""Operation results and statuses, and the list of what the provider can do (rest-contract sections 3 and 12)."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from trainshed.api import lro
+from trainshed.api.answers import answer
+from trainshed.api.call import Call
+from trainshed.api.errors import ApiError
+from trainshed.resources.lifecycle import OperationState
+from trainshed.resources.operations import OPERATIONS
+from trainshed.store import operations
+from trainshed.store.records import OperationRecord
+
+
+async def get_result(call: Call) -> Response:
+    """Always 200; ``status`` tells."""
+    return lro.result(call, await _operation(call))
+
+
+async def get_status(call: Call) -> Response:
+    """202 while it runs, then what ``get_result`` answers: newer clients follow ``Location`` at the end."""
+    operation = await _operation(call)
+    if operation.status is OperationState.IN_PROGRESS:
+        return lro.accepted(call, operation)
+    return lro.result(call, operation)
+
+
+async def list_operations(call: Call) -> Response:
+    """All operations of the provider."""
+    return answer({"value": OPERATIONS})
+
+
+async def _operation(call: Call) -> OperationRecord:
+    operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
+    operation = await call.read(lambda tx: operations.get(tx, operation_id))
+    if operation is None or operation.subscription.lower() != subscription:
+        raise ApiError(
+            404,
+            "OperationNotFound",
+            f"The operation '{operation_id[:64]}' does not exist in this subscription. Its URL is given in the headers "
+            "Azure-AsyncOperation and Location of the answer that started it.",
+        )
+    return operation

@@ -1,0 +1,58 @@
+"""What the API stands on: the composition root fills this in, tests fill it with doubles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.resources.reasons import Reason
+from trainshed.resources.vmsizes import VmSize
+from trainshed.store.database import Database
+from trainshed.store.records import JobRecord
+
+
+def system_now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _no_problem() -> Reason | None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that handlers use."""
+
+    db: Database
+    vault: Vault
+    links: LinkSigner
+    tokens: Tokens
+    #: The service's home directory; uploaded code lies below it.
+    home: Path
+    #: Tells the controller that there is something to do. Called after the commit.
+    wake: Callable[[], None]
+    #: Why a queued job waits.
+    explain: Callable[[Connection, JobRecord], Reason]
+    #: Directory that backs AZ_BATCHAI_MOUNT_ROOT of a cluster (by its uid), or None.
+    mount_root: Callable[[str], str | None]
+    #: VM sizes beyond Azure's, by upper-case name: what this machine has.
+    local_sizes: Mapping[str, VmSize] = field(default_factory=dict)
+    #: The region's name, for headers.
+    location: str = "local"
+    #: Engine that new clusters get.
+    engine: str = "local"
+    now_ms: Callable[[], int] = system_now_ms
+    #: Why the engine cannot be used now; None when it can (``/readyz``).
+    engine_problem: Callable[[], Reason | None] = _no_problem
+    #: Whether the service is being stopped: streams that would go on then end.
+    stopping: Callable[[], bool] = _never

@@ -1,0 +1,152 @@
+"""``trainshed cluster create``, with the arguments of ``az batchai cluster create`` (behaviour section 12)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainshed.cli import options
+from trainshed.cli.session import Session
+from trainshed.cli.storage import Storage, storage_options
+
+
+@click.command("create")
+@options.name("cluster")
+@click.option("-f", "--config-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Cluster file.")
+@click.option("-s", "--vm-size", metavar="SIZE", help="Size of its nodes.  [default: one that fits this machine]")
+@click.option("--vm-priority", type=click.Choice(["dedicated", "lowpriority"]), help="[default: dedicated]")
+@click.option("-i", "--image", metavar="IMAGE", help="UbuntuLTS, UbuntuDSVM or publisher:offer:sku:version.")
+@click.option("--custom-image", metavar="ID", help="ARM id of an image.")
+@click.option("-t", "--target", type=click.IntRange(0, 100), help="Number of nodes.")
+@click.option("--min", "minimum", type=click.IntRange(0, 100), help="Smallest number of nodes, when it scales itself.")
+@click.option("--max", "maximum", type=click.IntRange(0, 100), help="Largest number of nodes, when it scales itself.")
+@click.option("--setup-task", metavar="COMMAND", help="Runs on each node before it takes jobs.")
+@click.option("--setup-task-output", metavar="PATH", help="Where the setup task's output goes.")
+@click.option("--subnet", metavar="ID", help="ARM id of a subnet.")
+@click.option("-u", "--user-name", metavar="NAME", help="User on the nodes.  [default: your name]")
+@click.option("-k", "--ssh-key", metavar="KEY", help="Public key, as text or path.  [default: yours in ~/.ssh]")
+@click.option("-p", "--password", metavar="PASSWORD", help="Password of that user.")
+@click.option("--generate-ssh-keys", is_flag=True, help="Make a key pair in ~/.ssh if there is none.")
+@storage_options
+@options.no_wait
+@options.session()
+def create(
+    session: Session, name: str, config_file: Path | None, no_wait: bool, storage: Storage, **given: Any
+) -> None:
+    """Create a cluster. Arguments win over the cluster file."""
+    from trainshed.cli.parents import with_parents
+    from trainshed.cli.tables import CLUSTERS
+    from trainshed.client.errors import NotFoundError
+    from trainshed.client.transport import ORIGINAL_API_VERSION
+
+    try:
+        session.client.clusters.get(name)
+    except NotFoundError:
+        pass
+    else:
+        from trainshed.cli.errors import CommandError
+
+        raise CommandError(
+            "ClusterExists", f"there is a cluster {name} already", f"trainshed cluster resize {name} -t NODES"
+        )
+    properties = _from_file(config_file, storage) if config_file else {}
+    _add_arguments(session, properties, storage, given)
+    cluster = with_parents(
+        session,
+        lambda: session.client.clusters.create(name, properties, wait=not no_wait, version=ORIGINAL_API_VERSION),
+    )
+    session.show(cluster, CLUSTERS)
+    session.next_commands(
+        (f"trainshed cluster node list {name}", "see its nodes"),
+        (f"trainshed run -c {name} -- COMMAND", "run a command on it"),
+    )
+
+
+def _from_file(path: Path, storage: Storage) -> dict[str, Any]:
+    from trainshed.resources.jobfile import load_cluster_file
+
+    loaded = load_cluster_file(
+        path.read_text(encoding="utf-8"), storage_account=storage.account, storage_key=storage.key
+    )
+    properties: dict[str, Any] = loaded.get("properties") or {}
+    return json.loads(json.dumps(properties))  # type: ignore[no-any-return]
+
+
+def _add_arguments(session: Session, properties: dict[str, Any], storage: Storage, given: dict[str, Any]) -> None:
+    from trainshed.cli.accounts import account_settings
+    from trainshed.cli.sizes import default_size
+
+    scale = scale_settings(given["target"], given["minimum"], given["maximum"])
+    if scale or "scaleSettings" not in properties:
+        if not scale and given["target"] is None:
+            raise click.UsageError("how many nodes? give -t, or --min and --max, or a file with scaleSettings")
+        properties["scaleSettings"] = scale or {"manual": {"targetNodeCount": 0}}
+    if given["vm_size"] or "vmSize" not in properties:
+        nodes = given["target"] or given["maximum"] or 1
+        properties["vmSize"] = given["vm_size"] or default_size(session.client, nodes)
+    if given["vm_priority"]:
+        properties["vmPriority"] = given["vm_priority"]
+    if given["image"] or given["custom_image"]:
+        properties["virtualMachineConfiguration"] = {
+            "imageReference": image_reference(given["image"], given["custom_image"])
+        }
+    if given["subnet"]:
+        properties["subnet"] = {"id": given["subnet"]}
+    wanted = (given["user_name"], given["ssh_key"], given["password"])
+    if any(wanted) or "userAccountSettings" not in properties:
+        properties["userAccountSettings"] = account_settings(session, *wanted, generate=given["generate_ssh_keys"])
+    _add_setup(session, properties, storage, given["setup_task"], given["setup_task_output"])
+
+
+def _add_setup(
+    session: Session, properties: dict[str, Any], storage: Storage, task: str | None, output: str | None
+) -> None:
+    setup: dict[str, Any] = properties.get("nodeSetup") or {}
+    if task:
+        if not output:
+            raise click.UsageError(
+                "where does the setup task's output go? give --setup-task-output, "
+                "for example '$AZ_BATCHAI_MOUNT_ROOT/setup'"
+            )
+        setup["setupTask"] = {"commandLine": task, "stdOutErrPathPrefix": output}
+    volumes = storage.add_to(setup.get("mountVolumes") or {}, session)
+    if volumes:
+        setup["mountVolumes"] = volumes
+    if setup:
+        properties["nodeSetup"] = setup
+
+
+def scale_settings(target: int | None, minimum: int | None, maximum: int | None) -> dict[str, Any] | None:
+    """``-t``, ``--min`` and ``--max`` as scaleSettings; None when none was given (behaviour section 12)."""
+    if minimum is None and maximum is None:
+        return None if target is None else {"manual": {"targetNodeCount": target}}
+    if maximum is None:
+        raise click.UsageError("--min needs --max")
+    minimum = minimum or 0
+    if minimum > maximum:
+        raise click.UsageError(f"--min {minimum} is more than --max {maximum}")
+    if minimum == maximum and target in (None, maximum):
+        return {"manual": {"targetNodeCount": maximum}}
+    scale: dict[str, Any] = {"minimumNodeCount": minimum, "maximumNodeCount": maximum}
+    if target is not None:
+        scale["initialNodeCount"] = target
+    return {"autoScale": scale}
+
+
+_IMAGES = {
+    "ubuntults": ("Canonical", "UbuntuServer", "16.04-LTS", "latest"),
+    "ubuntudsvm": ("microsoft-ads", "linux-data-science-vm-ubuntu", "linuxdsvmubuntu", "latest"),
+}
+
+
+def image_reference(image: str | None, custom: str | None) -> dict[str, str]:
+    """An image by alias or by ``publisher:offer:sku:version``."""
+    parts = _IMAGES.get((image or "UbuntuLTS").lower()) or tuple((image or "").split(":"))
+    if len(parts) != 4 or not all(parts):
+        raise click.UsageError(f"the image {image!r} is neither UbuntuLTS, UbuntuDSVM nor publisher:offer:sku:version")
+    publisher, offer, sku, version = parts
+    reference = {"publisher": publisher, "offer": offer, "sku": sku, "version": version}
+    return {**reference, "virtualMachineImageId": custom} if custom else reference

@@ -1,0 +1,79 @@
+"""The entry of ``trainshed``: the table of commands, and what an error looks like and exits with.
+
+Exit codes: 0 success, 1 error, 2 wrong usage, 3 not found, 130 interrupted; ``run`` and ``job wait`` exit as the job
+did.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from trainshed import __version__
+from trainshed.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "run": ("run", "run", "Run a command on a cluster with this folder's code, and stay with it."),
+    "job": ("job", "job", "Submit jobs, watch them, read their logs and files."),
+    "cluster": ("cluster", "cluster", "Make clusters, resize them, look at their nodes."),
+    "experiment": ("experiment", "experiment", "Group jobs in experiments."),
+    "workspace": ("workspace", "workspace", "Group clusters and experiments in workspaces."),
+    "serve": ("serve", "serve", "Start the service on this machine."),
+    "status": ("status", "status", "The service, its clusters and its queue at a glance."),
+    "doctor": ("doctor", "doctor", "Check this machine and the service; say what mends each fault."),
+    "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
+    "version": ("version", "version", "Print the version."),
+}
+
+_EPILOG = """\b
+Start here:
+  trainshed serve                      start the service (in another terminal)
+  trainshed run -- python train.py     run this folder's train.py on it
+
+The service is found through TRAINSHED_URL and TRAINSHED_TOKEN, else through $TRAINSHED_HOME/service.json."""
+
+
+@click.group(
+    cls=LazyGroup,
+    table=_COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(__version__, message="trainshed %(version)s")
+def cli() -> None:
+    """Train, test and batch-score models on clusters: describe the compute, the jobs and where the data lies."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    try:
+        result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as wanted:
+        return wanted.exit_code
+    except click.Abort:
+        click.echo("\ninterrupted", err=True)
+        return 130
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing more to say, also not when Python flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from trainshed.cli.errors import show
+
+        return show(error)
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,87 @@
+"""The columns of each kind of table: those of ``az batchai`` in its order (behaviour section 12), then ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainshed.cli.output import Column
+from trainshed.cli.times import ago, size
+from trainshed.client.models import Cluster, Experiment, File, Job, Record, RemoteLogin, Workspace, segment_after
+
+if TYPE_CHECKING:
+    from trainshed.client.models import Resource
+
+WORKSPACES: list[Column[Workspace]] = [
+    Column("Name", lambda w: w.name),
+    Column("Resource Group", lambda w: w.resource_group),
+    Column("Location", lambda w: w.location),
+    Column("State", lambda w: w.provisioning_state),
+]
+
+EXPERIMENTS: list[Column[Experiment]] = [
+    Column("Name", lambda e: e.name),
+    Column("Resource Group", lambda e: e.resource_group),
+    Column("Workspace", lambda e: e.workspace),
+    Column("State", lambda e: e.provisioning_state),
+]
+
+CLUSTERS: list[Column[Cluster]] = [
+    Column("Name", lambda c: c.name),
+    Column("Resource Group", lambda c: c.resource_group),
+    Column("Workspace", lambda c: c.workspace),
+    Column("VM Size", lambda c: c.vm_size),
+    Column("State", lambda c: cluster_state(c)),
+    Column("Idle", lambda c: c.nodes_in("idle"), number=True),
+    Column("Running", lambda c: c.nodes_in("running"), number=True),
+    Column("Preparing", lambda c: c.nodes_in("preparing"), number=True),
+    Column("Leaving", lambda c: c.nodes_in("leaving"), number=True),
+    Column("Unusable", lambda c: c.nodes_in("unusable"), number=True),
+]
+
+JOBS: list[Column[Job]] = [
+    Column("Name", lambda j: j.name),
+    Column("Cluster", lambda j: segment_after(j.cluster_id, "clusters")),
+    Column("Cluster RG", lambda j: segment_after(j.cluster_id, "resourceGroups")),
+    Column("Cluster Workspace", lambda j: segment_after(j.cluster_id, "workspaces")),
+    Column("Tool", lambda j: j.tool_type),
+    Column("Nodes", lambda j: j.node_count, number=True),
+    Column("State", lambda j: job_state(j)),
+    Column("Exit code", lambda j: "" if j.exit_code is None else j.exit_code, number=True),
+    Column("Created", lambda j: ago(j.created)),
+]
+
+FILES: list[Column[File]] = [
+    Column("Name", lambda f: f.name),
+    Column("Type", lambda f: "directory" if f.is_directory else "file"),
+    Column("Size", lambda f: size(f.size), number=True),
+    Column("Modified", lambda f: ago(f.modified)),
+]
+
+LOGINS: list[Column[RemoteLogin]] = [
+    Column("ID", lambda n: n.node_id),
+    Column("IP", lambda n: n.address),
+    Column("SSH Port", lambda n: n.port or "", number=True),
+]
+
+NODES: list[Column[Record]] = [
+    Column("ID", lambda n: n.get("id", "nodeId")),
+    Column("State", lambda n: n.get("state")),
+    Column("IP", lambda n: n.get("address", "ipAddress")),
+    Column("Host name", lambda n: n.get("hostName")),
+    Column("SSH Port", lambda n: n.get("sshPort", "port") or "", number=True),
+    Column("Reason", lambda n: (n.get("reason") or {}).get("message", "")),
+]
+
+
+def cluster_state(cluster: Cluster) -> str:
+    """``deleting`` in place of the allocation state while it is deleted, as the original's table."""
+    return _unless_ending(cluster, cluster.allocation_state)
+
+
+def job_state(job: Job) -> str:
+    """``deleting`` in place of the execution state while it is deleted, as the original's table."""
+    return _unless_ending(job, job.execution_state.value)
+
+
+def _unless_ending(resource: Resource, state: str) -> str:
+    return resource.provisioning_state if resource.provisioning_state in ("deleting", "failed") else state

@@ -1,0 +1,57 @@
+"""Times and sizes as people say them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+def ago(then: datetime | None, now: datetime | None = None) -> str:
+    """``3 min ago``; empty for None."""
+    if then is None:
+        return ""
+    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
+    return "now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d"
+
+
+def size(count: int | None) -> str:
+    """Bytes with the unit that fits; empty for None."""
+    if count is None:
+        return ""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def iso_duration(text: str) -> str:
+    """``90s``, ``15m``, ``2h``, ``1d12h`` or ISO 8601 as ISO 8601. Raises ValueError for anything else."""
+    if text.upper().startswith("P"):
+        return text.upper()
+    parts = _PART.findall(text.lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.lower():
+        raise ValueError(f"{text!r} is not a duration; give it as 90s, 15m, 2h, 1d or 1h30m")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise ValueError("a time limit is longer than zero")
+    return f"PT{seconds:g}S" if seconds < 1e6 else f"PT{seconds:.0f}S"

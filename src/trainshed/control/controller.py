@@ -1,0 +1,268 @@
+"""The controller: level-triggered passes, woken by events and by a slow clock.
+
+A pass is one transaction that compares what is wanted with what is and records decisions, followed by the engine calls
+that carry them out. Nothing is acted upon before it is recorded, every engine call is idempotent, and what a crash or
+a lost connection leaves undone is found again by the next full pass, which asks the engine for its whole view.
+
+Two kinds of pass: the *quick* one applies ended gangs and places queued jobs (it runs for each event); the *full* one
+also reads the engine's view and advances clusters, nodes and deletions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from trainshed.control.actions import Actions, AddNodes, StartGang, StopGang
+from trainshed.control.cascade import delete_parents
+from trainshed.control.clusters import ClusterPass
+from trainshed.control.endings import end_jobs, stop_attempt
+from trainshed.control.explaining import why_waiting
+from trainshed.control.gangs import Unseal
+from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
+from trainshed.control.outcomes import record_start, settle
+from trainshed.control.placing import Held, place_jobs
+from trainshed.control.settings import ControlSettings
+from trainshed.engines.protocol import (
+    Engine,
+    EngineError,
+    EngineUnavailable,
+    EngineView,
+    GangResult,
+    GangStatus,
+)
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.store import attempts, jobs
+from trainshed.store.database import Database
+from trainshed.store.records import JobRecord
+
+log = structlog.get_logger(__name__)
+
+#: Seconds beyond an attempt's wall clock after which the controller stops it itself; the runner does so first.
+WALL_CLOCK_BACKSTOP_SECONDS = 60.0
+
+#: Seconds after which a start is recorded although nothing else happened.
+RECORD_START_SECONDS = 0.25
+
+
+class Controller:
+    """Owns the loops of one service."""
+
+    def __init__(self, db: Database, engine: Engine, unseal: Unseal, settings: ControlSettings) -> None:
+        self._db = db
+        self._engine = engine
+        self._unseal = unseal
+        self._settings = settings
+        self._wake = asyncio.Event()
+        self._full = True
+        self._ended: dict[str, GangStatus] = {}
+        self._held = Held()
+        #: Attempts that the engine has taken on and that are not yet recorded as running.
+        self._started: set[str] = set()
+        self._refused: dict[str, tuple[int, Reason]] = {}
+        self._available = False
+        self._loop: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connect to the engine and begin."""
+        await self._engine.start(self._on_engine_event)
+        self._available = True
+        self._loop = asyncio.create_task(self._run(), name="controller")
+
+    async def stop(self) -> None:
+        """Stop deciding; whatever runs goes on."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._engine.close()
+
+    def wake(self, *, full: bool = True) -> None:
+        """Somebody changed what is wanted: look at it now. ``full`` unless only the queue changed."""
+        self._full = self._full or full
+        self._wake.set()
+
+    @property
+    def engine_available(self) -> bool:
+        """Whether the engine answered the last time it was asked."""
+        return self._available
+
+    def explain(self, tx: Connection, job: JobRecord) -> Reason:
+        """Why this queued job waits, and what would change it."""
+        return why_waiting(tx, job, self._settings, engine_available=self._available)
+
+    def _on_engine_event(self, status: GangStatus | None) -> None:
+        if status is not None and status.result is not None:
+            self._ended[status.attempt_id] = status
+            self._wake.set()
+        else:
+            self.wake(full=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._settings.slow_clock_seconds)
+            except TimeoutError:
+                self._full = True
+            self._wake.clear()
+            full, self._full = self._full, False
+            try:
+                if full:
+                    await self._full_pass()
+                else:
+                    await self._quick_pass()
+            except EngineUnavailable as error:
+                self._available = False
+                log.warning("engine unavailable", reason=error.reason.text)
+            except Exception:
+                # A pass that fails must not end the loop: the next one starts from what is recorded.
+                log.exception("controller pass failed")
+                self._full = True
+                await asyncio.sleep(1.0)
+
+    async def _quick_pass(self) -> None:
+        now = self._settings.clock()
+        ended, self._ended = self._ended, {}
+        try:
+            actions = await self._db.write(lambda tx: self._advance_jobs(tx, Actions(), ended, now))
+        except BaseException:
+            self._ended = {**ended, **self._ended}
+            raise
+        self._carry_out(actions)
+
+    async def _full_pass(self) -> None:
+        ended, self._ended = self._ended, {}
+        try:
+            view = await self._engine.view()
+            self._available = True
+            now = self._settings.clock()
+            actions = await self._db.write(lambda tx: self._advance_all(tx, view, ended, now))
+        except BaseException:
+            self._ended = {**ended, **self._ended}
+            raise
+        self._carry_out(actions)
+        if actions.again:
+            self.wake(full=True)
+
+    def _advance_all(self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], now: int) -> Actions:
+        actions = Actions()
+        sync_nodes(tx, view, actions, now)
+        sync_gangs(tx, view, self._settings, self._unseal, actions, now)
+        missing_nodes(tx, view, self._settings, self._unseal, actions)
+        self._stop_overdue(tx, actions, now)
+        delete_parents(tx, actions, now)
+        clusters = ClusterPass(
+            tx, actions, self._settings, self._unseal, now,
+            view_nodes={node.node_id for node in view.nodes}, refused=self._refused,
+        )
+        clusters.run()
+        self._held = Held(frozenset(clusters.draining), frozenset(self._refused))
+        return self._advance_jobs(tx, actions, ended, now)
+
+    def _advance_jobs(
+        self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int
+    ) -> Actions:
+        started, self._started = self._started, set()
+        for attempt_id in started - ended.keys():
+            record_start(tx, attempt_id, now)
+        for status in ended.values():
+            settle(tx, status, now, self._settings.lost_attempts_limit)
+            actions.forget.append(status.attempt_id)
+        end_jobs(tx, actions, now)
+        place_jobs(tx, actions, self._held, self._settings, self._unseal, now)
+        return actions
+
+    def _stop_overdue(self, tx: Connection, actions: Actions, now: int) -> None:
+        for attempt in attempts.live(tx):
+            job = jobs.get_by_id(tx, attempt.job_id)
+            if job is None or job.wall_clock_seconds is None:
+                continue
+            if now > attempt.placed_at + (job.wall_clock_seconds + WALL_CLOCK_BACKSTOP_SECONDS) * 1000:
+                reason = Reason(
+                    ReasonCode.JOB_WALL_CLOCK_EXCEEDED,
+                    f"The job ran longer than its maxWallClockTime of {job.wall_clock_seconds:g} s and was stopped.",
+                )
+                stop_attempt(tx, attempt, reason, "fail", actions, now)
+
+    # What follows runs after the commit. Calls do not hold up the loop; a failed one is made good by a full pass.
+
+    def _carry_out(self, actions: Actions) -> None:
+        if not actions.any:
+            return
+        if actions.forget:
+            self._call(self._engine.forget_gang(tuple(actions.forget)))
+        for start in actions.starts:
+            self._call(self._start(start))
+        for stop in actions.stops:
+            self._call(self._stop(stop))
+        if actions.ensure_clusters or actions.add_nodes or actions.remove_nodes or actions.remove_clusters:
+            self._call(self._change_nodes(actions))
+
+    def _call(self, call: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._guarded(call))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _guarded(self, call: Coroutine[Any, Any, None]) -> None:
+        try:
+            await call
+        except EngineUnavailable as error:
+            # The engine reconnects by itself and then asks for a full pass.
+            self._available = False
+            log.warning("engine unavailable", reason=error.reason.text)
+        except Exception:
+            log.exception("engine call failed")
+
+    async def _start(self, start: StartGang) -> None:
+        try:
+            await self._engine.start_gang(start.gang)
+            self._started.add(start.gang.attempt_id)
+            # Recorded with whatever comes next: a job of a millisecond needs no transaction of its own for it.
+            asyncio.get_running_loop().call_later(RECORD_START_SECONDS, self._wake.set)
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            # Refused for good (a node is gone, say): the attempt never ran, so the job may be queued again.
+            await self._db.write(lambda tx: self._refuse_start(tx, start.gang.attempt_id, error.reason))
+            self.wake(full=True)
+
+    def _refuse_start(self, tx: Connection, attempt_id: str, reason: Reason) -> None:
+        now = self._settings.clock()
+        settle(
+            tx, GangStatus(attempt_id, GangResult.LOST, reason=reason, ended_at=now), now,
+            self._settings.lost_attempts_limit,
+        )
+
+    async def _stop(self, stop: StopGang) -> None:
+        await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds)
+
+    async def _change_nodes(self, actions: Actions) -> None:
+        for cluster in actions.ensure_clusters:
+            await self._engine.ensure_cluster(cluster)
+        for addition in actions.add_nodes:
+            await self._add_nodes(addition)
+        if actions.remove_nodes:
+            await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
+        for cluster_uid in actions.remove_clusters:
+            await self._engine.remove_cluster(cluster_uid)
+        self.wake(full=True)
+
+    async def _add_nodes(self, addition: AddNodes) -> None:
+        try:
+            await self._engine.add_nodes(addition.cluster, addition.nodes)
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            reason = error.reason
+            uid = addition.cluster.uid
+            now = self._settings.clock()
+            self._refused[uid] = (now + int(self._settings.allocation_retry_seconds * 1000), reason)
+            ids = tuple(node.node_id for node in addition.nodes)
+            await self._db.write(lambda tx: refused_nodes(tx, uid, ids, reason, now))

@@ -1,0 +1,33 @@
+"""What the control loops are told when they are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trainshed.resources.vmsizes import VmSize
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """Knobs of the loops. Times in seconds unless the name says otherwise."""
+
+    #: Sizes that this machine adds to the catalogue.
+    local_sizes: tuple[VmSize, ...] = ()
+    #: Between SIGTERM and SIGKILL when an attempt is stopped.
+    grace_seconds: float = 5.0
+    #: How often everything is compared with the engine's own view although no event came.
+    slow_clock_seconds: float = 5.0
+    #: How often a job may lose its attempt to infrastructure before it is given up.
+    lost_attempts_limit: int = 20
+    #: Pause before nodes that could not be had are asked for again.
+    allocation_retry_seconds: float = 60.0
+    #: Where content-addressed code lies.
+    code_store: str | None = None
+    clock: Callable[[], int] = field(default=now_ms)

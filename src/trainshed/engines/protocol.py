@@ -1,0 +1,194 @@
+"""The engine protocol: what the controller may ask of whatever provides nodes and runs gangs.
+
+An engine owns nodes. It answers truthfully what became of a gang also after the service was restarted and also when a
+node died. All calls are idempotent by the ids that the caller gives; nothing outside ``engines`` names an engine.
+The engine keeps the outcome of a gang until the caller says ``forget_gang``: so an outcome is reported at least once,
+and applied exactly once because the caller's database refuses the second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from trainshed.resources.reasons import Reason
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked; ``reason`` says why and what would help."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot be reached now; asking again later is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What an engine must know of a cluster."""
+
+    uid: str
+    name: str
+    #: Decimal number that node ids carry (``tvm-{pool}_{n}-...``).
+    pool: int
+    low_priority: bool
+    vm_size: str
+    cpus: int
+    memory_mib: int
+    gpus: int
+    #: nodeSetup of the contract as JSON without secrets, or None; and where the setup task writes
+    #: (``{stdOutErrPathPrefix}/{stdOutErrPathSuffix}`` is expanded by the engine's nodes).
+    node_setup: dict[str, Any] | None = None
+    setup_suffix: str = ""
+    setup_secrets: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A node that the controller wants to exist. The id is the caller's; asking twice makes one node."""
+
+    node_id: str
+    ordinal: int
+
+
+class NodeCondition(StrEnum):
+    """What an engine says of a node."""
+
+    PREPARING = "preparing"
+    READY = "ready"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node as the engine sees it now."""
+
+    node_id: str
+    cluster_uid: str
+    condition: NodeCondition
+    #: Counts the node's starts: a higher number means it was rebooted, and whatever ran on it is gone.
+    boot: int
+    host_name: str
+    address: str
+    #: Where a person can log in, or None where nothing listens.
+    ssh_port: int | None = None
+    reason: Reason | None = None
+
+
+class GangResult(StrEnum):
+    """How a gang ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class GangSpec:
+    """One attempt of a job, to be started on all its nodes or on none."""
+
+    attempt_id: str
+    attempt_number: int
+    cluster_uid: str
+    node_ids: tuple[str, ...]
+    subscription: str
+    resource_group: str
+    workspace: str
+    experiment: str
+    job: str
+    job_uid: str
+    segment: str
+    #: The job's properties in the contract's JSON form, without secrets' values.
+    properties: dict[str, Any]
+    secrets: dict[str, str]
+    wall_clock_seconds: float | None
+    code_store: str | None = None
+    code_manifest: dict[str, dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GangStatus:
+    """A gang as the engine sees it now. ``result`` is None while any of its processes may be alive."""
+
+    attempt_id: str
+    result: GangResult | None = None
+    exit_code: int | None = None
+    reason: Reason | None = None
+    #: Unix time in milliseconds at which the gang ended; None while it is alive.
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """Everything an engine knows, at one moment: all its nodes and all gangs not yet forgotten."""
+
+    nodes: tuple[NodeStatus, ...]
+    gangs: tuple[GangStatus, ...]
+
+
+#: Called (from the event loop) whenever something changed. With a gang's final status when that is what changed
+#: (the fast path); with None when the caller should read ``view()`` again.
+Listener = Callable[[GangStatus | None], None]
+
+
+class Engine(Protocol):
+    """What every engine implements. Methods raise EngineUnavailable when the engine cannot be reached."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name as users write it: ``local``, ``slurm`` ..."""
+        ...
+
+    async def start(self, listener: Listener) -> None:
+        """Connect, finding again whatever runs already; keeps reconnecting by itself afterwards."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the engine; nodes and gangs go on."""
+        ...
+
+    async def shut_down(self) -> None:
+        """End the engine's own processes where it has any (``trainshed serve --stop-nodes``, ``make demo``)."""
+        ...
+
+    async def view(self) -> EngineView:
+        """The whole truth now."""
+        ...
+
+    async def ensure_cluster(self, cluster: ClusterSpec) -> None:
+        """Make the cluster known (subnet, directories). Idempotent."""
+        ...
+
+    async def remove_cluster(self, cluster_uid: str) -> None:
+        """Forget a cluster that has no nodes left. Its durable directory stays. Idempotent."""
+        ...
+
+    async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
+        """Ask for nodes; they appear as PREPARING in ``view`` and become READY or UNUSABLE. Idempotent."""
+        ...
+
+    async def remove_nodes(self, node_ids: tuple[str, ...]) -> None:
+        """End nodes and whatever runs on them; gone from ``view`` when done. Idempotent."""
+        ...
+
+    async def start_gang(self, gang: GangSpec) -> None:
+        """Start an attempt. Idempotent by attempt id, also after it ended. Its end comes through the listener."""
+        ...
+
+    async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
+        """SIGTERM, then SIGKILL after the grace; the gang's status then is STOPPED with this reason. Idempotent."""
+        ...
+
+    async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
+        """The outcomes are recorded elsewhere: drop them. Idempotent."""
+        ...
+
+    def mount_root(self, cluster_uid: str) -> str | None:
+        """Directory on the service's machine that backs the cluster's AZ_BATCHAI_MOUNT_ROOT, or None."""
+        ...

@@ -1,0 +1,1 @@
+"""What users describe: typed models, resource ids, naming rules, lifecycles. Pure: values in, values out."""

@@ -1,0 +1,195 @@
+"""Jobs: one program on one cluster, with its directories, variables and limits (contract 6, behaviour 5)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from trainshed.resources.cluster import MAX_NODES
+from trainshed.resources.common import (
+    MAX_ENTRIES,
+    CommandLine,
+    EnvironmentVariables,
+    KeyVaultSecretReference,
+    Model,
+    Path,
+    ResourceRef,
+    SecretField,
+    SecretVariables,
+    Text,
+    choice,
+)
+from trainshed.resources.mounts import MountVolumes
+from trainshed.resources.settings import (
+    Caffe2Settings,
+    CaffeSettings,
+    ChainerSettings,
+    CntkSettings,
+    CustomMpiSettings,
+    CustomToolkitSettings,
+    HorovodSettings,
+    PyTorchSettings,
+    TensorFlowSettings,
+)
+from trainshed.resources.times import duration_seconds, format_duration
+
+#: schedulingPriority -> the number that orders the queue (behaviour 5.1).
+PRIORITIES: dict[str, int] = {"low": -1000, "normal": 0, "high": 1000}
+#: How long a job may run when it doesn't say (rest-contract section 6).
+DEFAULT_MAX_WALL_CLOCK_TIME = "P7D"
+
+SchedulingPriority = Annotated[Literal["low", "normal", "high"], BeforeValidator(choice(*PRIORITIES))]
+
+
+def _canonical_duration(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        seconds = duration_seconds(given)
+    except ValueError as error:
+        raise PydanticCustomError("duration", "is not allowed: {reason}.", {"reason": str(error)}) from None
+    if seconds <= 0:
+        raise PydanticCustomError("duration", "is not allowed: a job needs some time. Write for example P7D or PT2H.")
+    return format_duration(seconds)
+
+
+Duration = Annotated[str, BeforeValidator(_canonical_duration), Field(examples=["P7D"])]
+
+
+class PrivateRegistryCredentials(Model):
+    """Sign-in at a private registry."""
+
+    username: Text = Field(description="User name at the registry")
+    password: SecretField = Field(default=None, description="Password at the registry; never returned")
+    password_secret_reference: KeyVaultSecretReference | None = None
+
+
+class ImageSourceRegistry(Model):
+    """Which container image, from which registry."""
+
+    server_url: Path | None = None
+    image: Path = Field(description="Name of the image", examples=["ubuntu"])
+    credentials: PrivateRegistryCredentials | None = None
+
+
+class ContainerSettings(Model):
+    """The container that a job runs in; without it a job runs on the node itself."""
+
+    image_source_registry: ImageSourceRegistry = Field(description="The image", examples=[{"image": "ubuntu"}])
+    shm_size: Annotated[str, Field(max_length=32)] | None = None
+
+
+class JobPreparation(Model):
+    """A command that runs on every node of the job before the toolkit."""
+
+    command_line: CommandLine = Field(description="The command", examples=["pip install -r requirements.txt"])
+
+
+class InputDirectory(Model):
+    """A path that the job finds as ``$AZ_BATCHAI_INPUT_{id}``."""
+
+    id: Annotated[str, Field(max_length=256)] = Field(description="Its id", examples=["DATASET"])
+    path: Path = Field(description="The path", examples=["$AZ_BATCHAI_MOUNT_ROOT/data"])
+
+
+class OutputDirectory(Model):
+    """A directory that the service makes and the job finds as ``$AZ_BATCHAI_OUTPUT_{id}``."""
+
+    id: Annotated[str, Field(max_length=256)] = Field(description="Its id", examples=["MODEL"])
+    path_prefix: Path = Field(description="Where it is made", examples=["$AZ_BATCHAI_MOUNT_ROOT/outputs"])
+    path_suffix: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class JobConstraints(Model):
+    """Limits of a job."""
+
+    max_wall_clock_time: Duration = DEFAULT_MAX_WALL_CLOCK_TIME
+
+
+class JobProperties(Model):
+    """JobBaseProperties of the contract, and what the newer version adds."""
+
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {
+            "experimentName",
+            "toolType",
+            "jobOutputDirectoryPathSegment",
+            "creationTime",
+            "provisioningState",
+            "provisioningStateTransitionTime",
+            "executionState",
+            "executionStateTransitionTime",
+            "executionInfo",
+            "whyWaiting",
+            "attempt",
+        }
+    )
+    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot"})
+
+    scheduling_priority: SchedulingPriority = "normal"
+    cluster: ResourceRef = Field(
+        description="The cluster that runs the job",
+        examples=[
+            {"id": "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.BatchAI/workspaces/{w}/clusters/{c}"}
+        ],
+    )
+    mount_volumes: MountVolumes | None = None
+    node_count: Annotated[int, Field(ge=1, le=MAX_NODES)] = Field(
+        description="How many nodes the job holds at once", examples=[1]
+    )
+    container_settings: ContainerSettings | None = None
+    cntk_settings: CntkSettings | None = None
+    py_torch_settings: PyTorchSettings | None = None
+    tensor_flow_settings: TensorFlowSettings | None = None
+    caffe_settings: CaffeSettings | None = None
+    caffe2_settings: Caffe2Settings | None = None
+    chainer_settings: ChainerSettings | None = None
+    custom_toolkit_settings: CustomToolkitSettings | None = None
+    custom_mpi_settings: CustomMpiSettings | None = None
+    horovod_settings: HorovodSettings | None = None
+    job_preparation: JobPreparation | None = None
+    std_out_err_path_prefix: Path = Field(
+        description="Where standard output, standard error and the execution log are written",
+        examples=["$AZ_BATCHAI_MOUNT_ROOT/logs"],
+    )
+    input_directories: Annotated[list[InputDirectory], Field(max_length=MAX_ENTRIES)] | None = None
+    output_directories: Annotated[list[OutputDirectory], Field(max_length=MAX_ENTRIES)] | None = None
+    environment_variables: EnvironmentVariables | None = None
+    secrets: SecretVariables | None = None
+    constraints: JobConstraints = Field(default_factory=JobConstraints)
+    #: 2026-11-01: id of the uploaded code that becomes the working directory.
+    code_snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _fill_counts(self) -> JobProperties:
+        """Counts that default to nodeCount, as the service returns them (rest-contract section 6, behaviour 5.1)."""
+        for settings in (
+            self.cntk_settings,
+            self.py_torch_settings,
+            self.caffe_settings,
+            self.chainer_settings,
+            self.custom_mpi_settings,
+            self.horovod_settings,
+        ):
+            if settings is not None and settings.process_count is None:
+                settings.process_count = self.node_count
+        cntk = self.cntk_settings
+        if cntk is not None and cntk.language_type is None:
+            cntk.language_type = "Python" if cntk.python_script_file_path else "BrainScript"
+        tensorflow = self.tensor_flow_settings
+        if tensorflow is not None:
+            if tensorflow.worker_count is None:
+                tensorflow.worker_count = self.node_count
+            if tensorflow.parameter_server_count is None and self.node_count > 1:
+                tensorflow.parameter_server_count = 1
+        return self
+
+
+class JobCreate(Model):
+    """Body of PUT job."""
+
+    read_only: ClassVar[frozenset[str]] = frozenset({"id", "name", "type"})
+
+    properties: JobProperties = Field(description="What the job is to do")

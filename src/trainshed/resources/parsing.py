@@ -1,0 +1,105 @@
+"""From a request's body to a checked model: one function for each kind of body.
+
+The version decides about members that it doesn't know: 2018-05-01 ignores and reports them, 2026-11-01 refuses them.
+All functions raise InvalidResource with every problem found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from trainshed.resources import ids, names
+from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
+from trainshed.resources.cluster_checks import check_cluster, check_file_server, check_scale
+from trainshed.resources.common import Model
+from trainshed.resources.experiment import ExperimentCreate
+from trainshed.resources.fileserver import FileServerCreate
+from trainshed.resources.findings import Findings
+from trainshed.resources.job import JobCreate
+from trainshed.resources.job_checks import check_job
+from trainshed.resources.validation import read_model, read_object
+from trainshed.resources.versions import ApiVersion
+from trainshed.resources.vmsizes import VmSize
+from trainshed.resources.workspace import WorkspaceCreate, WorkspaceUpdate
+
+Body = bytes | bytearray | str | Mapping[str, Any] | None
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[M]):
+    """A checked body. ``ignored`` are the JSON paths of members that the version doesn't know."""
+
+    model: M
+    ignored: tuple[str, ...] = ()
+
+
+def _read(model: type[M], body: Body, noun: str, version: ApiVersion | str) -> Parsed[M]:
+    made, ignored = read_model(model, read_object(body, noun), noun, ApiVersion(version))
+    return Parsed(made, tuple(ignored))
+
+
+def parse_workspace(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceCreate]:
+    """Body of PUT workspace."""
+    parsed = _read(WorkspaceCreate, body, "Workspace", version)
+    findings = Findings("Workspace")
+    if not names.is_location(parsed.model.location):
+        findings.value("location", parsed.model.location, f"cannot be a region. It has {names.LOCATION_RULE}.")
+    findings.raise_any()
+    return parsed
+
+
+def parse_workspace_update(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceUpdate]:
+    """Body of PATCH workspace."""
+    return _read(WorkspaceUpdate, body, "Workspace", version)
+
+
+def parse_experiment(body: Body, version: ApiVersion | str) -> Parsed[ExperimentCreate]:
+    """Body of PUT experiment; usually empty."""
+    return _read(ExperimentCreate, body, "Experiment", version)
+
+
+def parse_cluster(
+    body: Body, version: ApiVersion | str, *, extra_sizes: Mapping[str, VmSize] | None = None
+) -> Parsed[ClusterCreate]:
+    """Body of PUT cluster. ``extra_sizes`` are the engine's own VM sizes beside Azure's."""
+    parsed = _read(ClusterCreate, body, "Cluster", version)
+    findings = Findings("Cluster")
+    check_cluster(findings, parsed.model.properties, extra_sizes or {})
+    findings.raise_any()
+    return parsed
+
+
+def parse_cluster_update(body: Body, version: ApiVersion | str) -> Parsed[ClusterUpdate]:
+    """Body of PATCH cluster."""
+    parsed = _read(ClusterUpdate, body, "Cluster", version)
+    properties = parsed.model.properties
+    if properties is not None and properties.scale_settings is not None:
+        findings = Findings("Cluster")
+        check_scale(findings, "properties.scaleSettings", properties.scale_settings)
+        findings.raise_any()
+    return parsed
+
+
+def parse_file_server(
+    body: Body, version: ApiVersion | str, *, extra_sizes: Mapping[str, VmSize] | None = None
+) -> Parsed[FileServerCreate]:
+    """Body of PUT file server."""
+    parsed = _read(FileServerCreate, body, "FileServer", version)
+    findings = Findings("FileServer")
+    check_file_server(findings, parsed.model.properties, extra_sizes or {})
+    findings.raise_any()
+    return parsed
+
+
+def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | None = None) -> Parsed[JobCreate]:
+    """Body of PUT job. The cluster's id is rewritten to the service's own form."""
+    parsed = _read(JobCreate, body, "Job", version)
+    job = parsed.model.properties
+    findings = Findings("Job")
+    check_job(findings, job, gpus_per_node)
+    findings.raise_any()
+    job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
+    return parsed

@@ -1,0 +1,36 @@
+"""Which member of a job's properties selects which toolkit. Standard library only: the runner loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Member of ``properties`` -> ``toolType`` (rest-contract sections 6 and 15), in the contract's order.
+TOOL_TYPES: dict[str, str] = {
+    "cntkSettings": "cntk",
+    "pyTorchSettings": "pytorch",
+    "tensorFlowSettings": "tensorflow",
+    "caffeSettings": "caffe",
+    "caffe2Settings": "caffe2",
+    "chainerSettings": "chainer",
+    "customToolkitSettings": "custom",
+    "customMpiSettings": "custommpi",
+    "horovodSettings": "horovod",
+}
+
+
+def settings_members(properties: Mapping[str, Any]) -> list[str]:
+    """The toolkit members that a job's properties hold; a valid job has exactly one."""
+    return [member for member in TOOL_TYPES if properties.get(member) is not None]
+
+
+def tool_type_of(properties: Mapping[str, Any]) -> str:
+    """``toolType`` of a job, from its properties in the contract's JSON form.
+
+    Raises ValueError unless exactly one toolkit is given.
+    """
+    members = settings_members(properties)
+    if len(members) != 1:
+        found = ", ".join(members) or "none"
+        raise ValueError(f"a job has exactly one of {', '.join(TOOL_TYPES)}; found {found}")
+    return TOOL_TYPES[members[0]]

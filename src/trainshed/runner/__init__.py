@@ -1,0 +1,1 @@
+"""What happens on a node: directories, preparation, processes, logs, exit."""

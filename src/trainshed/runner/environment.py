@@ -1,0 +1,64 @@
+"""The environment of an attempt's processes on one node (behaviour 7).
+
+The node's own variables come first, without the service's (``TRAINSHED_*``), then the contract's, the job's own and
+its secrets (``resources.directories.job_environment``), which may replace earlier ones.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+
+from trainshed.resources import directories
+from trainshed.runner.spec import RunnerSpec
+
+_SERVICE_PREFIX = "TRAINSHED_"
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def node_environment(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the node itself gives to every job, made of the runner's own environment."""
+    base = {name: value for name, value in environment.items() if not name.startswith(_SERVICE_PREFIX)}
+    if not {"HOME", "USER", "SHELL"} <= base.keys():
+        base = {**_account(), **base}
+    base.setdefault("PATH", _DEFAULT_PATH)
+    base.setdefault("LANG", "C.UTF-8")
+    base["HOSTNAME"] = spec.hosts[spec.node_index].name
+    base["PYTHONUNBUFFERED"] = "1"
+    base["TRAINSHED_JOB_ID"] = spec.identity.uid
+    base["TRAINSHED_ATTEMPT"] = str(spec.attempt_number)
+    base["TRAINSHED_ATTEMPT_ID"] = spec.attempt_id
+    if spec.gpu_devices:
+        base.update(dict.fromkeys(_GPU_VARIABLES, spec.gpu_devices[spec.node_index]))
+    base.update(spec.extra_environment)
+    return base
+
+
+def job_environment(spec: RunnerSpec, secrets: Mapping[str, str]) -> dict[str, str]:
+    """Everything that preparation and job see."""
+    place = directories.JobPlace(
+        workspace=spec.identity.workspace,
+        experiment=spec.identity.experiment,
+        job=spec.identity.job,
+        segment=spec.identity.segment,
+        mount_root=spec.directories.mount_root,
+        job_temp_root=spec.directories.job_temp_root,
+        shared_job_temp=spec.directories.shared_job_temp,
+        addresses=[host.address for host in spec.hosts],
+        gpus=spec.hosts[spec.node_index].gpus,
+        attempt_number=spec.attempt_number,
+        secrets=secrets,
+        node_environment=node_environment(spec, os.environ),
+    )
+    return directories.job_environment(spec.properties, place)
+
+
+def _account() -> dict[str, str]:
+    """HOME, USER and SHELL of the account that the runner has."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return {"HOME": "/", "USER": str(os.geteuid()), "SHELL": "/bin/bash"}
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell}

@@ -1,0 +1,78 @@
+"""How an attempt ends before its time: one exception that carries the outcome, and the common reasons.
+
+Codes and sentences of the original contract are kept (rest-contract section 7); the rest are Trainshed's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner.spec import Outcome
+
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+STOPPED = "stopped"
+LOST = "lost"
+
+
+class AttemptEnded(Exception):
+    """The attempt is over; whoever raises it says how. ``grace`` is in seconds, None for the attempt's own."""
+
+    def __init__(self, outcome: Outcome, *, grace: float | None = None) -> None:
+        super().__init__((outcome.reason or {}).get("text", outcome.result))
+        self.outcome = outcome
+        self.grace = grace
+
+
+class ParentDied(Exception):
+    """Whatever started the runner is gone: everything is killed at once and nothing is reported."""
+
+
+def failed(
+    code: ReasonCode, text: str, details: Mapping[str, str] | None = None, *, exit_code: int | None = None
+) -> AttemptEnded:
+    """The job's own failure, or one that trying again would not mend."""
+    return AttemptEnded(Outcome(FAILED, exit_code, Reason(code, text, details or {}).to_json()))
+
+
+def lost(code: ReasonCode, text: str, details: Mapping[str, str] | None = None) -> AttemptEnded:
+    """The infrastructure's failure: the job is not to blame and is queued again."""
+    return AttemptEnded(Outcome(LOST, None, Reason(code, text, details or {}).to_json()), grace=0.0)
+
+
+def stopped(reason: dict[str, Any], grace: float | None) -> AttemptEnded:
+    """Somebody asked for the stop and gave the reason."""
+    return AttemptEnded(Outcome(STOPPED, None, reason), grace=grace)
+
+
+def job_failed(exit_code: int, details: Mapping[str, str] | None = None) -> AttemptEnded:
+    """A process of the job ended with another code than 0."""
+    return failed(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code", details, exit_code=exit_code)
+
+
+def preparation_failed(exit_code: int, details: Mapping[str, str]) -> AttemptEnded:
+    """The preparation command line ended with another code than 0 on some node."""
+    text = "Job preparation task failed with non-zero exit code"
+    return failed(ReasonCode.JOB_PREPARATION_FAILED, text, details, exit_code=exit_code)
+
+
+def wall_clock_exceeded(seconds: float) -> AttemptEnded:
+    """constraints.maxWallClockTime has passed."""
+    return failed(
+        ReasonCode.JOB_WALL_CLOCK_EXCEEDED,
+        f"The job ran longer than constraints.maxWallClockTime allows ({seconds:g} s) and was stopped. "
+        "Submit it again with a longer maxWallClockTime, or make it save checkpoints and do less in one job.",
+        {"maxWallClockSeconds": f"{seconds:g}"},
+    )
+
+
+def directory_error(setting: str, path: str, error: OSError) -> AttemptEnded:
+    """A directory that the job needs could not be made or cleared."""
+    return failed(
+        ReasonCode.JOB_DIRECTORY_ERROR,
+        f"{setting}: cannot make the directory {path}: {error.strerror or error}. "
+        "Check that the path lies on a mounted volume (or below $AZ_BATCHAI_MOUNT_ROOT) that the node may write to.",
+        {"setting": setting, "path": path},
+    )

@@ -1,0 +1,261 @@
+"""Makes sure that nothing of an attempt outlives it: a PID namespace where permitted, a kill loop elsewhere.
+
+With namespaces, the runner stays outside and its children are inside. The first of them is the *keeper*, PID 1 of the
+namespace: it mounts a fresh ``/proc``, adopts and reaps orphans, passes SIGTERM on to everybody, and dies with the
+runner (parent-death signal). When the keeper dies, the kernel kills every process of the namespace, the detached ones
+included (pid_namespaces(7)).
+
+Without namespaces, the runner is a child subreaper: whoever detaches becomes its child, and it kills its descendants
+until there are none. ``TRAINSHED_ISOLATION=none`` asks for this kind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from trainshed.runner import linux
+
+ISOLATION_VARIABLE = "TRAINSHED_ISOLATION"
+
+_READY = b"r"
+_EMPTY = b"e"
+_TERMINATE = signal.SIGUSR1
+_REPORT_EMPTY = signal.SIGUSR2
+
+
+class Isolation(Protocol):
+    """What the runner needs of either kind."""
+
+    #: Whether the attempt has a mount namespace of its own.
+    own_mounts: bool
+    #: What is in force, for the execution log.
+    description: str
+    #: Signal that the kernel sends to the attempt's processes when the runner dies; 0 when the namespace sees to it.
+    child_death_signal: int
+
+    def terminate(self) -> None:
+        """SIGTERM to every process of the attempt."""
+        ...
+
+    def watch_empty(self) -> int | None:
+        """Ask to be told when no process is left: a descriptor that becomes readable, or None when unknown."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL to every process; returns when none is left. Children are reaped."""
+        ...
+
+
+def permitted(host_name: str) -> str:
+    """Why namespaces are not to be had here; empty when they are.
+
+    Tried out in a child, since a half-made set of namespaces cannot be left again.
+    """
+    if os.environ.get(ISOLATION_VARIABLE) == "none":
+        return f"{ISOLATION_VARIABLE}=none"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _enter(host_name)
+            PidNamespace().kill()
+        except BaseException as error:
+            os.write(writing, (str(error) or type(error).__name__).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        why_not = answer.read().decode()
+    os.waitpid(child, 0)
+    return why_not
+
+
+def isolate(host_name: str, why_not: str) -> Isolation:
+    """Enter new namespaces, or become a subreaper where ``permitted`` said why not.
+
+    The caller has one thread and no children. Afterwards its children are born inside.
+    """
+    if why_not:
+        return Subreaper(why_not)
+    _enter(host_name)
+    return PidNamespace()
+
+
+def _enter(host_name: str) -> None:
+    """New mount and PID namespaces, through a user namespace where root is needed.
+
+    The host name is set, in a UTS namespace, when it is not this node's already.
+    """
+    flags = linux.CLONE_NEWNS | linux.CLONE_NEWPID
+    rename = bool(host_name) and socket.gethostname() != host_name
+    if rename:
+        flags |= linux.CLONE_NEWUTS
+    try:
+        linux.unshare(flags)
+    except PermissionError:
+        uid, gid = os.geteuid(), os.getegid()
+        linux.unshare(linux.CLONE_NEWUSER | flags)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    if rename:
+        linux.set_host_name(host_name)
+
+
+class PidNamespace:
+    """The attempt's processes live in a PID namespace."""
+
+    own_mounts = True
+    description = "PID and mount namespaces"
+    child_death_signal = 0
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair()
+        self._keeper = os.fork()
+        if self._keeper == 0:
+            _keep(theirs)
+        theirs.close()
+        answer = self._channel.recv(1024)
+        if answer != _READY:
+            os.waitpid(self._keeper, 0)
+            raise OSError(0, f"a fresh /proc is not permitted here ({answer.decode() or 'the keeper died'})")
+
+    def terminate(self) -> None:
+        """SIGTERM to every process of the namespace but the keeper."""
+        with suppress(ProcessLookupError):
+            os.kill(self._keeper, _TERMINATE)
+
+    def watch_empty(self) -> int | None:
+        """Readable once the keeper has no child left; meaningful when the runner's own children have ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self._keeper, _REPORT_EMPTY)
+        return self._channel.fileno()
+
+    def kill(self) -> None:
+        """Kill the keeper, and with it the namespace. Its end is the proof that the namespace is empty."""
+        with suppress(ProcessLookupError):
+            os.kill(self._keeper, signal.SIGKILL)
+        reap_all()
+        self._channel.close()
+
+
+def _keep(channel: socket.socket) -> None:
+    """The keeper's life. Never returns."""
+    try:
+        linux.set_parent_death_signal(signal.SIGKILL)
+        watched = {signal.SIGCHLD, _TERMINATE, _REPORT_EMPTY}
+        signal.pthread_sigmask(signal.SIG_SETMASK, watched)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        fd = channel.fileno()
+        os.closerange(0, fd)
+        os.closerange(fd + 1, 1 << 20)
+        os.chdir("/")
+        try:
+            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        except OSError as error:
+            os.write(fd, str(error.strerror).encode())
+            os._exit(1)
+        os.write(fd, _READY)
+        report = False
+        while True:
+            number = signal.sigwait(watched)
+            if number == _TERMINATE:
+                with suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGTERM)
+            elif number == _REPORT_EMPTY:
+                report = True
+            if not _reap_ended() and report:
+                os.write(fd, _EMPTY)
+                report = False
+    finally:
+        os._exit(1)
+
+
+def _reap_ended() -> bool:
+    """Reap what has ended; whether any child is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def reap_all() -> None:
+    """Wait for every child to end."""
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+class Subreaper:
+    """The attempt's processes are the runner's descendants, found by walking ``/proc``."""
+
+    own_mounts = False
+    child_death_signal = int(signal.SIGKILL)
+
+    def __init__(self, why_not: str) -> None:
+        self.description = f"child subreaper, no PID namespace: {why_not}"
+        linux.become_subreaper()
+
+    def terminate(self) -> None:
+        """SIGTERM to every descendant."""
+        _signal_each(descendants(os.getpid()), signal.SIGTERM)
+
+    def watch_empty(self) -> int | None:
+        """Unknown: every detached process comes back as the runner's own child, which the runner watches anyway."""
+        return None
+
+    def kill(self) -> None:
+        """Stop the descendants, so that none forks on, and kill them, until there are none."""
+        me = os.getpid()
+        while True:
+            found = descendants(me)
+            _signal_each(found, signal.SIGSTOP)
+            _signal_each(set(descendants(me)) | set(found), signal.SIGKILL)
+            try:
+                os.waitpid(-1, 0)
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+
+
+def _signal_each(pids: set[int] | list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def descendants(root: int, read: Callable[[int], int | None] | None = None) -> list[int]:
+    """Every living descendant of a process, parents first. Zombies are left out."""
+    parent_of = read or _living_parent
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            parent = parent_of(int(name))
+            if parent is not None:
+                children.setdefault(parent, []).append(int(name))
+    found: list[int] = []
+    frontier = [root]
+    while frontier:
+        below = children.get(frontier.pop(), [])
+        found.extend(below)
+        frontier.extend(below)
+    return found
+
+
+def _living_parent(pid: int) -> int | None:
+    """Parent of a living process from ``/proc/PID/stat``, whose second field may hold any character."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, parent = file.read().rpartition(b")")[2].split()[:2]
+    except (OSError, ValueError):
+        return None
+    return None if state in b"ZX" else int(parent)

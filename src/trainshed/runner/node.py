@@ -1,0 +1,158 @@
+"""One node's side of an attempt: what the steps share, and how processes are started and ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from trainshed.resources import directories
+from trainshed.resources.reasons import ReasonCode
+from trainshed.runner import isolation
+from trainshed.runner.events import Ended, EventLoop
+from trainshed.runner.execution_log import ExecutionLog
+from trainshed.runner.failure import AttemptEnded, directory_error, failed
+from trainshed.runner.processes import open_log, start_bash
+from trainshed.runner.spec import HostSpec, RunnerSpec
+from trainshed.volumes import CommandResult
+
+#: Seconds that preparing a command's answer (``mpirun --version``, mount commands) may take.
+_CAPTURE_SECONDS = 120.0
+
+
+class Node:
+    """The attempt as this node carries it out."""
+
+    def __init__(self, spec: RunnerSpec, secrets: Mapping[str, str], loop: EventLoop) -> None:
+        self.spec = spec
+        self.secrets = secrets
+        self.loop = loop
+        self.host: HostSpec = spec.hosts[spec.node_index]
+        self.log = ExecutionLog(self.host.name)
+        self.isolation: isolation.Isolation | None = None
+        self.environment: dict[str, str] = {}
+        self.stdouterr = ""
+        self.prelude = ""
+        self.deadline = None if spec.wall_clock_seconds is None else time.monotonic() + spec.wall_clock_seconds
+
+    @property
+    def several(self) -> bool:
+        """Whether the gang has other nodes."""
+        return len(self.spec.hosts) > 1
+
+    @property
+    def job_temp(self) -> str:
+        """AZ_BATCHAI_JOB_TEMP."""
+        return self.environment["AZ_BATCHAI_JOB_TEMP"]
+
+    def open_execution_log(self) -> None:
+        """Start writing ``execution.log``. Raises AttemptEnded."""
+        suffix = self.host.name if self.spec.node_index else None
+        path = f"{self.stdouterr}/{directories.execution_log(suffix)}"
+        try:
+            self.log.open(path)
+        except OSError as error:
+            raise directory_error("stdOutErrPathPrefix", path, error) from error
+
+    def start_logged(
+        self, command_line: str, environment: Mapping[str, str], stdout: str, stderr: str, on_exit: Ended
+    ) -> int:
+        """Start a command line with its output appended to files of ``stdouterr``. Raises AttemptEnded."""
+        fds: list[int] = []
+        try:
+            for name in (stdout, stderr):
+                path = f"{self.stdouterr}/{name}"
+                try:
+                    fds.append(open_log(path))
+                except OSError as error:
+                    raise directory_error("stdOutErrPathPrefix", path, error) from error
+            return self.start(command_line, environment, fds[0], fds[1], on_exit)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def start(
+        self, command_line: str, environment: Mapping[str, str], stdout: int, stderr: int, on_exit: Ended
+    ) -> int:
+        """Start a command line inside the isolation. Raises AttemptEnded (JobLaunchFailed)."""
+        assert self.isolation is not None
+        try:
+            pid = start_bash(
+                self.prelude + command_line,
+                environment,
+                stdout,
+                stderr,
+                death_signal=self.isolation.child_death_signal,
+            )
+        except (OSError, ValueError) as error:
+            raise failed(
+                ReasonCode.JOB_LAUNCH_FAILED,
+                f"bash cannot be started on node {self.host.name}: {error}. "
+                "Check that bash is installed there and that command line and environment fit the system's limits.",
+                {"node": self.host.name},
+            ) from error
+        self.loop.on_exit(pid, on_exit)
+        return pid
+
+    def capture(self, command_line: str, timeout: float = _CAPTURE_SECONDS) -> CommandResult:
+        """Run a command line to its end in the job's environment and return what it printed."""
+        ended: list[int] = []
+        path = f"{self.spec.directories.state}/captured"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            pid = self.start(command_line, self.environment, fd, fd, ended.append)
+            if not self.loop.run_until(lambda: bool(ended), timeout):
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, 9)
+                return CommandResult(124, f"no end after {timeout:g} s")
+            return CommandResult(ended[0], os.pread(fd, 1 << 16, 0).decode(errors="replace"))
+        finally:
+            os.close(fd)
+            os.unlink(path)
+
+    def end_processes(self, grace: float) -> None:
+        """End everything that the attempt started on this node: SIGTERM, the grace, SIGKILL, wait until none is left.
+
+        With a grace of 0 the processes are killed at once. A second call does nothing. When the parent dies
+        meanwhile, the rest is killed at once and ParentDied raised.
+        """
+        if self.isolation is None:
+            return
+        try:
+            if grace > 0:
+                self._end_gently(self.isolation, grace)
+        finally:
+            kill, self.isolation = self.isolation.kill, None
+            kill()
+
+    def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
+        until = time.monotonic() + grace
+        for pid in self.loop.living:
+            self.loop.on_exit(pid, lambda _code: None)
+        if not self.loop.living and isolated.watch_empty() is None:
+            # Without a keeper, only the process table tells whether something detached itself.
+            if not isolation.descendants(os.getpid()):
+                return
+        isolated.terminate()
+        try:
+            self.loop.run_until(lambda: not self.loop.living, grace)
+            left = until - time.monotonic()
+            fd = isolated.watch_empty()
+            if fd is None:
+                self._wait_for_orphans(until)
+            elif left > 0 and not self.loop.living:
+                empty: list[bool] = []
+                self.loop.watch(fd, lambda: empty.append(True) if os.read(fd, 64) else None)
+                self.loop.run_until(lambda: bool(empty), left)
+                self.loop.unwatch(fd)
+        except AttemptEnded:
+            # A second request to stop does not make the first one gentler or the grace longer.
+            return
+
+    def _wait_for_orphans(self, until: float) -> None:
+        """Orphans that were adopted end one by one: look again at each interval until none is left."""
+        while isolation.descendants(os.getpid()) and (left := until - time.monotonic()) > 0:
+            self.loop.run_until(lambda: False, min(0.05, left))
+
+

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Starts one MPI rank and tells the node's runner how it ended: launchers lie or hang about it (frameworks.md 6).
+# Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE" as one line to the FIFO that $TRAINSHED_RANKS names.
+rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:--1}}}
+"$@" <&0 &
+child=$!
+for name in TERM INT HUP USR1 USR2; do
+    trap "kill -$name $child 2>/dev/null" "$name"
+done
+while :; do
+    wait "$child"
+    code=$?
+    # A trapped signal interrupts wait; the rank itself may be alive.
+    kill -0 "$child" 2>/dev/null || break
+done
+[ -p "$TRAINSHED_RANKS" ] && echo "$rank $code" >"$TRAINSHED_RANKS"
+exit "$code"

@@ -1,0 +1,114 @@
+"""The one file that says all that a runner needs: plain dataclasses, readable and writable as JSON.
+
+Kept free of heavy imports: the node daemon and its forks load it. Secrets travel beside it, in memory only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpec:
+    """One node of the gang."""
+
+    node_id: str
+    name: str
+    address: str
+    cpus: int = 1
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobIdentity:
+    """Whose attempt this is. ``segment`` is jobOutputDirectoryPathSegment (behaviour 6.2)."""
+
+    subscription: str
+    resource_group: str
+    workspace: str
+    experiment: str
+    job: str
+    uid: str
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDirectories:
+    """Where things lie on one node. Absolute paths."""
+
+    #: AZ_BATCHAI_MOUNT_ROOT: the cluster's volumes; on the local engine the cluster's own durable directory.
+    mount_root: str
+    #: AZ_BATCHAI_JOB_TEMP_DIR; the job's own directory is made below it.
+    job_temp_root: str
+    #: AZ_BATCHAI_SHARED_JOB_TEMP: seen by every node of the gang.
+    shared_job_temp: str
+    #: Where the runner keeps its own files (outcome.json, hosts file); not for the job.
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSpec:
+    """One attempt on one node."""
+
+    attempt_id: str
+    attempt_number: int
+    node_index: int
+    hosts: tuple[HostSpec, ...]
+    identity: JobIdentity
+    directories: NodeDirectories
+    #: The job's properties in the contract's JSON form, without secrets' values.
+    properties: dict[str, Any]
+    #: Seconds of wall clock that the attempt may take; None for no limit.
+    wall_clock_seconds: float | None
+    #: Seconds between the first signal (SIGTERM) and SIGKILL.
+    grace_seconds: float = 5.0
+    #: Port on which each runner of a gang of several nodes listens, at its own node's address.
+    port: int = 0
+    #: Proves to runners that the caller belongs to this attempt. Kept out of files.
+    token: str = ""
+    #: CUDA_VISIBLE_DEVICES of each host by index; empty strings where the host has no GPU.
+    gpu_devices: tuple[str, ...] = ()
+    #: Directory of content-addressed code files and the snapshot's manifest (path -> {"sha256", "mode"}), or None.
+    code_store: str | None = None
+    code_manifest: dict[str, dict[str, Any]] | None = None
+    extra_environment: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """As written to ``spec.json``: everything but the token."""
+        data = asdict(self)
+        data["token"] = ""
+        return json.dumps(data, separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunnerSpec:
+        """From parsed JSON."""
+        data = dict(data)
+        data["hosts"] = tuple(HostSpec(**host) for host in data["hosts"])
+        data["identity"] = JobIdentity(**data["identity"])
+        data["directories"] = NodeDirectories(**data["directories"])
+        data["gpu_devices"] = tuple(data.get("gpu_devices") or ())
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt on one node, or of the whole gang. Durable before it is reported."""
+
+    #: ``succeeded``, ``failed``, ``stopped`` (on request) or ``lost``.
+    result: str
+    exit_code: int | None = None
+    #: Reason as JSON (``Reason.to_json``); None on success.
+    reason: dict[str, Any] | None = None
+    #: Unix time in milliseconds.
+    ended_at: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Outcome:
+        """From parsed JSON."""
+        return cls(**data)

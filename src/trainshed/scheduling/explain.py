@@ -1,0 +1,131 @@
+"""Why a queued job waits, and what would change it: one code and one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainshed.resources.reasons import Reason, ReasonCode
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFacts:
+    """All that the explanation of one queued job rests on."""
+
+    job: str
+    node_count: int
+    #: None when the job's cluster is gone.
+    cluster: str | None
+    cluster_deleting: bool = False
+    engine_available: bool = True
+    draining: bool = False
+    #: Jobs before it in the cluster's queue, and the first of them.
+    ahead: int = 0
+    first_ahead: str | None = None
+    idle: int = 0
+    running: int = 0
+    preparing: int = 0
+    unusable: int = 0
+    leaving: int = 0
+    #: The largest number of nodes that the scale settings allow.
+    largest: int = 0
+    #: The number of nodes that the scale settings ask for now.
+    target: int = 0
+    #: Why the first unusable node is unusable, or why nodes cannot be had.
+    node_problem: Reason | None = None
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
+def _have(facts: WaitingFacts) -> str:
+    parts = [
+        f"{count} {word}"
+        for count, word in (
+            (facts.idle, "idle"),
+            (facts.running, "running"),
+            (facts.preparing, "preparing"),
+            (facts.leaving, "leaving"),
+            (facts.unusable, "unusable"),
+        )
+        if count
+    ]
+    return ", ".join(parts) or "no nodes"
+
+
+def explain(facts: WaitingFacts) -> Reason:
+    """The reason that weighs most, with what would change it."""
+    need = _nodes(facts.node_count)
+    if facts.cluster is None:
+        return Reason(
+            ReasonCode.CLUSTER_NOT_FOUND,
+            "The job's cluster no longer exists. Create the job again on another cluster.",
+        )
+    details = {
+        "cluster": facts.cluster,
+        "nodesNeeded": str(facts.node_count),
+        "nodesIdle": str(facts.idle),
+        "nodesRunning": str(facts.running),
+        "nodesPreparing": str(facts.preparing),
+        "nodesUnusable": str(facts.unusable),
+        "jobsAhead": str(facts.ahead),
+    }
+    resize = f"trainshed cluster resize -n {facts.cluster} -t {facts.node_count}"
+    if facts.cluster_deleting:
+        text = (
+            f"Cluster {facts.cluster} is being deleted; the job cannot run there. Create it again on another cluster."
+        )
+        return Reason(ReasonCode.CLUSTER_BEING_DELETED, text, details)
+    if not facts.engine_available:
+        text = f"The engine of cluster {facts.cluster} cannot be reached now; jobs start when it answers again."
+        return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, details)
+    if facts.largest == 0:
+        text = f"Cluster {facts.cluster} is scaled to 0 nodes and the job needs {need}. Scale it up: {resize}"
+        return Reason(ReasonCode.CLUSTER_EMPTY, text, details)
+    if facts.node_count > facts.largest:
+        text = (
+            f"The job needs {need} and cluster {facts.cluster} is limited to {facts.largest} by its scale settings. "
+            f"Scale it up: {resize}"
+        )
+        return Reason(ReasonCode.CLUSTER_TOO_SMALL, text, details)
+    if facts.draining:
+        text = (
+            f"Cluster {facts.cluster} is scaling down and waits for running jobs to end; "
+            f"no job starts there until {facts.target} of its nodes remain."
+        )
+        return Reason(ReasonCode.CLUSTER_DRAINING, text, details)
+    usable_soon = (
+        facts.idle
+        + facts.running
+        + facts.preparing
+        + max(0, facts.target - facts.unusable - facts.idle - facts.running - facts.preparing)
+    )
+    if facts.unusable and facts.node_count > usable_soon:
+        why = f" ({facts.node_problem.text})" if facts.node_problem else ""
+        text = (
+            f"The job needs {need}; cluster {facts.cluster} has {_have(facts)}{why}. "
+            "Mend the cause, then resize the cluster to 0 and back."
+        )
+        return Reason(ReasonCode.NODES_UNUSABLE, text, details)
+    if facts.ahead:
+        others = "1 job is" if facts.ahead == 1 else f"{facts.ahead} jobs are"
+        first = f", first {facts.first_ahead}" if facts.first_ahead else ""
+        text = (
+            f"{others} ahead of it in the queue of cluster {facts.cluster}{first}; the cluster has {_have(facts)}. "
+            "A higher schedulingPriority or more nodes would let it start earlier."
+        )
+        return Reason(ReasonCode.WAITING_BEHIND_JOBS, text, details)
+    if facts.node_count <= facts.idle:
+        text = f"The job is next and cluster {facts.cluster} has {_have(facts)}: it starts in a moment."
+        return Reason(ReasonCode.WAITING_FOR_SCHEDULER, text, details)
+    if facts.node_problem is not None and facts.running + facts.preparing == 0:
+        text = f"The job needs {need}; cluster {facts.cluster} has {_have(facts)}: {facts.node_problem.text}"
+        return Reason(ReasonCode.ALLOCATION_FAILED, text, details)
+    if facts.idle + facts.preparing >= facts.node_count or facts.running == 0:
+        text = f"The job is next; it needs {need} and nodes are being prepared: {facts.cluster} has {_have(facts)}."
+        return Reason(ReasonCode.NODES_PREPARING, text, details)
+    text = (
+        f"The job is next; it needs {need} at once and cluster {facts.cluster} has {_have(facts)}. "
+        "It starts when running jobs release their nodes."
+    )
+    return Reason(ReasonCode.WAITING_FOR_NODES, text, details)

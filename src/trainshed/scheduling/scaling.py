@@ -1,0 +1,91 @@
+"""How many nodes a cluster should have, and which ones go when there are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+#: Milliseconds for which an auto-scaled node stays without work before it goes. The original took nodes away about
+#: six minutes after the last job (rest-contract section 7); its rule was never published.
+IDLE_BEFORE_SCALE_DOWN_MS = 5 * 60 * 1000
+
+
+class Deallocation(StrEnum):
+    """nodeDeallocationOption: what happens to jobs on nodes that are taken away (behaviour 3.4)."""
+
+    REQUEUE = "requeue"
+    TERMINATE = "terminate"
+    WAIT = "waitforjobcompletion"
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingNode:
+    """A node that is not leaving yet."""
+
+    node_id: str
+    ordinal: int
+    usable: bool
+    ready: bool
+    #: The attempt that holds the node, if any.
+    attempt_id: str | None
+    #: Unix ms since when it has had no work.
+    idle_since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """What to do about the number of nodes."""
+
+    add: int = 0
+    #: Nodes to take away now; those with work are stopped as ``deallocation`` says.
+    remove: tuple[ScalingNode, ...] = ()
+    deallocation: Deallocation = Deallocation.REQUEUE
+    #: Nothing new may start until running jobs have ended and the nodes have gone.
+    draining: bool = False
+
+
+def target_of(
+    scale: Mapping[str, Any], nodes: Sequence[ScalingNode], queued_nodes: int, now: int, *, created: bool
+) -> int:
+    """The number of nodes that the cluster should have now.
+
+    ``queued_nodes`` is the sum of nodeCount over the jobs that wait; ``created`` is False until the cluster has had its
+    initial nodes (``initialNodeCount`` counts at creation only).
+    """
+    auto = scale.get("autoScale")
+    if auto is None:
+        return int((scale.get("manual") or {}).get("targetNodeCount", 0))
+    low, high = int(auto["minimumNodeCount"]), int(auto["maximumNodeCount"])
+    wanted = 0 if created else int(auto.get("initialNodeCount") or 0)
+    working = sum(1 for node in nodes if node.attempt_id is not None)
+    resting = sum(
+        1
+        for node in nodes
+        if node.usable and node.attempt_id is None and now - node.idle_since < IDLE_BEFORE_SCALE_DOWN_MS
+    )
+    needed = max(working + queued_nodes, working + resting, wanted)
+    return max(low, min(high, needed))
+
+
+def resize(scale: Mapping[str, Any], nodes: Sequence[ScalingNode], target: int) -> Resize:
+    """Compare the nodes that are there with the target.
+
+    Nodes go in this order: unusable, preparing, idle, working; the youngest first. An auto-scaled cluster never takes a
+    node that has work. ``waitforjobcompletion`` takes idle nodes at once and the rest when their jobs have ended.
+    """
+    if len(nodes) < target:
+        return Resize(add=target - len(nodes))
+    excess = len(nodes) - target
+    if excess == 0:
+        return Resize()
+    automatic = scale.get("autoScale") is not None
+    option = Deallocation((scale.get("manual") or {}).get("nodeDeallocationOption", Deallocation.REQUEUE))
+    going = sorted(nodes, key=lambda node: (node.attempt_id is not None, node.ready, node.usable, -node.ordinal))[
+        :excess
+    ]
+    if automatic or option is Deallocation.WAIT:
+        free = tuple(node for node in going if node.attempt_id is None)
+        return Resize(remove=free, deallocation=option, draining=not automatic and len(free) < excess)
+    return Resize(remove=tuple(going), deallocation=option)

@@ -1,0 +1,214 @@
+"""Rows as values. Times are Unix milliseconds (UTC), the contract's resolution; ``key``s are lower-cased paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainshed.resources.lifecycle import (
+    AllocationState,
+    AttemptState,
+    JobState,
+    NodeState,
+    OperationState,
+    ProvisioningState,
+)
+from trainshed.resources.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRecord:
+    """``key`` = ``{subscription}/{group}/{workspace}``."""
+
+    key: str
+    subscription: str
+    resource_group: str
+    name: str
+    location: str
+    tags: dict[str, str]
+    state: ProvisioningState
+    state_at: int
+    created_at: int
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """``key`` = ``{workspace key}/{experiment}``."""
+
+    key: str
+    workspace_key: str
+    name: str
+    state: ProvisioningState
+    state_at: int
+    created_at: int
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """``key`` = ``{workspace key}/{cluster}``. ``definition`` = contract properties with defaults, without secrets."""
+
+    key: str
+    workspace_key: str
+    name: str
+    uid: str
+    pool: int
+    engine: str
+    vm_size: str
+    definition: dict[str, Any]
+    #: scaleSettings now in force, contract form.
+    scale: dict[str, Any]
+    state: ProvisioningState
+    state_at: int
+    allocation: AllocationState
+    allocation_at: int
+    errors: tuple[Reason, ...]
+    created_at: int
+    modified_at: int
+    #: The next node's ordinal: node ids are never used twice.
+    next_ordinal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A node. ``attempt_id`` is the live attempt that holds it, if any (so READY is idle or running)."""
+
+    id: str
+    cluster_uid: str
+    ordinal: int
+    state: NodeState
+    state_at: int
+    boot: int
+    host_name: str
+    address: str
+    ssh_port: int | None
+    reason: Reason | None
+    attempt_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """``key`` = ``{experiment key}/{job}``. ``id`` grows in order of submission."""
+
+    id: int
+    key: str
+    experiment_key: str
+    workspace_key: str
+    cluster_key: str
+    #: uid of the cluster at submission, if it existed: a new cluster of the same name is another cluster.
+    cluster_uid: str
+    name: str
+    uid: str
+    segment: str
+    #: 1000 high, 0 normal, -1000 low.
+    priority: int
+    node_count: int
+    tool_type: str
+    definition: dict[str, Any]
+    wall_clock_seconds: float | None
+    state: ProvisioningState
+    state_at: int
+    execution: JobState
+    execution_at: int
+    created_at: int
+    modified_at: int
+    started_at: int | None = None
+    ended_at: int | None = None
+    exit_code: int | None = None
+    errors: tuple[Reason, ...] = ()
+    #: Attempts so far, and how many of them were lost to infrastructure (not the job's doing).
+    attempts: int = 0
+    lost_attempts: int = 0
+    #: Why it was queued again, if it was.
+    requeue_reason: Reason | None = None
+    code_snapshot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What ``jobs.insert`` needs."""
+
+    key: str
+    experiment_key: str
+    workspace_key: str
+    cluster_key: str
+    cluster_uid: str
+    name: str
+    uid: str
+    segment: str
+    priority: int
+    node_count: int
+    tool_type: str
+    definition: dict[str, Any]
+    wall_clock_seconds: float | None
+    created_at: int
+    code_snapshot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One run of a job. ``node_ids`` in host order, first the master."""
+
+    id: str
+    job_id: int
+    number: int
+    cluster_uid: str
+    node_ids: tuple[str, ...]
+    state: AttemptState
+    state_at: int
+    placed_at: int
+    ended_at: int | None = None
+    exit_code: int | None = None
+    reason: Reason | None = None
+    #: Why a stop was asked for, and what follows: ``fail`` or ``requeue``.
+    stop_reason: Reason | None = None
+    after_stop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """The little that the scheduler needs of a queued job."""
+
+    id: int
+    key: str
+    name: str
+    priority: int
+    node_count: int
+    queued_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """A long-running operation."""
+
+    id: str
+    subscription: str
+    location: str
+    #: The internal key that the contract shows: ``{s}${rg}${ws}$...`` (rest-contract section 3).
+    resource_id: str
+    #: What it does to which resource: ``create``/``delete``/``terminate`` and the resource's key.
+    verb: str
+    resource_key: str
+    status: OperationState
+    started_at: int
+    ended_at: int | None = None
+    error: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One entry of the append-only event log."""
+
+    seq: int
+    at: int
+    #: ``job``, ``attempt``, ``cluster``, ``node``, ``workspace``, ``experiment``.
+    kind: str
+    #: Key of the resource (jobs and clusters: so that a job's events are listed by its key).
+    resource_key: str
+    #: The lifecycle event's value, for example ``placed``.
+    event: str
+    from_state: str | None
+    to_state: str | None
+    reason: Reason | None = None
+    details: dict[str, Any] = field(default_factory=dict)

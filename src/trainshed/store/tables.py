@@ -1,0 +1,284 @@
+"""The tables, as the newest migration leaves them (a test compares the two on both databases).
+
+Keys sort by code point on both databases, so that a page begins where the last one ended. Columns that hold JSON are
+text: the store encodes and decodes them itself (``encoding``). Triggers that enforce lifecycles are in the migrations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+
+from trainshed.resources.lifecycle import (
+    AllocationState,
+    AttemptState,
+    JobState,
+    NodeState,
+    OperationState,
+    ProvisioningState,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+#: Text ordered by code point.
+Key = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+#: SQLite numbers rows only in a column declared INTEGER.
+Serial = BigInteger().with_variant(Integer, "sqlite")
+#: Unix milliseconds.
+Time = BigInteger
+
+#: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
+QUEUED = text("execution = 'queued' AND state <> 'deleting'")
+ENDING = text("execution = 'terminating' OR state = 'deleting'")
+LIVE = text("state IN ('placed', 'running', 'stopping')")
+IN_PROGRESS = text("status = 'InProgress'")
+DELETING = text("state = 'deleting'")
+NOT_GONE = text("state <> 'gone'")
+
+
+def _one_of(column: str, states: Iterable[StrEnum]) -> CheckConstraint:
+    values = ", ".join(f"'{state.value}'" for state in states)
+    return CheckConstraint(f"{column} IN ({values})", name=column)
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("subscription", Text, nullable=False),
+    Column("resource_group", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    _one_of("state", ProvisioningState),
+    Index("ix_workspaces_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("workspace_key", Key, ForeignKey("workspaces.key", ondelete="RESTRICT"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    _one_of("state", ProvisioningState),
+    Index("ix_experiments_workspace", "workspace_key", "key"),
+    Index("ix_experiments_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
+)
+
+clusters = Table(
+    "clusters",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("workspace_key", Key, ForeignKey("workspaces.key", ondelete="RESTRICT"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("uid", Key, nullable=False, unique=True),
+    Column("pool", BigInteger, nullable=False, unique=True),
+    Column("engine", Text, nullable=False),
+    Column("vm_size", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("scale", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("allocation", Text, nullable=False),
+    Column("allocation_at", Time, nullable=False),
+    Column("errors", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    Column("next_ordinal", BigInteger, nullable=False),
+    _one_of("state", ProvisioningState),
+    _one_of("allocation", AllocationState),
+    Index("ix_clusters_workspace", "workspace_key", "key"),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("cluster_uid", Key, ForeignKey("clusters.uid", ondelete="RESTRICT"), nullable=False),
+    Column("ordinal", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("boot", BigInteger, nullable=False),
+    Column("host_name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("ssh_port", BigInteger),
+    Column("reason", Text),
+    _one_of("state", NodeState),
+    UniqueConstraint("cluster_uid", "ordinal"),
+    Index("ix_nodes_present", "cluster_uid", "ordinal", sqlite_where=NOT_GONE, postgresql_where=NOT_GONE),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("key", Key, nullable=False, unique=True),
+    Column("experiment_key", Key, ForeignKey("experiments.key", ondelete="RESTRICT"), nullable=False),
+    Column("workspace_key", Key, nullable=False),
+    Column("cluster_key", Key, nullable=False),
+    # No foreign key: jobs outlive the cluster that they ran on.
+    Column("cluster_uid", Key, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("uid", Key, nullable=False, unique=True),
+    Column("segment", Text, nullable=False),
+    Column("priority", BigInteger, nullable=False),
+    Column("node_count", BigInteger, nullable=False),
+    Column("tool_type", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("wall_clock_seconds", Double),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("execution", Text, nullable=False),
+    Column("execution_at", Time, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    Column("started_at", Time),
+    Column("ended_at", Time),
+    Column("exit_code", BigInteger),
+    Column("errors", Text, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("lost_attempts", BigInteger, nullable=False),
+    Column("requeue_reason", Text),
+    Column("code_snapshot", Text),
+    _one_of("state", ProvisioningState),
+    _one_of("execution", JobState),
+    Index("ix_jobs_experiment", "experiment_key", "id"),
+    Index("ix_jobs_cluster", "cluster_uid", "execution", "id"),
+    Index(
+        "ix_jobs_queue",
+        "cluster_uid",
+        text("priority DESC"),
+        "id",
+        sqlite_where=QUEUED,
+        postgresql_where=QUEUED,
+    ),
+    Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
+    # An id is never given again, also after the newest job was deleted.
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("job_id", Serial, ForeignKey("jobs.id", ondelete="RESTRICT"), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("cluster_uid", Key, nullable=False),
+    Column("node_ids", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("placed_at", Time, nullable=False),
+    Column("ended_at", Time),
+    Column("exit_code", BigInteger),
+    Column("reason", Text),
+    Column("stop_reason", Text),
+    Column("after_stop", Text),
+    _one_of("state", AttemptState),
+    UniqueConstraint("job_id", "number"),
+    Index("uq_attempts_live_job", "job_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
+    Index("ix_attempts_live_cluster", "cluster_uid", sqlite_where=LIVE, postgresql_where=LIVE),
+)
+
+#: Which live attempt holds a node. A node is a primary key here: it cannot be in two live attempts.
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("node_id", Key, ForeignKey("nodes.id", ondelete="RESTRICT"), primary_key=True),
+    Column("attempt_id", Key, ForeignKey("attempts.id", ondelete="RESTRICT"), nullable=False),
+    Index("ix_holdings_attempt", "attempt_id"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("subscription", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("resource_key", Key, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("ended_at", Time),
+    Column("error", Text),
+    _one_of("status", OperationState),
+    Index(
+        "ix_operations_in_progress",
+        "resource_key",
+        "verb",
+        sqlite_where=IN_PROGRESS,
+        postgresql_where=IN_PROGRESS,
+    ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("at", Time, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("resource_key", Key, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text),
+    Column("reason", Text),
+    Column("details", Text),
+    Index("ix_events_resource", "resource_key", "seq"),
+    sqlite_autoincrement=True,
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner_uid", Key, primary_key=True),
+    Column("path", Key, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+code_snapshots = Table(
+    "code_snapshots",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("workspace_key", Key, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
+)
