@@ -88,7 +88,9 @@ def main():
             print(f"epoch {epoch:3d}  loss {total / steps:.4f}  test accuracy {accuracy:.4f}", flush=True)
 
     # All ranks must have ended with the same weights: otherwise they trained different models.
-    drift = world.allreduce(max(np.abs(value - world.bcast(value, root=0)).max() for value in weights.values()), MPI.MAX)
+    drift = world.allreduce(
+        max(np.abs(value - world.bcast(value, root=0)).max() for value in weights.values()), MPI.MAX
+    )
     if drift > 1e-9:
         raise SystemExit(f"rank {rank}: the ranks' weights differ by {drift}")
     if rank == 0:

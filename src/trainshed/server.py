@@ -45,7 +45,10 @@ class AlreadyRunning(Exception):
 
 
 def serve(
-    host: str = "127.0.0.1", port: int = 0, home: Path | None = None, database_url: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    home: Path | None = None,
+    database_url: str | None = None,
     stop_nodes_at_exit: bool = False,
 ) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status."""
@@ -91,9 +94,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
     listener = _listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
-    machine_sizes = local_sizes(
-        psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus()
-    )
+    machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     settings = ControlSettings(local_sizes=machine_sizes, code_store=str(home / "code"))
@@ -112,8 +113,14 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         now_ms=now_ms,
     )
     config = uvicorn.Config(
-        create_app(services), log_level="warning", access_log=False, lifespan="off", http="httptools",
-        server_header=False, date_header=True, timeout_graceful_shutdown=CLOSE_CONNECTIONS_SECONDS,
+        create_app(services),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        http="httptools",
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=CLOSE_CONNECTIONS_SECONDS,
         timeout_keep_alive=75,
     )
     server = uvicorn.Server(config)

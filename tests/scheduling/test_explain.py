@@ -22,11 +22,13 @@ FULL = Reason(ReasonCode.ALLOCATION_FAILED, "The machine has no more CPUs.")
         ({"largest": 2, "draining": True, "running": 3, "target": 2}, ReasonCode.CLUSTER_DRAINING, "scaling down"),
         (
             {"largest": 2, "target": 2, "unusable": 1, "idle": 1, "node_problem": BROKEN},
-            ReasonCode.NODES_UNUSABLE, "exit code 3",
+            ReasonCode.NODES_UNUSABLE,
+            "exit code 3",
         ),
         (
             {"largest": 2, "target": 2, "running": 2, "ahead": 3, "first_ahead": "mnist"},
-            ReasonCode.WAITING_BEHIND_JOBS, "3 jobs are ahead of it",
+            ReasonCode.WAITING_BEHIND_JOBS,
+            "3 jobs are ahead of it",
         ),
         ({"largest": 2, "target": 2, "idle": 2}, ReasonCode.WAITING_FOR_SCHEDULER, "starts in a moment"),
         ({"largest": 2, "target": 2, "node_problem": FULL}, ReasonCode.ALLOCATION_FAILED, "no more CPUs"),

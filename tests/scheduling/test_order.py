@@ -48,10 +48,13 @@ def test_nodes_are_used_in_their_order_and_the_first_is_the_master() -> None:
 
 gangs = st.lists(
     st.builds(
-        QueuedGang, job_id=st.integers(1, 10_000), priority=st.sampled_from([-1000, 0, 1000]),
+        QueuedGang,
+        job_id=st.integers(1, 10_000),
+        priority=st.sampled_from([-1000, 0, 1000]),
         node_count=st.integers(1, 8),
     ),
-    unique_by=lambda g: g.job_id, max_size=30,
+    unique_by=lambda g: g.job_id,
+    max_size=30,
 )
 
 

@@ -11,7 +11,9 @@ from trainshed.scheduling.scaling import IDLE_BEFORE_SCALE_DOWN_MS, Deallocation
 NOW = 10_000_000
 
 
-def node(ordinal: int, attempt: str | None = None, *, ready: bool = True, usable: bool = True, idle_ms: int = 0) -> ScalingNode:
+def node(
+    ordinal: int, attempt: str | None = None, *, ready: bool = True, usable: bool = True, idle_ms: int = 0
+) -> ScalingNode:
     return ScalingNode(f"n{ordinal}", ordinal, usable, ready, attempt, NOW - idle_ms)
 
 
@@ -78,7 +80,10 @@ def test_the_other_options_take_working_nodes_at_once(option: str) -> None:
 nodes_strategy = st.lists(
     st.builds(
         lambda attempt, ready, usable, idle: (attempt if ready and usable else None, ready and usable, usable, idle),
-        st.sampled_from([None, "a", "b"]), st.booleans(), st.booleans(), st.integers(0, 2 * LONG),
+        st.sampled_from([None, "a", "b"]),
+        st.booleans(),
+        st.booleans(),
+        st.integers(0, 2 * LONG),
     ),
     max_size=12,
 )

@@ -37,9 +37,7 @@ def parse_object(body: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ApiError(
-            400, INVALID_REQUEST_CONTENT, f"The body is not JSON ({error}). Expected {what}."
-        ) from None
+        raise ApiError(400, INVALID_REQUEST_CONTENT, f"The body is not JSON ({error}). Expected {what}.") from None
     if not isinstance(value, dict):
         raise ApiError(400, INVALID_REQUEST_CONTENT, f"The body is JSON, but not an object. Expected {what}.")
     return value

@@ -1,4 +1,4 @@
-"""One request as a handler sees it: the services, the version, the names in the path, and short ways to the database."""
+"""One request as a handler sees it: the services, the version, the names in the path, and the database."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trainshed.api.answers import JSON, encode
 from trainshed.resources.errors import InvalidResource, Problem
 from trainshed.resources.ids import Kind
-from trainshed.store.errors import StoreClosed, StoreUnavailable
+from trainshed.store.errors import StoreClosed, StoreError, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -97,28 +97,25 @@ def invalid_value(target: str, message: str) -> ApiError:
     return ApiError(400, "InvalidPropertyValue", message, target=target)
 
 
-def answer_api_error(_: Request, error: Exception) -> Response:
+async def answer_api_error(_: Request, error: ApiError) -> Response:
     """Exception handler of ApiError."""
-    assert isinstance(error, ApiError)
     return error.response()
 
 
-def answer_invalid_resource(_: Request, error: Exception) -> Response:
+async def answer_invalid_resource(_: Request, error: InvalidResource) -> Response:
     """Exception handler of InvalidResource: the description or a name is wrong."""
-    assert isinstance(error, InvalidResource)
     return error_response(400, error.to_json())
 
 
-def answer_unavailable(_: Request, error: Exception) -> Response:
+async def answer_unavailable(_: Request, error: StoreError) -> Response:
     """Exception handler of a database that cannot be had now; clients repeat a 503 by themselves."""
     log.warning("database unavailable", error=str(error))
     problem = Problem("ServiceUnavailable", f"{error}. Nothing was changed; try again in a moment.")
     return error_response(503, problem.to_json(), {"Retry-After": "1"})
 
 
-def answer_http_exception(request: Request, error: Exception) -> Response:
+async def answer_http_exception(request: Request, error: HTTPException) -> Response:
     """Exception handler of what the router refuses: unknown path, wrong method."""
-    assert isinstance(error, HTTPException)
     path = request.scope["path"]
     if error.status_code == 405:
         allowed = _allowed_methods(request)
@@ -140,7 +137,7 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted(methods)
 
 
-EXCEPTION_HANDLERS = {
+EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     ApiError: answer_api_error,
     InvalidResource: answer_invalid_resource,
     StoreUnavailable: answer_unavailable,

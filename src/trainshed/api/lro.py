@@ -12,7 +12,7 @@ from starlette.responses import Response
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.resources.lifecycle import OperationState
-from trainshed.resources.times import format_time
+from trainshed.resources.views import operation_view
 from trainshed.store import operations
 from trainshed.store.records import OperationRecord
 
@@ -65,18 +65,16 @@ def result(call: Call, operation: OperationRecord) -> Response:
 
 
 def _view(call: Call, operation: OperationRecord) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        "id": _url(call, operation, "operationresults"),
-        "name": operation.id,
-        "status": operation.status.value,
-        "startTime": format_time(operation.started_at),
-    }
-    if operation.ended_at is not None:
-        view["endTime"] = format_time(operation.ended_at)
-        view["properties"] = {"resourceId": operation.resource_id}
-    if operation.error is not None:
-        view["error"] = {"code": operation.error.code.value, "message": operation.error.text}
-    return view
+    error = operation.error
+    return operation_view(
+        id_url=_url(call, operation, "operationresults"),
+        name=operation.id,
+        status=operation.status.value,
+        started_at=operation.started_at,
+        ended_at=operation.ended_at,
+        resource_id=operation.resource_id,
+        error=None if error is None else {"code": error.code.value, "message": error.text},
+    )
 
 
 def _url(call: Call, operation: OperationRecord, kind: str) -> str:

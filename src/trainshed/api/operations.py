@@ -8,8 +8,9 @@ from trainshed.api import lro
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError
+from trainshed.api.lookup import find
 from trainshed.resources.lifecycle import OperationState
-from trainshed.resources.operations import OPERATIONS
+from trainshed.resources.operations import operations as provider_operations
 from trainshed.store import operations
 from trainshed.store.records import OperationRecord
 
@@ -29,12 +30,12 @@ async def get_status(call: Call) -> Response:
 
 async def list_operations(call: Call) -> Response:
     """All operations of the provider."""
-    return answer({"value": OPERATIONS})
+    return answer({"value": provider_operations()})
 
 
 async def _operation(call: Call) -> OperationRecord:
     operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
-    operation = await call.read(lambda tx: operations.get(tx, operation_id))
+    operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
     if operation is None or operation.subscription.lower() != subscription:
         raise ApiError(
             404,

@@ -64,7 +64,9 @@ def whole_number(call: Call, name: str, default: int, least: int, most: int) -> 
     )
 
 
-def page(call: Call, asked: PageRequest, rows: Sequence[T], view: Callable[[T], Any], place: Callable[[T], Any]) -> bytes:
+def page(
+    call: Call, asked: PageRequest, rows: Sequence[T], view: Callable[[T], Any], place: Callable[[T], Any]
+) -> bytes:
     """The list's JSON from up to ``one_more`` rows. ``place`` of the last row is where the next page begins."""
     shown = rows[: asked.limit]
     body: dict[str, Any] = {"value": [view(row) for row in shown]}

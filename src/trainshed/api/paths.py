@@ -1,4 +1,4 @@
-"""Case of paths: fixed segments are matched without regard to case, names are left as given (rest-contract section 1)."""
+"""Case of paths: fixed segments match without regard to case, names are left as given (rest-contract section 1)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ def canonical(path: str) -> str:
     while index < len(parts):
         spelling = _SPELLINGS.get(parts[index].lower(), parts[index])
         parts[index] = spelling
-        if spelling == "providers":
-            if index + 1 < len(parts):
-                parts[index + 1] = _SPELLINGS.get(parts[index + 1].lower(), parts[index + 1])
-            # From here types and names alternate again, beginning with a type.
+        if spelling == "providers" and index + 1 < len(parts):
+            # The namespace stands where a name would; types and names alternate again after it.
+            parts[index + 1] = _SPELLINGS.get(parts[index + 1].lower(), parts[index + 1])
         index += 2
     return "/".join(parts).rstrip("/")
 

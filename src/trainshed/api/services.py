@@ -21,8 +21,8 @@ def system_now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _no_problem() -> Reason | None:
-    return None
+def _always() -> bool:
+    return True
 
 
 def _never() -> bool:
@@ -52,7 +52,7 @@ class Services:
     #: Engine that new clusters get.
     engine: str = "local"
     now_ms: Callable[[], int] = system_now_ms
-    #: Why the engine cannot be used now; None when it can (``/readyz``).
-    engine_problem: Callable[[], Reason | None] = _no_problem
+    #: Whether the engine can be used now (``/readyz``).
+    engine_available: Callable[[], bool] = _always
     #: Whether the service is being stopped: streams that would go on then end.
     stopping: Callable[[], bool] = _never

@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     try:
-        result = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        result = cli.main(
+            args=list(arguments) if arguments is not None else None, prog_name="trainshed", standalone_mode=False
+        )
         sys.stdout.flush()
     except click.exceptions.Exit as wanted:
         return wanted.exit_code

@@ -84,4 +84,4 @@ def _place(text: str, width: int, column: Column[Any]) -> str:
 def _cell(text: str, width: int, column: Column[Any]) -> str:
     placed = _place(text, width, column)
     colour = _COLOURS.get(text)
-    return click.style(placed, fg=colour) if colour else placed
+    return placed.replace(text, click.style(text, fg=colour)) if colour else placed

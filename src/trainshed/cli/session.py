@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -32,6 +33,8 @@ class Session:
     @cached_property
     def client(self) -> Client:
         """The client. Raises NoServiceError."""
+        # httpx imports a command line of its own, with rich and pygments (60 ms), unless that part is not installed.
+        sys.modules.setdefault("httpx._main", cast(ModuleType, None))
         from trainshed.client.client import Client
 
         client = Client(self.scope, on_warning=lambda text: self.note(f"warning: {text}"))
@@ -110,3 +113,19 @@ class Session:
             while True:
                 live.update(Text.from_ansi(draw()), refresh=True)
                 time.sleep(interval)
+
+    def job_name(self, name: str) -> str:
+        """The name itself, or for ``last`` that of the job submitted last. Raises CommandError when there is none."""
+        if name != "last":
+            return name
+        from trainshed.client.errors import NotFoundError
+
+        try:
+            jobs = list(self.client.jobs.list())
+        except NotFoundError:
+            jobs = []
+        if not jobs:
+            from trainshed.cli.errors import CommandError
+
+            raise CommandError("NoJobs", f"experiment {self.scope.experiment} has no jobs", "trainshed run -- COMMAND")
+        return max(jobs, key=lambda job: str(job.properties.get("creationTime"))).name

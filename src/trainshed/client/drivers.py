@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from time import sleep as pause
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -156,7 +156,7 @@ class SyncDriver:
             case Close(stream):
                 stream.handle[0].close()
             case Sleep(seconds):
-                time.sleep(seconds)
+                pause(seconds)
             case Relocate():
                 return self._addressing.relocate()
             case Blocking(work):

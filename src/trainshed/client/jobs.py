@@ -95,7 +95,7 @@ class Jobs(Noun[M]):
         A lost connection is taken up again where it broke, also with a service that was restarted.
         Raises NotFoundError for a file that the finished job does not have.
         """
-        yield from logs.stream(f"{self.scope.job_path(name)}/logs/{logs.quoted(file)}", offset=offset, follow=follow)
+        yield from logs.stream(self.scope.job_path(name), file, offset=offset, follow=follow)
 
     def _get(self, name: str) -> Steps[Job]:
         return Job((yield from send(request("GET", self.scope.job_path(name)))).json())

@@ -50,6 +50,11 @@ class Actions:
     def any(self) -> bool:
         """Whether there is anything to carry out."""
         return bool(
-            self.starts or self.stops or self.forget or self.ensure_clusters or self.add_nodes
-            or self.remove_nodes or self.remove_clusters
+            self.starts
+            or self.stops
+            or self.forget
+            or self.ensure_clusters
+            or self.add_nodes
+            or self.remove_nodes
+            or self.remove_clusters
         )

@@ -21,7 +21,7 @@ def _delete_experiment(tx: Connection, key: str, actions: Actions, now: int) -> 
     remaining = jobs.of_experiment_ids(tx, key)
     for job_id in remaining:
         job = jobs.get_by_id(tx, job_id)
-        if job is not None and job.state is not ProvisioningState.DELETING:
+        if job.state is not ProvisioningState.DELETING:
             jobs.request_deletion(tx, job_id, now)
             actions.again = True
     if not remaining:

@@ -31,7 +31,7 @@ from trainshed.store.records import ClusterRecord, NodeRecord
 
 def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord]) -> list[ScalingNode]:
     """The cluster's nodes that stay unless something decides otherwise."""
-    idle_since = nodes.idle_since(tx, cluster.uid)
+    released = nodes.released_at(tx, cluster.uid)
     return [
         ScalingNode(
             node_id=node.id,
@@ -39,7 +39,7 @@ def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeReco
             usable=node.state is not NodeState.UNUSABLE,
             ready=node.state is NodeState.READY,
             attempt_id=node.attempt_id,
-            idle_since=max(node.state_at, idle_since.get(node.id, 0)),
+            idle_since=max(node.state_at, released.get(node.id, 0)),
         )
         for node in members
         if node.state is not NodeState.LEAVING
@@ -65,8 +65,15 @@ class ClusterPass:
     """One pass over all clusters inside one transaction."""
 
     def __init__(
-        self, tx: Connection, actions: Actions, settings: ControlSettings, unseal: Unseal, now: int,
-        *, view_nodes: set[str], refused: dict[str, tuple[int, Reason]],
+        self,
+        tx: Connection,
+        actions: Actions,
+        settings: ControlSettings,
+        unseal: Unseal,
+        now: int,
+        *,
+        view_nodes: set[str],
+        refused: dict[str, tuple[int, Reason]],
     ) -> None:
         self._tx = tx
         self._actions = actions
@@ -109,8 +116,9 @@ class ClusterPass:
             self._add(cluster, step.add)
         for node in step.remove:
             self._remove(node, step.deallocation, cluster)
-        self._set_allocation(cluster, members, target, changing=bool((step.add and not blocked) or step.remove
-                                                                     or step.draining))
+        self._set_allocation(
+            cluster, members, target, changing=bool((step.add and not blocked) or step.remove or step.draining)
+        )
         self._set_errors(cluster, members, refusal if blocked else None)
 
     def _add(self, cluster: ClusterRecord, count: int) -> None:
@@ -121,10 +129,21 @@ class ClusterPass:
         for ordinal in range(first, first + count):
             node_id = f"tvm-{cluster.pool}_{ordinal + 1}-{stamp}{suffix}"
             reason = Reason(ReasonCode.NODE_STARTING, "The node was asked for and has not reported yet.")
-            nodes.insert(self._tx, NodeRecord(
-                id=node_id, cluster_uid=cluster.uid, ordinal=ordinal, state=NodeState.PREPARING, state_at=self._now,
-                boot=0, host_name="", address="", ssh_port=None, reason=reason,
-            ))
+            nodes.insert(
+                self._tx,
+                NodeRecord(
+                    id=node_id,
+                    cluster_uid=cluster.uid,
+                    ordinal=ordinal,
+                    state=NodeState.PREPARING,
+                    state_at=self._now,
+                    boot=0,
+                    host_name="",
+                    address="",
+                    ssh_port=None,
+                    reason=reason,
+                ),
+            )
             specs.append(NodeSpec(node_id, ordinal))
         spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
         self._actions.add_nodes.append(AddNodes(spec, tuple(specs)))
@@ -136,12 +155,10 @@ class ClusterPass:
             self._actions.remove_nodes.append(node.node_id)
             return
         attempt = attempts.get(self._tx, node.attempt_id)
-        if attempt is None:
-            return
         if option is Deallocation.TERMINATE:
             why = Reason(
                 ReasonCode.SCALED_DOWN,
-                f"Cluster {cluster.name} was scaled down with nodeDeallocationOption terminate while the job ran there.",
+                f"Cluster {cluster.name} was scaled down with nodeDeallocationOption terminate while the job ran.",
             )
             stop_attempt(self._tx, attempt, why, "fail", self._actions, self._now)
         else:

@@ -108,7 +108,9 @@ class Controller:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._settings.slow_clock_seconds)
+                # Not wait_for: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(self._settings.slow_clock_seconds):
+                    await self._wake.wait()
             except TimeoutError:
                 self._full = True
             self._wake.clear()
@@ -159,16 +161,19 @@ class Controller:
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         clusters = ClusterPass(
-            tx, actions, self._settings, self._unseal, now,
-            view_nodes={node.node_id for node in view.nodes}, refused=self._refused,
+            tx,
+            actions,
+            self._settings,
+            self._unseal,
+            now,
+            view_nodes={node.node_id for node in view.nodes},
+            refused=self._refused,
         )
         clusters.run()
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused))
         return self._advance_jobs(tx, actions, ended, now)
 
-    def _advance_jobs(
-        self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int
-    ) -> Actions:
+    def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
         started, self._started = self._started, set()
         for attempt_id in started - ended.keys():
             record_start(tx, attempt_id, now)
@@ -182,7 +187,7 @@ class Controller:
     def _stop_overdue(self, tx: Connection, actions: Actions, now: int) -> None:
         for attempt in attempts.live(tx):
             job = jobs.get_by_id(tx, attempt.job_id)
-            if job is None or job.wall_clock_seconds is None:
+            if job.wall_clock_seconds is None:
                 continue
             if now > attempt.placed_at + (job.wall_clock_seconds + WALL_CLOCK_BACKSTOP_SECONDS) * 1000:
                 reason = Reason(
@@ -230,13 +235,16 @@ class Controller:
             raise
         except EngineError as error:
             # Refused for good (a node is gone, say): the attempt never ran, so the job may be queued again.
-            await self._db.write(lambda tx: self._refuse_start(tx, start.gang.attempt_id, error.reason))
+            reason = error.reason
+            await self._db.write(lambda tx: self._refuse_start(tx, start.gang.attempt_id, reason))
             self.wake(full=True)
 
     def _refuse_start(self, tx: Connection, attempt_id: str, reason: Reason) -> None:
         now = self._settings.clock()
         settle(
-            tx, GangStatus(attempt_id, GangResult.LOST, reason=reason, ended_at=now), now,
+            tx,
+            GangStatus(attempt_id, GangResult.LOST, reason=reason, ended_at=now),
+            now,
             self._settings.lost_attempts_limit,
         )
 

@@ -26,7 +26,13 @@ def end_jobs(tx: Connection, actions: Actions, now: int) -> None:
         else:
             # Never started: the original then shows the moment of the request as its start (rest-contract section 8).
             finish_job(
-                tx, job, JobEvent.FAILED, now, exit_code=None, errors=(TERMINATED,), ended_at=now,
+                tx,
+                job,
+                JobEvent.FAILED,
+                now,
+                exit_code=None,
+                errors=(TERMINATED,),
+                ended_at=now,
                 started_at=job.execution_at if job.started_at is None else None,
             )
 

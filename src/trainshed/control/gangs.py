@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import ClusterSpec, GangSpec
-from trainshed.resources.job import job_secret_environment
+from trainshed.resources.definition import job_secret_environment, setup_secret_environment
 from trainshed.resources.vmsizes import find_size
 from trainshed.store import code, secrets
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
@@ -54,6 +54,7 @@ def cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettin
     """All that the engine needs to know of this cluster."""
     size = find_size(cluster.vm_size, settings.local_sizes)
     setup = cluster.definition.get("nodeSetup")
+    values = opened_secrets(tx, cluster.uid, unseal) if setup else {}
     return ClusterSpec(
         uid=cluster.uid,
         name=cluster.name,
@@ -65,5 +66,5 @@ def cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettin
         gpus=size.gpus if size else 0,
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
-        setup_secrets=opened_secrets(tx, cluster.uid, unseal) if setup else {},
+        setup_secrets=setup_secret_environment(cluster.definition, values),
     )

@@ -12,7 +12,8 @@ from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, Node
 from trainshed.resources.lifecycle import AttemptState, NodeEvent, NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes
-from trainshed.store.records import ClusterRecord, NodeRecord
+from trainshed.store.errors import or_none
+from trainshed.store.records import NodeRecord
 
 _UNKNOWN_GANG = Reason(ReasonCode.DELETED_BY_USER, "The service has no live attempt of this id.")
 
@@ -30,25 +31,28 @@ def sync_nodes(tx: Connection, view: EngineView, actions: Actions, now: int) -> 
 
 def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -> None:
     if (node.boot, node.host_name, node.address, node.ssh_port) != (
-        status.boot, status.host_name, status.address, status.ssh_port
+        status.boot,
+        status.host_name,
+        status.address,
+        status.ssh_port,
     ):
         nodes.set_facts(
-            tx, node.id, boot=status.boot, host_name=status.host_name, address=status.address,
+            tx,
+            node.id,
+            boot=status.boot,
+            host_name=status.host_name,
+            address=status.address,
             ssh_port=status.ssh_port,
         )
     state = node.state
-    rebooted = status.boot > node.boot > 0
-    if rebooted and state in (NodeState.READY, NodeState.UNUSABLE):
+    restarted = status.boot > node.boot > 0 or status.condition is NodeCondition.PREPARING
+    if restarted and state in (NodeState.READY, NodeState.UNUSABLE):
         nodes.apply(tx, node.id, NodeEvent.REBOOTED, now, status.reason)
         state = NodeState.PREPARING
     if state is NodeState.PREPARING and status.condition is NodeCondition.READY:
         nodes.apply(tx, node.id, NodeEvent.PREPARED, now)
     elif state in (NodeState.PREPARING, NodeState.READY) and status.condition is NodeCondition.UNUSABLE:
         nodes.apply(tx, node.id, NodeEvent.SETUP_FAILED, now, status.reason)
-    elif state is NodeState.READY and status.condition is NodeCondition.PREPARING:
-        nodes.apply(tx, node.id, NodeEvent.REBOOTED, now, status.reason)
-    elif state is NodeState.UNUSABLE and status.condition is NodeCondition.PREPARING:
-        nodes.apply(tx, node.id, NodeEvent.REBOOTED, now, status.reason)
     elif state is NodeState.PREPARING and status.reason is not None and status.reason != node.reason:
         nodes.set_reason(tx, node.id, status.reason)
 
@@ -63,7 +67,7 @@ def missing_nodes(
         if node.id not in present and node.state is not NodeState.LEAVING:
             wanted.setdefault(node.cluster_uid, []).append(NodeSpec(node.id, node.ordinal))
     for cluster_uid, specs in wanted.items():
-        cluster = clusters.get_by_uid(tx, cluster_uid)
+        cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
         if cluster is not None and cluster.state is not ProvisioningState.DELETING:
             actions.add_nodes.append(AddNodes(cluster_spec(tx, cluster, settings, unseal), tuple(specs)))
 
@@ -84,17 +88,16 @@ def sync_gangs(
         gang_seen = seen.get(attempt.id)
         if gang_seen is None:
             job = jobs.get_by_id(tx, attempt.job_id)
-            if job is not None:
-                actions.starts.append(StartGang(gang_spec(tx, job, attempt, settings, unseal)))
+            actions.starts.append(StartGang(gang_spec(tx, job, attempt, settings, unseal)))
         elif gang_seen.result is None and attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
             actions.stops.append(StopGang(attempt.id, attempt.stop_reason))
 
 
 def refused_nodes(tx: Connection, cluster_uid: str, node_ids: tuple[str, ...], reason: Reason, now: int) -> None:
     """Nodes that the engine could not provide are gone again, and the cluster says why."""
-    cluster: ClusterRecord | None = clusters.get_by_uid(tx, cluster_uid)
+    cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
     for node_id in node_ids:
-        node = nodes.get(tx, node_id)
+        node = or_none(nodes.get, tx, node_id)
         if node is not None and node.state is NodeState.PREPARING:
             nodes.apply(tx, node_id, NodeEvent.REMOVAL_REQUESTED, now, reason)
             nodes.apply(tx, node_id, NodeEvent.REMOVED, now, reason)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from sqlalchemy import Connection
 
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.resources.lifecycle import (
     AttemptEvent,
-    AttemptState,
     JobEvent,
     JobState,
     OperationEvent,
@@ -34,20 +35,23 @@ def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: in
     ended_at = status.ended_at or now
     try:
         attempt = attempts.finish(
-            tx, status.attempt_id, _ATTEMPT_EVENT[status.result], now,
-            exit_code=status.exit_code, reason=status.reason, ended_at=ended_at,
+            tx,
+            status.attempt_id,
+            _ATTEMPT_EVENT[status.result],
+            now,
+            exit_code=status.exit_code,
+            reason=status.reason,
+            ended_at=ended_at,
         )
     except (StaleState, NotFound):
         return  # Applied before, or the job was deleted: the engine may forget it.
     job = jobs.get_by_id(tx, attempt.job_id)
-    if job is not None:
-        _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
+    _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
 
 
 def record_start(tx: Connection, attempt_id: str, now: int) -> None:
     """The engine has taken the attempt on. Nothing to record when it has ended or is stopping already."""
-    attempt = attempts.get(tx, attempt_id)
-    if attempt is not None and attempt.state is AttemptState.PLACED:
+    with contextlib.suppress(NotFound):
         attempts.started(tx, attempt_id, now)
 
 
@@ -83,12 +87,17 @@ def _lost(attempt: AttemptRecord) -> Reason:
 
 
 def finish_job(
-    tx: Connection, job: JobRecord, event: JobEvent, now: int, *,
-    exit_code: int | None, errors: tuple[Reason, ...], ended_at: int, started_at: int | None = None,
+    tx: Connection,
+    job: JobRecord,
+    event: JobEvent,
+    now: int,
+    *,
+    exit_code: int | None,
+    errors: tuple[Reason, ...],
+    ended_at: int,
+    started_at: int | None = None,
 ) -> None:
     """Bring a job to its end, and with it any terminate operation that waits for it."""
-    jobs.finish(
-        tx, job.id, event, now, exit_code=exit_code, errors=errors, ended_at=ended_at, started_at=started_at
-    )
+    jobs.finish(tx, job.id, event, now, exit_code=exit_code, errors=errors, ended_at=ended_at, started_at=started_at)
     if job.execution is JobState.TERMINATING:
         operations.finish_for(tx, "terminate", job.key, OperationEvent.SUCCEEDED, now)

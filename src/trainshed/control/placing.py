@@ -15,6 +15,7 @@ from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.scheduling.order import decide
 from trainshed.scheduling.snapshot import ClusterSnapshot, QueuedGang
 from trainshed.store import attempts, clusters, jobs, nodes
+from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, NodeRecord
 
 
@@ -44,7 +45,7 @@ def place_jobs(
         idle = tuple(node.id for node in members if is_idle(node))
         if not idle:
             continue
-        cluster = clusters.get_by_uid(tx, cluster_uid)
+        cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
         if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
             continue
         attainable = attainable_nodes(cluster, members, refused=cluster_uid in held.refused)
@@ -76,11 +77,16 @@ def attainable_nodes(cluster: ClusterRecord, members: list[NodeRecord], *, refus
 
 
 def _record(
-    tx: Connection, actions: Actions, job_id: int, node_ids: tuple[str, ...], cluster_uid: str,
-    settings: ControlSettings, unseal: Unseal, now: int,
+    tx: Connection,
+    actions: Actions,
+    job_id: int,
+    node_ids: tuple[str, ...],
+    cluster_uid: str,
+    settings: ControlSettings,
+    unseal: Unseal,
+    now: int,
 ) -> None:
     job = jobs.get_by_id(tx, job_id)
-    assert job is not None, "the queue was read in this very transaction"
     attempt_id = uuid.uuid4().hex
     attempt = attempts.insert(
         tx, id=attempt_id, job_id=job_id, number=job.attempts + 1, cluster_uid=cluster_uid, node_ids=node_ids, now=now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from trainshed.resources.vmsizes import VmSize
@@ -19,7 +19,7 @@ class ControlSettings:
     """Knobs of the loops. Times in seconds unless the name says otherwise."""
 
     #: Sizes that this machine adds to the catalogue.
-    local_sizes: tuple[VmSize, ...] = ()
+    local_sizes: Mapping[str, VmSize] = field(default_factory=dict)
     #: Between SIGTERM and SIGKILL when an attempt is stopped.
     grace_seconds: float = 5.0
     #: How often everything is compared with the engine's own view although no event came.

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+from trainshed.identity.vault import Vault
+
 #: What a link allows; the contract's links carry the same two letters (read and list).
 _PERMISSIONS = "rl"
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -19,10 +21,15 @@ class LinkRefused(Exception):
 
 
 class LinkSigner:
-    """Signs and checks links with a key of its own (``vault.derive("links")``)."""
+    """Signs and checks links with a key of its own."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+
+    @classmethod
+    def from_vault(cls, vault: Vault) -> LinkSigner:
+        """A signer whose key follows from the vault's: links stay good over restarts."""
+        return cls(vault.derive("links"))
 
     def query(self, path: str, expires_at_ms: int) -> str:
         """The query that makes ``path`` (decoded) readable until the time given, cut to seconds as ``se`` shows it."""

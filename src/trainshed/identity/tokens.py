@@ -20,7 +20,7 @@ class Tokens:
     admin: str = field(repr=False)
 
     @classmethod
-    def open(cls, home: Path) -> Tokens:
+    def load_or_create(cls, home: Path) -> Tokens:
         """Read ``{home}/admin.token``, making it (mode 0600) where there is none.
 
         Raises UnsafeSecretFile when others can read the file, or when it holds no token.

@@ -43,7 +43,7 @@ class Vault:
         self._cipher: AESGCM | None = None
 
     @classmethod
-    def open(cls, home: Path, environ: Mapping[str, str] | None = None) -> Vault:
+    def load_or_create(cls, home: Path, environ: Mapping[str, str] | None = None) -> Vault:
         """The vault of a home. The key is ``TRAINSHED_VAULT_KEY`` if set, else ``{home}/vault.key``, made if absent.
 
         Raises UnsafeSecretFile when others can read the file, or when what is given is no key.

@@ -183,9 +183,8 @@ def parse_cluster_id(arm_id: str) -> ResourceId:
     """Read the id of a cluster. Raises InvalidResource when it is not one."""
     parsed = ResourceId.parse(arm_id)
     if parsed.kind is not Kind.CLUSTER:
-        message = (
-            f"'{_shortened(arm_id)}' is the id of a {parsed.kind}; a cluster's is needed: {_SHAPE}/clusters/{{c}}."
-        )
+        shown = _shortened(arm_id)
+        message = f"'{shown}' names no cluster but another resource ({parsed.kind}). Expected {_SHAPE}/clusters/{{c}}."
         raise InvalidResource.of(INVALID_RESOURCE_ID, message, "id")
     return parsed
 

@@ -21,7 +21,7 @@ KEY_PLACEHOLDER = "<AZURE_BATCHAI_STORAGE_KEY>"
 _TOKEN = re.compile(
     r'(?P<string>"(?:[^"\\]|\\.)*")'
     r"|(?P<comment>//[^\n]*|/\*.*?\*/)"
-    r"|(?P<comma>,)(?=(?:\s|//[^\n]*(?:\n|$)|/\*.*?\*/)*[}\]])",
+    r"|(?P<comma>,)(?=(?:\s|//[^\n]*+|(?>/\*.*?\*/))*+[}\]])",
     re.DOTALL,
 )
 

@@ -36,7 +36,8 @@ def read_object(body: bytes | bytearray | str | Mapping[str, Any] | None, noun: 
         return dict(body)
     example = _EXAMPLE_BODY.get(noun, '{"properties": {...}}')
     try:
-        parsed = json.loads(body, parse_constant=_refuse_constant)
+        text = body if isinstance(body, str) else bytes(body).decode("utf-8-sig")
+        parsed = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
     except UnicodeDecodeError as error:
@@ -47,7 +48,7 @@ def read_object(body: bytes | bytearray | str | Mapping[str, Any] | None, noun: 
         reason = str(error)
     else:
         if isinstance(parsed, dict):
-            if b"\\u" in _bytes(body) and (wrong := _unstorable(parsed)):
+            if "\\u" in text and (wrong := _unstorable(parsed)):
                 raise InvalidResource.of(
                     INVALID_REQUEST_CONTENT, f"The request body of the {noun.lower()} holds {wrong}."
                 )
@@ -112,7 +113,7 @@ def _tell(findings: Findings, model: type[Model], error: ErrorDetails) -> None:
         case "string_too_long":
             why = f"is too long: {len(value)} characters, at most {context['max_length']} are allowed."
         case "too_long":
-            why = f"has too many entries: {context['actual_length']}, at most {context['max_length']} are allowed."
+            why = f"has too many entries: {len(value)}, at most {context['max_length']} are allowed."
         case "string_pattern_mismatch":
             why = f"is not of the form {context['pattern']}."
         case _:
@@ -188,10 +189,6 @@ def _bounds(field: FieldInfo | None) -> tuple[int | None, int | None]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _bytes(body: bytes | bytearray | str) -> bytes:
-    return body.encode(errors="replace") if isinstance(body, str) else bytes(body)
 
 
 def _unstorable(value: Any) -> str | None:

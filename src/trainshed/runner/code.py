@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainshed.resources.reasons import ReasonCode
@@ -32,10 +32,10 @@ def materialise(store: str, manifest: Mapping[str, Mapping[str, Any]], target: s
         if pure.is_absolute() or ".." in pure.parts or not pure.parts:
             raise _unavailable(path, "the path leads out of the code folder")
         destination = f"{target}/{pure}"
-        folder = os.path.dirname(destination)
+        folder = destination.rpartition("/")[0]
         try:
             if folder not in made:
-                os.makedirs(folder, exist_ok=True)
+                Path(folder).mkdir(parents=True, exist_ok=True)
                 made.add(folder)
             found = _copy(blob_path(store, entry["sha256"]), destination, int(entry.get("mode", 0o644)) & 0o777)
         except OSError as error:

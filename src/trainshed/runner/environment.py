@@ -13,8 +13,20 @@ from collections.abc import Mapping
 from trainshed.resources import directories
 from trainshed.runner.spec import RunnerSpec
 
+#: The interface that has the loopback addresses.
+LOOPBACK_INTERFACE = "lo"
 _SERVICE_PREFIX = "TRAINSHED_"
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+#: For gangs whose nodes all have loopback addresses of this machine: MPI libraries would otherwise look for another
+#: network, or for shared memory, which nodes in different PID namespaces do not have (UCX then finds no connection).
+#: The node's own values and the user's win.
+_LOOPBACK_NETWORK = {
+    "MPIR_CVAR_CH4_NETMOD": "ofi",
+    "FI_PROVIDER": "tcp",
+    "FI_TCP_IFACE": LOOPBACK_INTERFACE,
+    "UCX_TLS": "tcp,self",
+    "OMPI_MCA_btl_tcp_if_include": LOOPBACK_INTERFACE,
+}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -32,8 +44,15 @@ def node_environment(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[s
     base["TRAINSHED_ATTEMPT_ID"] = spec.attempt_id
     if spec.gpu_devices:
         base.update(dict.fromkeys(_GPU_VARIABLES, spec.gpu_devices[spec.node_index]))
+    if on_loopback(spec):
+        base = {**_LOOPBACK_NETWORK, **base}
     base.update(spec.extra_environment)
     return base
+
+
+def on_loopback(spec: RunnerSpec) -> bool:
+    """Whether this is a gang of several nodes that all have loopback addresses."""
+    return len(spec.hosts) > 1 and all(host.address.startswith("127.") for host in spec.hosts)
 
 
 def job_environment(spec: RunnerSpec, secrets: Mapping[str, str]) -> dict[str, str]:

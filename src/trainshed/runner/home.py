@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 from trainshed.runner import linux
 
@@ -50,6 +51,6 @@ class Bashrc:
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return Path(path).stat().st_size
     except OSError:
         return 0

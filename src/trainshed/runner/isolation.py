@@ -237,11 +237,12 @@ def descendants(root: int, read: Callable[[int], int | None] | None = None) -> l
     """Every living descendant of a process, parents first. Zombies are left out."""
     parent_of = read or _living_parent
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            parent = parent_of(int(name))
-            if parent is not None:
-                children.setdefault(parent, []).append(int(name))
+    with os.scandir("/proc") as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
+    for pid in pids:
+        parent = parent_of(pid)
+        if parent is not None:
+            children.setdefault(parent, []).append(pid)
     found: list[int] = []
     frontier = [root]
     while frontier:

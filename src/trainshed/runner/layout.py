@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from trainshed.runner.failure import directory_error
 from trainshed.runner.spec import RunnerSpec
@@ -25,7 +26,7 @@ def wipe(job_temp_root: str) -> None:
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
             else:
-                os.unlink(entry.path)
+                Path(entry.path).unlink()
     except FileNotFoundError:
         return
     except OSError as error:
@@ -65,6 +66,6 @@ def _make(setting: str, path: str) -> None:
     if not path.startswith("/"):
         raise directory_error(setting, path or "(empty)", OSError(0, "the path is not absolute"))
     try:
-        os.makedirs(path, exist_ok=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise directory_error(setting, path, error) from error

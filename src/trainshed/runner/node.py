@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import isolation
 from trainshed.runner.events import Ended, EventLoop
 from trainshed.runner.execution_log import ExecutionLog
-from trainshed.runner.failure import AttemptEnded, directory_error, failed
+from trainshed.runner.failure import directory_error, failed
 from trainshed.runner.processes import open_log, start_bash
 from trainshed.runner.spec import HostSpec, RunnerSpec
 from trainshed.volumes import CommandResult
@@ -72,9 +73,7 @@ class Node:
             for fd in fds:
                 os.close(fd)
 
-    def start(
-        self, command_line: str, environment: Mapping[str, str], stdout: int, stderr: int, on_exit: Ended
-    ) -> int:
+    def start(self, command_line: str, environment: Mapping[str, str], stdout: int, stderr: int, on_exit: Ended) -> int:
         """Start a command line inside the isolation. Raises AttemptEnded (JobLaunchFailed)."""
         assert self.isolation is not None
         try:
@@ -109,7 +108,7 @@ class Node:
             return CommandResult(ended[0], os.pread(fd, 1 << 16, 0).decode(errors="replace"))
         finally:
             os.close(fd)
-            os.unlink(path)
+            Path(path).unlink()
 
     def end_processes(self, grace: float) -> None:
         """End everything that the attempt started on this node: SIGTERM, the grace, SIGKILL, wait until none is left.
@@ -130,29 +129,26 @@ class Node:
         until = time.monotonic() + grace
         for pid in self.loop.living:
             self.loop.on_exit(pid, lambda _code: None)
-        if not self.loop.living and isolated.watch_empty() is None:
-            # Without a keeper, only the process table tells whether something detached itself.
-            if not isolation.descendants(os.getpid()):
-                return
         isolated.terminate()
-        try:
-            self.loop.run_until(lambda: not self.loop.living, grace)
-            left = until - time.monotonic()
-            fd = isolated.watch_empty()
-            if fd is None:
-                self._wait_for_orphans(until)
-            elif left > 0 and not self.loop.living:
-                empty: list[bool] = []
-                self.loop.watch(fd, lambda: empty.append(True) if os.read(fd, 64) else None)
-                self.loop.run_until(lambda: bool(empty), left)
-                self.loop.unwatch(fd)
-        except AttemptEnded:
-            # A second request to stop does not make the first one gentler or the grace longer.
+        self.loop.run_until(lambda: not self.loop.living, grace)
+        left = until - time.monotonic()
+        if left <= 0 or self.loop.living:
             return
+        fd = isolated.watch_empty()
+        if fd is None:
+            self._wait_for_orphans(until)
+            return
+        empty: list[bool] = []
+
+        def told() -> None:
+            os.read(fd, 64)
+            empty.append(True)
+
+        self.loop.watch(fd, told)
+        self.loop.run_until(lambda: bool(empty), left)
+        self.loop.unwatch(fd)
 
     def _wait_for_orphans(self, until: float) -> None:
         """Orphans that were adopted end one by one: look again at each interval until none is left."""
         while isolation.descendants(os.getpid()) and (left := until - time.monotonic()) > 0:
             self.loop.run_until(lambda: False, min(0.05, left))
-
-

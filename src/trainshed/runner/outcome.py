@@ -21,7 +21,7 @@ def write(state: str, outcome: Outcome) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(temporary, path)
+    Path(temporary).rename(path)
     directory = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

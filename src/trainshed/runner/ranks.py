@@ -19,6 +19,7 @@ class RankWords:
     def __init__(self, state: str, loop: EventLoop, heard: Callable[[int, int], None]) -> None:
         """Make the FIFO and call ``heard(rank, exit code)`` for each word. Raises OSError."""
         self.path = f"{state}/ranks"
+        Path(self.path).unlink(missing_ok=True)
         os.mkfifo(self.path, 0o600)
         # Open for both directions: a writer never waits for a reader, and the reader never meets the end.
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
-from sqlalchemy.exc import IntegrityError
 
 from trainshed.resources.lifecycle import PROVISIONING, ProvisioningEvent, ProvisioningState
 from trainshed.store import events
@@ -40,7 +37,10 @@ class Provisioned:
 
     def apply(self, tx: Connection, key: str, event: ProvisioningEvent, now: int) -> None:
         """Change the state as the lifecycle says and log it. Raises NotFound, ImpossibleTransition, StaleState."""
-        before = ProvisioningState(self.state(tx, key))
+        row = first(tx, self._state, {"of": key})
+        if row is None:
+            raise NotFound(self._kind.value, key)
+        before = ProvisioningState(row[0])
         after = PROVISIONING.after(before, event)
         parameters = {"of": key, "before": before.value, "after": after.value, "now": now}
         if rows_changed(tx, self._update, parameters) != 1:
@@ -55,34 +55,9 @@ class Provisioned:
             now=now,
         )
 
-    def delete(self, tx: Connection, key: str, now: int | None = None) -> None:
-        """Remove the row and log it. Raises NotFound, InUse while rows of other tables belong to it."""
-        row = first(tx, self._state, {"of": key})
-        if row is None:
+    def delete(self, tx: Connection, key: str) -> None:
+        """Remove the row; its events stay. Raises NotFound, InUse while rows of other tables belong to it."""
+        with refused_as(tx, lambda: InUse(f"{self._kind.value} {key} still has resources that belong to it")):
+            changed = rows_changed(tx, self._delete, {"of": key})
+        if changed == 0:
             raise NotFound(self._kind.value, key)
-        with refused_as(tx, lambda: InUse(f"{self._kind.value} {key} still has resources below it")):
-            tx.execute(self._delete, {"of": key})
-        if now is not None:
-            self.deleted(tx, key, row[0], now)
-
-    def deleted(self, tx: Connection, key: str, state: str, now: int) -> None:
-        """Log that the row was removed."""
-        events.append(
-            tx,
-            kind=self._kind,
-            resource_key=key,
-            event=events.DELETED,
-            from_state=state,
-            to_state=None,
-            now=now,
-        )
-
-    def state(self, tx: Connection, key: str) -> Any:
-        """The state's value. Raises NotFound."""
-        row = first(tx, self._state, {"of": key})
-        if row is None:
-            raise NotFound(self._kind.value, key)
-        return row[0]
-
-
-__all__ = ["IntegrityError", "Provisioned"]

@@ -6,11 +6,11 @@ than the database's own work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import IntegrityError
 
 from trainshed.store.errors import StoreError
@@ -37,6 +37,6 @@ def rows_changed(tx: Connection, statement: Executable, parameters: Mapping[str,
     return tx.execute(statement, parameters).rowcount
 
 
-def first(tx: Connection, statement: Executable, parameters: Mapping[str, Any]) -> Row[Any] | None:
+def first(tx: Connection, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
     """The first row, or None."""
     return tx.execute(statement, parameters).first()

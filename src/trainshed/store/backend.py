@@ -69,7 +69,7 @@ class Backend(Protocol):
         ...
 
     def was_committed(self, session: Session) -> bool:
-        """Whether the transaction whose ``commit`` raised was committed after all."""
+        """Whether the last transaction of a closed session, whose ``commit`` raised, was committed after all."""
         ...
 
 

@@ -60,13 +60,13 @@ class Database:
         """Run ``call`` off the event loop in a transaction that sees everything committed before now."""
         ticket = async_ticket(call)
         self._readers.submit(ticket)
-        return cast(T, await cast("asyncio.Future[T]", ticket.future))
+        return await cast("asyncio.Future[T]", ticket.future)
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run ``call`` in a transaction that is durable when this returns; what it raises takes all of it back."""
         ticket = async_ticket(call)
         self._writer.submit(ticket)
-        return cast(T, await cast("asyncio.Future[T]", ticket.future))
+        return await cast("asyncio.Future[T]", ticket.future)
 
     def read_sync(self, call: Callable[[Connection], T]) -> T:
         """``read`` for a thread without an event loop."""

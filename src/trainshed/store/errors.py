@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+T = TypeVar("T")
+K = TypeVar("K")
+
 
 class StoreError(Exception):
     """Base of everything that the store raises on purpose."""
@@ -14,6 +22,14 @@ class NotFound(StoreError):
         super().__init__(f"there is no {noun} {key}")
         self.noun = noun
         self.key = str(key)
+
+
+def or_none(get: Callable[[Connection, K], T], tx: Connection, key: K) -> T | None:
+    """What ``get(tx, key)`` finds, or None where it raises NotFound."""
+    try:
+        return get(tx, key)
+    except NotFound:
+        return None
 
 
 class AlreadyExists(StoreError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select
+from sqlalchemy import Connection, and_, bindparam, insert, or_, select
 
 from trainshed.resources.reasons import Reason
 from trainshed.store.encoding import details_from_text, details_to_text, reason_from_text, reason_to_text
@@ -27,7 +28,6 @@ class Kind(StrEnum):
 #: Events that are not a lifecycle's.
 SUBMITTED = "submitted"
 CREATED = "created"
-DELETED = "deleted"
 
 _COLUMNS = [column for column in events.c if column is not events.c.seq]
 _append = insert(events).values({column.name: bindparam(column.name) for column in _COLUMNS}).inline()
@@ -102,7 +102,7 @@ def page(
     return [_record(row) for row in rows]
 
 
-def _record(row: Row[Any]) -> EventRecord:
+def _record(row: Sequence[Any]) -> EventRecord:
     seq, at, kind, resource_key, event, from_state, to_state, reason, details = row
     return EventRecord(
         seq, at, kind, resource_key, event, from_state, to_state, reason_from_text(reason), details_from_text(details)

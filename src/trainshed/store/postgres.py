@@ -82,9 +82,7 @@ class PostgresBackend:
                 connect_args={"connect_timeout": 10, "application_name": "trainshed"},
             )
         except ModuleNotFoundError:
-            raise StoreError(
-                "the driver for PostgreSQL is not installed: pip install 'trainshed[postgres]'"
-            ) from None
+            raise StoreError("the driver for PostgreSQL is not installed: pip install 'trainshed[postgres]'") from None
 
     @property
     def url(self) -> str:

@@ -142,6 +142,8 @@ nodes = Table(
     Column("address", Text, nullable=False),
     Column("ssh_port", BigInteger),
     Column("reason", Text),
+    # When the last attempt let go of it; auto-scale counts idle time from here.
+    Column("released_at", Time),
     _one_of("state", NodeState),
     UniqueConstraint("cluster_uid", "ordinal"),
     Index("ix_nodes_present", "cluster_uid", "ordinal", sqlite_where=NOT_GONE, postgresql_where=NOT_GONE),

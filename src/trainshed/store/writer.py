@@ -117,9 +117,10 @@ class Writer:
         try:
             session.commit()
         except Exception:
+            # Closed first: on a connection that still stands the transaction would stay in progress for ever.
+            self._drop_session()
             if not self._backend.was_committed(session):
                 raise
-            self._drop_session()
         return outcomes
 
     def _call(self, session: Session, ticket: Ticket) -> Outcome:

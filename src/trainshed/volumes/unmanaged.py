@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainshed.resources.reasons import ReasonCode
 from trainshed.volumes.protocol import MountPoint, Run, VolumeError
@@ -32,7 +33,7 @@ class UnmanagedVolume:
         """Run the command and see that something is mounted afterwards. Raises VolumeError."""
         path = self.point.path
         try:
-            os.makedirs(path, exist_ok=True)
+            Path(path).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._error(f"its mount point cannot be made: {error.strerror}", "") from error
         result = run(f"{self.mount_command} {shlex.quote(path)}")
@@ -53,8 +54,8 @@ class UnmanagedVolume:
         message = f": {said}" if said else ""
         return VolumeError(
             ReasonCode.VOLUME_MOUNT_FAILED,
-            f"The unmanaged file system {self.point.relative_path} cannot be used at {self.point.path}: {what}{message}. "
-            "Try the mountCommand on a node by hand, with the mount path as its last argument.",
+            f"The unmanaged file system {self.point.relative_path} cannot be used at {self.point.path}: "
+            f"{what}{message}. Try the mountCommand on a node by hand, with the mount path as its last argument.",
             {"volume": self.point.relative_path, "mountPath": self.point.path, "message": said},
         )
 
@@ -63,6 +64,6 @@ def is_mounted(path: str) -> bool:
     """Whether a file system is mounted exactly there, bind mounts included (proc(5), mountinfo)."""
     real = os.path.realpath(path)
     # A process outside the PID namespace that /proc belongs to is not in it; the namespace's first process is.
-    table = "/proc/self/mountinfo" if os.path.exists("/proc/self") else "/proc/1/mountinfo"
+    table = "/proc/self/mountinfo" if Path("/proc/self").exists() else "/proc/1/mountinfo"
     with open(table) as mounts:
         return any(line.split(" ", 5)[4].encode().decode("unicode_escape") == real for line in mounts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,11 @@ def create(
     session: Session, name: str, config_file: Path | None, no_wait: bool, storage: Storage, **given: Any
 ) -> None:
     """Create a cluster. Arguments win over the cluster file."""
+    from trainshed.cli.definitions import read_cluster
     from trainshed.cli.parents import with_parents
     from trainshed.cli.tables import CLUSTERS
     from trainshed.client.errors import NotFoundError
-    from trainshed.client.transport import ORIGINAL_API_VERSION
+    from trainshed.client.transport import API_VERSION
 
     try:
         session.client.clusters.get(name)
@@ -52,27 +52,17 @@ def create(
         raise CommandError(
             "ClusterExists", f"there is a cluster {name} already", f"trainshed cluster resize {name} -t NODES"
         )
-    properties = _from_file(config_file, storage) if config_file else {}
+    properties, version = read_cluster(config_file, storage) if config_file else ({}, API_VERSION)
     _add_arguments(session, properties, storage, given)
     cluster = with_parents(
         session,
-        lambda: session.client.clusters.create(name, properties, wait=not no_wait, version=ORIGINAL_API_VERSION),
+        lambda: session.client.clusters.create(name, properties, wait=not no_wait, version=version),
     )
     session.show(cluster, CLUSTERS)
     session.next_commands(
         (f"trainshed cluster node list {name}", "see its nodes"),
         (f"trainshed run -c {name} -- COMMAND", "run a command on it"),
     )
-
-
-def _from_file(path: Path, storage: Storage) -> dict[str, Any]:
-    from trainshed.resources.jobfile import load_cluster_file
-
-    loaded = load_cluster_file(
-        path.read_text(encoding="utf-8"), storage_account=storage.account, storage_key=storage.key
-    )
-    properties: dict[str, Any] = loaded.get("properties") or {}
-    return json.loads(json.dumps(properties))  # type: ignore[no-any-return]
 
 
 def _add_arguments(session: Session, properties: dict[str, Any], storage: Storage, given: dict[str, Any]) -> None:

@@ -1,0 +1,48 @@
+"""The application: routes, and what every request passes on its way to them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from trainshed import __version__
+from trainshed.api.endpoints import ENDPOINTS
+from trainshed.api.errors import EXCEPTION_HANDLERS, FailureMiddleware
+from trainshed.api.gate import GateMiddleware
+from trainshed.api.headers import HeadersMiddleware
+from trainshed.api.metrics import Metrics, MetricsMiddleware
+from trainshed.api.openapi import document
+from trainshed.api.paths import PathCaseMiddleware
+from trainshed.api.routing import Endpoint, route
+from trainshed.api.services import Services
+
+
+class Trainshed(FastAPI):
+    """FastAPI with the API's own document: bodies are read by the resource models, which say more than a schema can."""
+
+    def openapi(self) -> dict[str, object]:
+        """Made when it is first asked for, so that a start does not wait for it."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document()
+        return self.openapi_schema
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API over these services. Nothing is started: the composition root owns the database and the loops."""
+    app = Trainshed(
+        title="Trainshed",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers=EXCEPTION_HANDLERS,
+        redirect_slashes=False,
+    )
+    metrics = Metrics()
+    scrape = Endpoint("GET", "/metrics", metrics.answer, "Probes_Metrics")
+    app.router.routes.extend(route(services, endpoint) for endpoint in (*ENDPOINTS, scrape))
+    # Added from the inside out.
+    app.add_middleware(GateMiddleware, tokens=services.tokens)
+    app.add_middleware(FailureMiddleware)
+    app.add_middleware(PathCaseMiddleware)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(HeadersMiddleware, location=services.location)
+    return app

@@ -1,0 +1,109 @@
+"""2026-11-01: sending code. Ask what is missing, send those files, then name the tree that they make."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from sqlalchemy import Connection
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from trainshed.api import code_store
+from trainshed.api.answers import answer
+from trainshed.api.body import parse_object, read_body
+from trainshed.api.call import Call
+from trainshed.api.errors import ApiError, being_deleted, invalid_value
+from trainshed.api.versions import require_newer
+from trainshed.api.workspaces import required as required_workspace
+from trainshed.resources.errors import INVALID_REQUEST_CONTENT, Problem
+from trainshed.resources.ids import Kind
+from trainshed.resources.lifecycle import ProvisioningState
+from trainshed.store import code
+
+_WHAT = "Code upload"
+#: Largest manifest in bytes.
+_MANIFEST_LIMIT = 32 << 20
+_NAMED_FILES = 10
+
+
+async def list_missing(call: Call) -> Response:
+    """POST ``{"sha256": [...]}``: those that must be sent."""
+    await _check(call)
+    given = parse_object(await call.body(), '{"sha256": ["64 hexadecimal digits", ...]}').get("sha256")
+    if not isinstance(given, list):
+        raise invalid_value("sha256", 'The member sha256 is required: a list, as in {"sha256": ["..."]}.')
+    hashes = [code_store.check_sha256(entry, f"sha256[{index}]") for index, entry in enumerate(given)]
+    return answer({"missing": await asyncio.to_thread(code_store.missing, _store(call), hashes)})
+
+
+async def put_blob(call: Call) -> Response:
+    """PUT the content of one file: 201, or 200 when the service had it. Durable when answered."""
+    digest = code_store.check_sha256(call.part("sha256"), "sha256")
+    await _check(call)
+    announced = call.request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > code_store.LARGEST_FILE:
+        raise code_store.too_large()
+    store = _store(call)
+    known = not await asyncio.to_thread(code_store.missing, store, [digest])
+    blob = await asyncio.to_thread(code_store.IncomingBlob, store, digest)
+    with blob:
+        try:
+            async for piece in code_store.gathered(call.request.stream()):
+                await asyncio.to_thread(blob.write, piece)
+        except ClientDisconnect:
+            message = "The connection was closed before the whole file was sent. Send it again."
+            raise ApiError(400, INVALID_REQUEST_CONTENT, message) from None
+        await asyncio.to_thread(blob.commit)
+    return answer({"sha256": digest, "size": blob.size}, 200 if known else 201)
+
+
+async def put_snapshot(call: Call) -> Response:
+    """PUT a manifest ``{path: {"sha256", "mode"}}`` under the SHA-256 of its canonical JSON. Again changes nothing."""
+    snapshot = code_store.check_sha256(call.part("snapshot"), "snapshot")
+    await _check(call)
+    manifest = parse_object(
+        await read_body(call.request, _MANIFEST_LIMIT), '{"path": {"sha256": "...", "mode": 420}, ...}'
+    )
+    await asyncio.to_thread(_check_files, _store(call), snapshot, manifest)
+    key, name, now = call.workspace_key, call.name("workspace"), call.now()
+
+    def store(tx: Connection) -> None:
+        if required_workspace(tx, key, name).state is ProvisioningState.DELETING:
+            raise being_deleted(Kind.WORKSPACE, name)
+        code.put_snapshot(tx, snapshot, key, manifest, now)
+
+    await call.write(store)
+    return answer({"id": snapshot, "files": len(manifest)})
+
+
+def _check_files(store: Path, snapshot: str, manifest: dict[str, dict[str, object]]) -> None:
+    code_store.check_manifest(manifest)
+    found = code_store.snapshot_id(manifest)
+    if found != snapshot:
+        raise invalid_value(
+            "snapshot",
+            f"The manifest's id is {found}, not {snapshot}: it is the SHA-256 of the manifest as JSON with sorted "
+            "members, without spaces, in UTF-8.",
+        )
+    hashes = {str(entry["sha256"]): path for path, entry in manifest.items()}
+    absent = code_store.missing(store, hashes)
+    if absent:
+        raise ApiError(
+            400,
+            "CodeBlobMissing",
+            f"{len(absent)} of the manifest's files were not sent yet. PUT each to .../code/blobs/{{sha256}} first; "
+            "POST .../code/missing tells which.",
+            target="manifest",
+            details=[Problem("CodeBlobMissing", digest, hashes[digest]) for digest in absent[:_NAMED_FILES]],
+        )
+
+
+async def _check(call: Call) -> None:
+    require_newer(call.version, _WHAT)
+    key, name = call.workspace_key, call.name("workspace")
+    await call.read(lambda tx: required_workspace(tx, key, name))
+
+
+def _store(call: Call) -> Path:
+    return call.services.home / "code"

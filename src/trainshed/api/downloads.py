@@ -1,0 +1,106 @@
+"""Following a download link: no token, byte ranges, and a growing file as it is now (rest-contract section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from urllib.parse import unquote
+
+from starlette.responses import Response, StreamingResponse
+
+from trainshed.api import outputs
+from trainshed.api.call import Call
+from trainshed.api.errors import ApiError, error_response
+from trainshed.api.filetree import OutsideRoot, open_file
+from trainshed.api.gate import FILES_PREFIX
+from trainshed.api.lookup import find
+from trainshed.api.ranges import RangeNotSatisfiable, parse_range
+from trainshed.identity import LinkRefused
+from trainshed.resources.directories import join
+from trainshed.resources.errors import Problem
+from trainshed.store import jobs
+
+_PIECE = 1 << 20
+
+
+async def get_file(call: Call) -> Response:
+    """GET or HEAD: 200, 206 with only the range asked for, or 416 when it begins at or after the end."""
+    # File names may hold bytes that are no UTF-8; the raw path still has them.
+    raw: bytes = call.request.scope.get("raw_path") or call.path.encode()
+    path = unquote(raw.partition(b"?")[0].decode("latin-1"), errors="surrogateescape")
+    _check_link(call, path)
+    uid, directory_id, relative = path.removeprefix(FILES_PREFIX).split("/", 2)
+    record = await call.read(lambda tx: find(jobs.get_by_uid, tx, uid))
+    if record is None:
+        raise ApiError(
+            404, "JobNotFound", "The job that this link belongs to was deleted. Its files stay on their volume."
+        )
+    directory = outputs.directory_of(call.services, record, directory_id)
+    try:
+        descriptor = await asyncio.to_thread(open_file, directory.root, join(directory.path, relative))
+    except OutsideRoot:
+        descriptor = None
+    if descriptor is None:
+        raise ApiError(404, "FileNotFound", f"The file '{relative}' does not exist (any more). List the files anew.")
+    try:
+        return _answer(call, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_link(call: Call, path: str) -> None:
+    try:
+        call.services.links.check(path, call.query, call.now())
+    except LinkRefused as refusal:
+        raise ApiError(
+            403,
+            "AuthenticationFailed",
+            f"The link is not valid: {refusal}. List the output files again to get new links.",
+            target="sig",
+        ) from None
+
+
+def _answer(call: Call, descriptor: int) -> Response:
+    facts = os.fstat(descriptor)
+    size = facts.st_size
+    etag = f'"{facts.st_mtime_ns:x}-{size:x}"'
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": "attachment",
+        "ETag": etag,
+        "Last-Modified": formatdate(facts.st_mtime_ns // 1_000_000_000, usegmt=True),
+    }
+    asked = call.request.headers.get("range")
+    if call.request.headers.get("if-range") not in (None, etag, headers["Last-Modified"]):
+        asked = None
+    try:
+        part = parse_range(asked, size)
+    except RangeNotSatisfiable:
+        os.close(descriptor)
+        problem = Problem("InvalidRange", f"The range '{asked}' begins at or after the end of the file ({size} bytes).")
+        return error_response(416, problem.to_json(), {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"})
+    start, end = part or (0, size)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    status = 200 if part is None else 206
+    if call.request.method == "HEAD" or start == end:
+        os.close(descriptor)
+        return Response(b"", status, headers, "application/octet-stream")
+    return StreamingResponse(_pieces(descriptor, start, end), status, headers, "application/octet-stream")
+
+
+async def _pieces(descriptor: int, start: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes from ``start`` to before ``end``; fewer when the file shrinks meanwhile."""
+    try:
+        while start < end:
+            piece = await asyncio.to_thread(os.pread, descriptor, min(_PIECE, end - start), start)
+            if not piece:
+                return
+            start += len(piece)
+            yield piece
+    finally:
+        os.close(descriptor)

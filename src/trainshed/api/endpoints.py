@@ -1,0 +1,116 @@
+"""Every operation of the API in one table (rest-contract section 2, and what 2026-11-01 adds)."""
+
+from __future__ import annotations
+
+from trainshed.api import (
+    clusters,
+    code,
+    downloads,
+    experiments,
+    fileservers,
+    history,
+    jobs,
+    logins,
+    logs,
+    operations,
+    outputs,
+    probes,
+    usages,
+    workspaces,
+)
+from trainshed.api.routing import Endpoint
+
+_PROVIDER = "/providers/Microsoft.BatchAI"
+_SUB = f"/subscriptions/{{subscription}}{_PROVIDER}"
+_LOCATION = f"{_SUB}/locations/{{location}}"
+_GROUP = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}{_PROVIDER}/workspaces"
+_WS = f"{_GROUP}/{{workspace}}"
+_CLUSTERS = f"{_WS}/clusters"
+_CLUSTER = f"{_CLUSTERS}/{{cluster}}"
+_SERVERS = f"{_WS}/fileServers"
+_SERVER = f"{_SERVERS}/{{fileServer}}"
+_EXPERIMENTS = f"{_WS}/experiments"
+_EXPERIMENT = f"{_EXPERIMENTS}/{{experiment}}"
+_JOBS = f"{_EXPERIMENT}/jobs"
+_JOB = f"{_JOBS}/{{job}}"
+_FILE = "/files/{uid}/{directory}/{path:path}"
+_PAGED = ("maxresults",)
+_FILES = ("outputdirectoryid", "directory", "linkexpiryinminutes", "maxresults")
+_OCTETS = "application/octet-stream"
+_DELETED = (202, 204)
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    # Most frequent first: routes are tried in order.
+    Endpoint("PUT", _JOB, jobs.create, "Jobs_Create", "JobCreate", "Job", (200, 202)),
+    Endpoint("GET", _JOB, jobs.get, "Jobs_Get", answer="Job"),
+    Endpoint("DELETE", _JOB, jobs.delete, "Jobs_Delete", statuses=_DELETED),
+    Endpoint("GET", _JOBS, jobs.list_in_experiment, "Jobs_ListByExperiment", answer="JobList", query=_PAGED),
+    Endpoint("POST", f"{_JOB}/terminate", jobs.terminate, "Jobs_Terminate", statuses=(200, 202)),
+    Endpoint(
+        "POST", f"{_JOB}/listOutputFiles", outputs.list_output_files, "Jobs_ListOutputFiles",
+        answer="FileList", query=_FILES,
+    ),
+    Endpoint(
+        "POST", f"{_JOB}/listRemoteLoginInformation", logins.of_job, "Jobs_ListRemoteLoginInformation",
+        answer="RemoteLoginInformationList", query=_PAGED,
+    ),
+    Endpoint(
+        "GET", f"{_JOB}/logs/{{file}}", logs.get_log, "Jobs_GetLog", query=("offset", "follow"), newer=True,
+        answer_type=_OCTETS,
+    ),
+    Endpoint("GET", f"{_JOB}/attempts", history.list_attempts, "Jobs_ListAttempts", answer="AttemptList", newer=True),
+    Endpoint(
+        "GET", f"{_JOB}/events", history.list_job_events, "Jobs_ListEvents", answer="EventList", query=_PAGED,
+        newer=True,
+    ),
+    Endpoint("GET", f"{_LOCATION}/operationresults/{{operation}}", operations.get_result, "OperationResults_Get",
+             answer="OperationStatus"),
+    Endpoint("GET", f"{_LOCATION}/operationstatuses/{{operation}}", operations.get_status, "OperationStatuses_Get",
+             answer="OperationStatus", statuses=(200, 202)),
+    Endpoint("PUT", _CLUSTER, clusters.create, "Clusters_Create", "ClusterCreate", "Cluster", (200, 202)),
+    Endpoint("PATCH", _CLUSTER, clusters.update, "Clusters_Update", "ClusterUpdate", "Cluster"),
+    Endpoint("GET", _CLUSTER, clusters.get, "Clusters_Get", answer="Cluster"),
+    Endpoint("DELETE", _CLUSTER, clusters.delete, "Clusters_Delete", statuses=_DELETED),
+    Endpoint("GET", _CLUSTERS, clusters.list_in_workspace, "Clusters_ListByWorkspace", answer="ClusterList",
+             query=_PAGED),
+    Endpoint(
+        "POST", f"{_CLUSTER}/listRemoteLoginInformation", logins.of_cluster, "Clusters_ListRemoteLoginInformation",
+        answer="RemoteLoginInformationList", query=_PAGED,
+    ),
+    Endpoint("GET", f"{_CLUSTER}/nodes", history.list_nodes, "Clusters_ListNodes", answer="NodeList", newer=True),
+    Endpoint(
+        "GET", f"{_CLUSTER}/events", history.list_cluster_events, "Clusters_ListEvents", answer="EventList",
+        query=_PAGED, newer=True,
+    ),
+    Endpoint("PUT", _EXPERIMENT, experiments.create, "Experiments_Create", "ExperimentCreate", "Experiment"),
+    Endpoint("GET", _EXPERIMENT, experiments.get, "Experiments_Get", answer="Experiment"),
+    Endpoint("DELETE", _EXPERIMENT, experiments.delete, "Experiments_Delete", statuses=_DELETED),
+    Endpoint("GET", _EXPERIMENTS, experiments.list_in_workspace, "Experiments_ListByWorkspace",
+             answer="ExperimentList", query=_PAGED),
+    Endpoint("PUT", _WS, workspaces.create, "Workspaces_Create", "WorkspaceCreate", "Workspace"),
+    Endpoint("PATCH", _WS, workspaces.update, "Workspaces_Update", "WorkspaceUpdate", "Workspace"),
+    Endpoint("GET", _WS, workspaces.get, "Workspaces_Get", answer="Workspace"),
+    Endpoint("DELETE", _WS, workspaces.delete, "Workspaces_Delete", statuses=_DELETED),
+    Endpoint("GET", _GROUP, workspaces.list_in_group, "Workspaces_ListByResourceGroup", answer="WorkspaceList",
+             query=_PAGED),
+    Endpoint("GET", f"{_SUB}/workspaces", workspaces.list_in_subscription, "Workspaces_List",
+             answer="WorkspaceList", query=_PAGED),
+    Endpoint("GET", _SERVERS, fileservers.list_in_workspace, "FileServers_ListByWorkspace", answer="FileServerList",
+             query=_PAGED),
+    Endpoint("PUT", _SERVER, fileservers.create, "FileServers_Create", "FileServerCreate", statuses=()),
+    Endpoint("GET", _SERVER, fileservers.get, "FileServers_Get", statuses=()),
+    Endpoint("DELETE", _SERVER, fileservers.delete, "FileServers_Delete", statuses=(204,)),
+    Endpoint("GET", f"{_LOCATION}/usages", usages.list_usages, "Usages_List", answer="UsageList"),
+    Endpoint("GET", f"{_LOCATION}/vmSizes", usages.list_vm_sizes, "VmSizes_List", answer="VmSizeList", newer=True),
+    Endpoint("GET", f"{_PROVIDER}/operations", operations.list_operations, "Operations_List", answer="OperationList"),
+    Endpoint("POST", f"{_WS}/code/missing", code.list_missing, "Code_ListMissing", "CodeHashes", "CodeMissing",
+             newer=True),
+    Endpoint("PUT", f"{_WS}/code/blobs/{{sha256}}", code.put_blob, "Code_PutBlob", "Bytes", "CodeBlob", (200, 201),
+             newer=True, body_type=_OCTETS),
+    Endpoint("PUT", f"{_WS}/code/snapshots/{{snapshot}}", code.put_snapshot, "Code_PutSnapshot", "CodeManifest",
+             "CodeSnapshot", newer=True),
+    Endpoint("GET", _FILE, downloads.get_file, "Files_Get", statuses=(200, 206), query=("se", "sp", "sig"),
+             answer_type=_OCTETS),
+    Endpoint("GET", "/healthz", probes.health, "Probes_Health"),
+    Endpoint("GET", "/readyz", probes.readiness, "Probes_Readiness"),
+)  # fmt: skip

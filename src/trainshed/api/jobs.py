@@ -1,0 +1,274 @@
+"""Jobs: submitted, watched, terminated, deleted. An accepted job is on disk, with its secrets sealed."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from trainshed.api import lro
+from trainshed.api.answers import JSON, entity, warning
+from trainshed.api.call import Call
+from trainshed.api.differences import differing
+from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
+from trainshed.api.experiments import required as required_experiment
+from trainshed.api.lookup import find
+from trainshed.api.paging import page, page_request
+from trainshed.api.workspaces import begin_for
+from trainshed.api.workspaces import required as required_workspace
+from trainshed.resources import parsing
+from trainshed.resources.definition import definition, secrets_of
+from trainshed.resources.directories import segment
+from trainshed.resources.ids import Kind, cluster_key_of
+from trainshed.resources.job import PRIORITIES, JobCreate
+from trainshed.resources.lifecycle import JOB, JobState, ProvisioningState
+from trainshed.resources.times import duration_seconds
+from trainshed.resources.toolsettings import tool_type_of
+from trainshed.resources.views import Json, job_view
+from trainshed.resources.vmsizes import find_size
+from trainshed.store import clusters, code, experiments, jobs, secrets, workspaces
+from trainshed.store.records import (
+    ClusterRecord,
+    ExperimentRecord,
+    JobRecord,
+    NewJob,
+    OperationRecord,
+    WorkspaceRecord,
+)
+
+
+async def create(call: Call) -> Response:
+    """PUT: 202 for a new job. Again: 200 with the job as it is, never run a second time; a different one is refused.
+
+    An absent parent is 404 ParentResourceNotFound; an absent cluster is 400 ClusterNotFound, since the path is right
+    and the body is not. More nodes than the cluster can have are no error: the job waits, with that reason.
+    """
+    key, name = call.job_key, call.name("job")
+    body = await call.body()
+    parsed = parsing.parse_job(body, call.version)
+    wanted, values = definition(parsed.model), secrets_of(parsed.model)
+    now = call.now()
+
+    def store(tx: Connection) -> OperationRecord | JobRecord:
+        existing = find(jobs.get, tx, key)
+        if existing is not None:
+            return _same_job(existing, wanted)
+        workspace, experiment = _open_parents(tx, call)
+        cluster = _open_cluster(tx, wanted["cluster"]["id"])
+        _check_against_stored(tx, call, parsed.model, cluster, body)
+        new = _new_job(workspace, experiment, cluster, key, name, wanted, now)
+        jobs.insert(tx, new)
+        if values:
+            vault = call.services.vault
+            secrets.put(tx, new.uid, {path: vault.seal_text(value, new.uid) for path, value in values.items()})
+        # A job exists as soon as it is stored: its creation is done, and only told as the contract tells it.
+        return begin_for(tx, workspace, "create", key, now, experiment.name, name, done=True)
+
+    stored = await call.write(store)
+    if isinstance(stored, OperationRecord):
+        return lro.accepted(call, stored, warning(parsed.ignored))
+    return entity(view(stored), stored.modified_at, parsed.ignored)
+
+
+async def get(call: Call) -> Response:
+    """GET one. In 2026-11-01 a queued job says why it waits."""
+    key = call.job_key
+
+    def query(tx: Connection) -> tuple[JobRecord, Json]:
+        record = required(tx, call, key)
+        return record, view(record, _newer_members(tx, call, record) if call.newer else None)
+
+    record, shown = await call.read(query)
+    return entity(shown, record.modified_at)
+
+
+async def list_in_experiment(call: Call) -> Response:
+    """GET those of an experiment, in order of submission. Why a job waits is told by GET of the job."""
+    key, name = call.experiment_key, call.name("experiment")
+    asked = page_request(call)
+
+    def query(tx: Connection) -> bytes:
+        required_workspace(tx, call.workspace_key, call.name("workspace"))
+        required_experiment(tx, key, name)
+        rows = jobs.page(tx, key, asked.after_number(), asked.one_more)
+        shown = _with_attempt if call.newer else view
+        return page(call, asked, rows, shown, lambda record: record.id)
+
+    return Response(await call.read(query), media_type=JSON)
+
+
+async def terminate(call: Call) -> Response:
+    """POST: 202 while there is something to stop; 200 and empty for a job that has ended."""
+    key = call.job_key
+    now = call.now()
+
+    def store(tx: Connection) -> OperationRecord | None:
+        record = required(tx, call, key)
+        if record.execution in JOB.final:
+            return None
+        if record.execution is not JobState.TERMINATING:
+            jobs.request_termination(tx, record.id, now)
+        return _begin(tx, call, record, "terminate", now)
+
+    operation = await call.write(store)
+    return Response(status_code=200) if operation is None else lro.accepted(call, operation)
+
+
+async def delete(call: Call) -> Response:
+    """DELETE: the controller stops it if it runs, then forgets it. Its files stay where they are."""
+    key = call.job_key
+    now = call.now()
+
+    def store(tx: Connection) -> OperationRecord | None:
+        record = find(jobs.get, tx, key)
+        if record is None:
+            return None
+        if record.state is not ProvisioningState.DELETING:
+            jobs.request_deletion(tx, record.id, now)
+        return _begin(tx, call, record, "delete", now)
+
+    operation = await call.write(store)
+    return Response(status_code=204) if operation is None else lro.accepted(call, operation)
+
+
+def required(tx: Connection, call: Call, key: str) -> JobRecord:
+    """The job. Raises ApiError 404, which names the first thing of the path that is absent."""
+    record = find(jobs.get, tx, key)
+    if record is None:
+        required_workspace(tx, call.workspace_key, call.name("workspace"))
+        required_experiment(tx, call.experiment_key, call.name("experiment"))
+        raise not_found(Kind.JOB, call.name("job"))
+    return record
+
+
+def view(record: JobRecord, extra: Json | None = None) -> Json:
+    """The job's JSON. Its parents' names, in the case in which they were given, are in its path segment."""
+    subscription, group, _, workspace, _, experiment, *_ = record.segment.split("/")
+    return job_view(
+        subscription=subscription,
+        resource_group=group,
+        workspace=workspace,
+        experiment=experiment,
+        name=record.name,
+        definition=record.definition,
+        segment=record.segment,
+        state=record.state.value,
+        state_at=record.state_at,
+        execution_state=record.execution.value,
+        execution_at=record.execution_at,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        exit_code=record.exit_code,
+        errors=[reason.to_batchai_error() for reason in record.errors],
+        extra=extra,
+    )
+
+
+def _with_attempt(record: JobRecord) -> Json:
+    return view(record, {"attempt": record.attempts})
+
+
+def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
+    extra: Json = {"attempt": record.attempts}
+    if record.execution is JobState.QUEUED:
+        extra["whyWaiting"] = call.services.explain(tx, record).to_batchai_error()
+        if record.requeue_reason is not None:
+            extra["requeueReason"] = record.requeue_reason.to_batchai_error()
+    return extra
+
+
+def _same_job(existing: JobRecord, wanted: dict[str, Any]) -> JobRecord:
+    if existing.state is ProvisioningState.DELETING:
+        raise being_deleted(Kind.JOB, existing.name)
+    differences = differing(existing.definition, wanted)
+    if differences:
+        raise conflict(
+            Kind.JOB,
+            existing.name,
+            differences,
+            "A job cannot be changed after it was submitted. Use another name, or delete the job first.",
+        )
+    return existing
+
+
+def _open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, ExperimentRecord]:
+    workspace = find(workspaces.get, tx, call.workspace_key)
+    if workspace is None:
+        raise parent_not_found(Kind.WORKSPACE, call.name("workspace"))
+    if workspace.state is ProvisioningState.DELETING:
+        raise being_deleted(Kind.WORKSPACE, workspace.name)
+    experiment = find(experiments.get, tx, call.experiment_key)
+    if experiment is None:
+        raise parent_not_found(Kind.EXPERIMENT, call.name("experiment"))
+    if experiment.state is ProvisioningState.DELETING:
+        raise being_deleted(Kind.EXPERIMENT, experiment.name)
+    return workspace, experiment
+
+
+def _open_cluster(tx: Connection, cluster_id: str) -> ClusterRecord:
+    cluster = find(clusters.get, tx, cluster_key_of(cluster_id))
+    if cluster is None:
+        raise ApiError(
+            400,
+            "ClusterNotFound",
+            f"Job.Properties.Cluster.Id: the cluster '{cluster_id}' does not exist. Create the cluster first, or give "
+            "the id of one that exists (GET .../workspaces/{workspace}/clusters lists them).",
+            target="properties.cluster.id",
+        )
+    if cluster.state is ProvisioningState.DELETING:
+        raise being_deleted(Kind.CLUSTER, cluster.name)
+    return cluster
+
+
+def _check_against_stored(tx: Connection, call: Call, model: JobCreate, cluster: ClusterRecord, body: bytes) -> None:
+    """What only the cluster's size and the uploaded code can tell."""
+    size = find_size(cluster.vm_size, call.services.local_sizes)
+    if model.properties.tensor_flow_settings is not None and size is not None and size.gpus:
+        parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
+    snapshot = model.properties.code_snapshot
+    if snapshot is not None and code.get_snapshot(tx, snapshot) is None:
+        raise ApiError(
+            400,
+            "CodeSnapshotNotFound",
+            f"Job.Properties.CodeSnapshot: the code snapshot '{snapshot}' was not uploaded. Upload the code first "
+            "(PUT .../workspaces/{workspace}/code/snapshots/{id}).",
+            target="properties.codeSnapshot",
+        )
+
+
+def _new_job(
+    workspace: WorkspaceRecord,
+    experiment: ExperimentRecord,
+    cluster: ClusterRecord,
+    key: str,
+    name: str,
+    wanted: dict[str, Any],
+    now: int,
+) -> NewJob:
+    uid = str(uuid.uuid4())
+    return NewJob(
+        key=key,
+        experiment_key=experiment.key,
+        workspace_key=workspace.key,
+        cluster_key=cluster.key,
+        cluster_uid=cluster.uid,
+        name=name,
+        uid=uid,
+        segment=segment(workspace.subscription, workspace.resource_group, workspace.name, experiment.name, name, uid),
+        priority=PRIORITIES[wanted["schedulingPriority"]],
+        node_count=wanted["nodeCount"],
+        tool_type=tool_type_of(wanted),
+        definition=wanted,
+        wall_clock_seconds=duration_seconds(wanted["constraints"]["maxWallClockTime"]),
+        created_at=now,
+        code_snapshot=wanted.get("codeSnapshot"),
+    )
+
+
+def _begin(tx: Connection, call: Call, record: JobRecord, verb: str, now: int) -> OperationRecord:
+    workspace = required_workspace(tx, call.workspace_key, call.name("workspace"))
+    experiment = record.segment.split("/")[5]
+    return begin_for(tx, workspace, verb, record.key, now, experiment, record.name)

@@ -1,0 +1,114 @@
+"""The OpenAPI document: one entry for each endpoint, made once when it is first asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from trainshed import __version__
+from trainshed.api.endpoints import ENDPOINTS
+from trainshed.api.gate import FILES_PREFIX, OPEN_PATHS
+from trainshed.api.routing import Endpoint
+from trainshed.api.schemas import component_schemas, reference
+from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
+
+_NUMBERS = {
+    "maxresults": (1, 1000, 1000),
+    "linkexpiryinminutes": (5, 600, 60),
+    "offset": (0, None, 0),
+}
+_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig"})
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for endpoint in ENDPOINTS:
+        paths[endpoint.path.replace(":path}", "}")][endpoint.method.lower()] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Trainshed",
+            "version": ApiVersion.V2026_11_01.value,
+            "description": f"Service version {__version__}. Speaks api-version {' and '.join(KNOWN_VERSIONS)}; "
+            "fixed path segments are matched without regard to case.",
+        },
+        "paths": dict(paths),
+        "components": {
+            "schemas": component_schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    is_open = endpoint.path in OPEN_PATHS or endpoint.path.startswith(FILES_PREFIX)
+    noun = endpoint.operation_id.partition("_")[0]
+    made: dict[str, Any] = {
+        "operationId": endpoint.operation_id,
+        "summary": endpoint.description,
+        "tags": [noun],
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint),
+    }
+    if is_open:
+        made["security"] = []
+    if endpoint.body is not None:
+        made["requestBody"] = {"content": {endpoint.body_type: {"schema": reference(endpoint.body)}}}
+    return made
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in endpoint.parameters
+    ]
+    if endpoint.path.startswith(("/subscriptions/", "/providers/")):
+        known = [ApiVersion.V2026_11_01.value] if endpoint.newer else list(KNOWN_VERSIONS)
+        parameters.append(
+            {"name": "api-version", "in": "query", "required": True, "schema": {"type": "string", "enum": known}}
+        )
+    for name in endpoint.query:
+        parameters.append(
+            {"name": name, "in": "query", "required": name in _REQUIRED_QUERY, "schema": _query_schema(name)}
+        )
+    return parameters
+
+
+def _query_schema(name: str) -> dict[str, Any]:
+    if name == "follow":
+        return {"type": "boolean", "default": False}
+    if name not in _NUMBERS:
+        return {"type": "string"}
+    least, most, default = _NUMBERS[name]
+    schema: dict[str, Any] = {"type": "integer", "minimum": least, "default": default}
+    return schema if most is None else schema | {"maximum": most}
+
+
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status in endpoint.statuses:
+        entry: dict[str, Any] = {"description": _MEANINGS[status]}
+        if status not in (202, 204):
+            if endpoint.answer is not None:
+                entry["content"] = {endpoint.answer_type: {"schema": reference(endpoint.answer)}}
+            elif endpoint.answer_type != "application/json":
+                entry["content"] = {endpoint.answer_type: {"schema": reference("Bytes")}}
+        else:
+            entry["headers"] = {} if status == 204 else _LRO_HEADERS
+        responses[str(status)] = entry
+    responses["default"] = {
+        "description": "An error: a stable code, and a message that says what to do",
+        "content": {"application/json": {"schema": reference("ErrorAnswer")}},
+    }
+    return responses
+
+
+_MEANINGS = {
+    200: "Done",
+    201: "Created",
+    202: "Accepted: follow Azure-AsyncOperation until its status is Succeeded or Failed",
+    204: "There was nothing to delete",
+    206: "The range asked for",
+}
+_LRO_HEADERS = {name: {"schema": {"type": "string"}} for name in ("Azure-AsyncOperation", "Location", "Retry-After")}

@@ -1,0 +1,126 @@
+"""Where a job's output directories lie on the service's machine, and listing them (rest-contract section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from trainshed.api import jobs as job_routes
+from trainshed.api.answers import JSON
+from trainshed.api.call import Call
+from trainshed.api.errors import ApiError, invalid_value
+from trainshed.api.filetree import Entry, OutsideRoot, list_directory
+from trainshed.api.gate import FILES_PREFIX
+from trainshed.api.paging import page, page_request, whole_number
+from trainshed.api.services import Services
+from trainshed.resources import directories
+from trainshed.resources.views import Json, directory_view, file_view
+from trainshed.store.records import JobRecord
+
+#: Stands for the nodes' own disks, which the service cannot read. Nothing lies below it.
+_NODE_LOCAL = "/node-local"
+#: Lifetimes of download links in minutes: default, shortest, longest.
+_LINK_MINUTES = (60, 5, 600)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDirectory:
+    """A directory of a job and the mount root below which it must stay; both absolute."""
+
+    path: str
+    root: str
+
+
+async def list_output_files(call: Call) -> Response:
+    """POST: one level of an output directory, in order of name. Empty until the directory exists."""
+    key = call.job_key
+    directory_id = call.query.get("outputdirectoryid", "")
+    if not directory_id:
+        raise invalid_value(
+            "outputdirectoryid",
+            "The query parameter outputdirectoryid is required: the id of one of the job's outputDirectories, or "
+            f"'{directories.STDOUTERR}' for standard output and error.",
+        )
+    inside = _relative(call.query.get("directory") or ".")
+    minutes = whole_number(call, "linkexpiryinminutes", *_LINK_MINUTES)
+    asked = page_request(call)
+    record = await call.read(lambda tx: job_routes.required(tx, call, key))
+    directory = directory_of(call.services, record, directory_id)
+    wanted = directories.join(directory.path, inside) if inside else directory.path
+    try:
+        entries = await asyncio.to_thread(list_directory, directory.root, wanted, asked.after, asked.one_more)
+    except OutsideRoot:
+        raise _not_on_mount_root(directory_id) from None
+    expires_at = call.now() + minutes * 60_000
+    links = f"{FILES_PREFIX}{record.uid}/{directory_id}/" + (f"{inside}/" if inside else "")
+
+    def view(entry: Entry) -> Json:
+        if entry.is_directory:
+            return directory_view(name=entry.name)
+        path = links + entry.name
+        url = f"{call.base_url}{quote(path, errors='surrogateescape')}?{call.services.links.query(path, expires_at)}"
+        return file_view(name=entry.name, download_url=url, modified_at=entry.modified_at, size=entry.size)
+
+    return Response(page(call, asked, entries, view, lambda entry: entry.name), media_type=JSON)
+
+
+def directory_of(services: Services, record: JobRecord, directory_id: str) -> OutputDirectory:
+    """The output directory of this id, ``stdouterr`` included.
+
+    Raises ApiError 400 when the job has none of this id, or when it does not lie on a mounted volume that the service
+    can read.
+    """
+    properties = record.definition
+    names = [directories.STDOUTERR, *(entry["id"] for entry in properties.get("outputDirectories") or [])]
+    if directory_id not in names:
+        raise ApiError(
+            400,
+            "OutputDirectoryNotFound",
+            f"The specified outputDirectoryId {directory_id[:100]} is not an output directory of the job. Its output "
+            f"directories are: {', '.join(names)}.",
+            target="outputdirectoryid",
+        )
+    root = services.mount_root(record.cluster_uid)
+    if root is None:
+        raise _not_on_mount_root(directory_id)
+    _, _, _, workspace, _, experiment, *_ = record.segment.split("/")
+    place = directories.JobPlace(
+        workspace=workspace,
+        experiment=experiment,
+        job=record.name,
+        segment=record.segment,
+        mount_root=root,
+        job_temp_root=f"{_NODE_LOCAL}/jobs",
+        shared_job_temp=f"{_NODE_LOCAL}/shared",
+        addresses=(),
+    )
+    path = directories.output_path(properties, directory_id, directories.job_environment(properties, place))
+    if path is None or not path.startswith("/") or not directories.is_below(path, root):
+        raise _not_on_mount_root(directory_id)
+    return OutputDirectory(path, root)
+
+
+def _relative(given: str) -> str:
+    """The sub-directory as plain segments; empty for the directory itself. Raises ApiError 400."""
+    parts = [part for part in PurePosixPath(given).parts if part != "."]
+    if given.startswith("/") or ".." in parts or "\0" in given:
+        raise invalid_value(
+            "directory",
+            f"The directory '{given[:200]}' is not allowed. Give a path relative to the output directory, with '/' "
+            "between its parts and without '..', for example 'checkpoints/epoch-3'.",
+        )
+    return "/".join(parts)
+
+
+def _not_on_mount_root(directory_id: str) -> ApiError:
+    return ApiError(
+        400,
+        "OutputDirectoryNotOnMountRoot",
+        f"The specified outputDirectoryId {directory_id} is not present on a mount root. Only directories below "
+        "$AZ_BATCHAI_MOUNT_ROOT can be listed; others stay on the nodes.",
+        target="outputdirectoryid",
+    )

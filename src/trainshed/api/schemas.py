@@ -1,0 +1,198 @@
+"""Schemas of the OpenAPI document: bodies from the resource models, answers from those plus what the service adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
+from trainshed.resources.experiment import ExperimentCreate
+from trainshed.resources.files import File, RemoteLoginInformation
+from trainshed.resources.fileserver import FileServerCreate
+from trainshed.resources.job import JobCreate
+from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
+from trainshed.resources.operation import OperationStatus
+from trainshed.resources.usage import Usage
+from trainshed.resources.workspace import WorkspaceCreate, WorkspaceUpdate
+
+Schema = dict[str, Any]
+
+_MODELS = (
+    WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
+    RemoteLoginInformation, OperationStatus, Usage,
+)  # fmt: skip
+_REFERENCES = "#/components/schemas/{model}"
+
+_TEXT: Schema = {"type": "string"}
+_WHOLE: Schema = {"type": "integer"}
+_TIME: Schema = {"type": "string", "format": "date-time"}
+
+
+def component_schemas() -> dict[str, Schema]:
+    """All schemas by name."""
+    _, made = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCES)
+    schemas: dict[str, Schema] = dict(made["$defs"])
+    schemas |= _answers()
+    for noun in (
+        "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
+        "Event", "Node", "VmSize", "Operation",
+    ):  # fmt: skip
+        schemas[f"{noun}List"] = _object(
+            {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
+        )
+    return schemas
+
+
+def reference(name: str) -> Schema:
+    """A reference to a schema of the document."""
+    return {"$ref": _REFERENCES.format(model=name)}
+
+
+def _answers() -> dict[str, Schema]:
+    provisioning = {
+        "creationTime": _TIME,
+        "provisioningState": _enum(ProvisioningState),
+        "provisioningStateTransitionTime": _TIME,
+    }
+    reason = reference("BatchAIError")
+    node_counts = {f"{state}NodeCount": _WHOLE for state in ("idle", "running", "preparing", "unusable", "leaving")}
+    return {
+        "ErrorAnswer": _object({"error": reference("Error")}, required=["error"]),
+        "Error": _object(
+            {
+                "code": _TEXT,
+                "message": _TEXT,
+                "target": _TEXT,
+                "details": {"type": "array", "items": reference("Error")},
+            },
+            required=["code", "message"],
+        ),
+        "BatchAIError": _object(
+            {
+                "code": _TEXT,
+                "message": _TEXT,
+                "details": {"type": "array", "items": _object({"name": _TEXT, "value": _TEXT})},
+            },
+            required=["code", "message"],
+        ),
+        "Workspace": _resource(
+            _object(provisioning), {"location": _TEXT, "tags": {"type": "object", "additionalProperties": _TEXT}}
+        ),
+        "Experiment": _resource(_object(provisioning)),
+        "FileServer": _resource({"allOf": [reference("FileServerProperties"), _object(provisioning)]}),
+        "Cluster": _resource(
+            {
+                "allOf": [
+                    reference("ClusterProperties"),
+                    _object(
+                        provisioning
+                        | {
+                            "allocationState": _enum(AllocationState),
+                            "allocationStateTransitionTime": _TIME,
+                            "errors": {"type": "array", "items": reason},
+                            "currentNodeCount": _WHOLE,
+                            "nodeStateCounts": _object(node_counts),
+                            "nodeReasons": {
+                                "type": "array",
+                                "items": reason,
+                                "description": "2026-11-01: why nodes cannot take jobs, with count and nodes",
+                            },
+                        }
+                    ),
+                ]
+            }
+        ),
+        "Job": _resource(
+            {
+                "allOf": [
+                    reference("JobProperties"),
+                    _object(
+                        provisioning
+                        | {
+                            "experimentName": _TEXT,
+                            "toolType": _TEXT,
+                            "jobOutputDirectoryPathSegment": _TEXT,
+                            "executionState": _enum(JobState),
+                            "executionStateTransitionTime": _TIME,
+                            "executionInfo": _object(
+                                {
+                                    "startTime": _TIME,
+                                    "endTime": _TIME,
+                                    "exitCode": _WHOLE,
+                                    "errors": {"type": "array", "items": reason},
+                                }
+                            ),
+                            "attempt": _WHOLE | {"description": "2026-11-01: how many times it was started"},
+                            "whyWaiting": reason,
+                            "requeueReason": reason,
+                        }
+                    ),
+                ]
+            }
+        ),
+        "Attempt": _object(
+            {
+                "id": _TEXT,
+                "number": _WHOLE,
+                "state": _enum(AttemptState),
+                "nodes": {"type": "array", "items": _TEXT},
+                "startTime": _TIME,
+                "endTime": _TIME,
+                "exitCode": _WHOLE,
+                "reason": reason,
+            }
+        ),
+        "Event": _object(
+            {
+                "sequence": _WHOLE,
+                "time": _TIME,
+                "kind": _TEXT,
+                "event": _TEXT,
+                "fromState": _TEXT,
+                "toState": _TEXT,
+                "reason": reason,
+                "details": {"type": "object"},
+            }
+        ),
+        "Node": _object(
+            {
+                "id": _TEXT,
+                "state": {"type": "string", "enum": ["idle", "running", "preparing", "unusable", "leaving"]},
+                "stateTransitionTime": _TIME,
+                "address": _TEXT,
+                "hostName": _TEXT,
+                "boot": _WHOLE,
+                "sshPort": _WHOLE,
+                "attempt": _TEXT,
+                "reason": reason,
+            }
+        ),
+        "VmSize": _object(
+            {"name": _TEXT, "family": _TEXT, "numberOfCores": _WHOLE, "memoryInMB": _WHOLE, "gpus": _WHOLE}
+        ),
+        "Operation": _object({"name": _TEXT, "display": {"type": "object"}, "origin": _TEXT}),
+        "CodeHashes": _object({"sha256": {"type": "array", "items": _TEXT}}, required=["sha256"]),
+        "CodeMissing": _object({"missing": {"type": "array", "items": _TEXT}}),
+        "CodeBlob": _object({"sha256": _TEXT, "size": _WHOLE}),
+        "CodeManifest": {
+            "type": "object",
+            "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
+        },
+        "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        "Bytes": {"type": "string", "format": "binary"},
+    }
+
+
+def _resource(properties: Schema, members: Schema | None = None) -> Schema:
+    envelope = {"id": _TEXT, "name": _TEXT, "type": _TEXT, **(members or {}), "properties": properties}
+    return _object(envelope, required=["id", "name", "type", "properties"])
+
+
+def _object(properties: Schema, required: list[str] | None = None) -> Schema:
+    made: Schema = {"type": "object", "properties": properties}
+    return made | ({"required": required} if required else {})
+
+
+def _enum(states: Any) -> Schema:
+    return {"type": "string", "enum": [state.value for state in states]}

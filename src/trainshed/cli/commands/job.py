@@ -1,0 +1,92 @@
+"""``trainshed job``: what exists, and ending it."""
+
+from __future__ import annotations
+
+import click
+
+from trainshed.cli import options
+from trainshed.cli.lazy import LazyGroup
+from trainshed.cli.session import Session
+
+_COMMANDS = {
+    "create": ("job_create", "create", "Submit a job from a job file."),
+    "list": ("job", "list_", "List the experiment's jobs."),
+    "show": ("job", "show", "Show a job: its state, why it waits or why it failed."),
+    "logs": ("job_logs", "logs", "Print a job's log; -f stays with it."),
+    "wait": ("job_wait", "wait", "Wait until a job has ended; exit as it did."),
+    "explain": ("job_wait", "explain", "Say why a job waits, or how it came to its end."),
+    "events": ("job_wait", "events", "List what happened to a job."),
+    "terminate": ("job", "terminate", "Stop a job."),
+    "delete": ("job", "delete", "Forget a job; its files stay."),
+    "files": ("job_files", "files", "List, follow and download a job's files."),
+    "node": ("job_files", "node", "The nodes that run it."),
+}
+
+
+@click.group(cls=LazyGroup, table=_COMMANDS, aliases={"file": "files", "nodes": "node", "log": "logs"})
+def job() -> None:
+    """A job is a command on one or several nodes at once. NAME may be `last`: the job submitted last."""
+
+
+@click.command("list")
+@click.option("-c", "--cluster", metavar="NAME", help="Only jobs of this cluster.")
+@click.option("--state", "states", multiple=True, metavar="STATE", help="Only jobs in this state; may be repeated.")
+@click.option("--watch", is_flag=True, help="Keep the table up to date until Ctrl-C.")
+@options.session(experiment=True)
+def list_(session: Session, cluster: str | None, states: tuple[str, ...], watch: bool) -> None:
+    """List the experiment's jobs, the latest last."""
+    from trainshed.cli.output import table
+    from trainshed.cli.tables import JOBS, job_state
+    from trainshed.client.models import Job, segment_after
+
+    def wanted(job: Job) -> bool:
+        return (not states or job_state(job) in states) and (
+            cluster is None or segment_after(job.cluster_id, "clusters").lower() == cluster.lower()
+        )
+
+    if watch:
+        session.watch(lambda: table([job for job in session.client.jobs.list() if wanted(job)], JOBS))
+    found = (job for job in session.client.jobs.list() if wanted(job))
+    session.show_list(found, JOBS, empty="no jobs: trainshed run -- COMMAND")
+
+
+@click.command("show")
+@options.name("job")
+@options.session(experiment=True)
+def show(session: Session, name: str) -> None:
+    """Show a job: its state, why it waits or why it failed."""
+    from trainshed.cli.output import Format
+    from trainshed.cli.tables import JOBS
+
+    found = session.client.jobs.get(session.job_name(name))
+    session.show(found, JOBS)
+    if session.form is Format.TABLE:
+        for problem in (*filter(None, [found.why_waiting]), *found.errors):
+            session.note(f"{problem.code}: {problem.message}")
+
+
+@click.command("terminate")
+@options.name("job")
+@options.yes
+@options.no_wait
+@options.session(experiment=True)
+def terminate(session: Session, name: str, yes: bool, no_wait: bool) -> None:
+    """Stop a queued or running job. One that has ended stays as it is."""
+    name = session.job_name(name)
+    session.confirm(f"Terminate job {name}?", yes=yes)
+    session.client.jobs.terminate(name, wait=not no_wait)
+    found = session.client.jobs.get(name)
+    session.note(f"job {name} is {found.execution_state.value}")
+
+
+@click.command("delete")
+@options.name("job")
+@options.yes
+@options.no_wait
+@options.session(experiment=True)
+def delete(session: Session, name: str, yes: bool, no_wait: bool) -> None:
+    """Stop a job if it runs, and forget it. Its files stay where they are."""
+    name = session.job_name(name)
+    session.confirm(f"Delete job {name}?", yes=yes)
+    there = session.client.jobs.delete(name, wait=not no_wait)
+    session.note(f"deleted job {name}" if there else f"there is no job {name}")

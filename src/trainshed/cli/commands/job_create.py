@@ -1,0 +1,72 @@
+"""``trainshed job create``, with the arguments of ``az batchai job create`` (behaviour section 12)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainshed.cli import completing, options
+from trainshed.cli.session import Session
+from trainshed.cli.storage import Storage, storage_options
+
+
+@click.command("create")
+@options.name("job")
+@click.option(
+    "-f",
+    "--config-file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Job file: the contract's JSON; comments are allowed.",
+)
+@click.option(
+    "-c",
+    "--cluster",
+    metavar="NAME",
+    shell_complete=completing.clusters,
+    help="Cluster, by name or ARM id.  [default: the file's]",
+)
+@storage_options
+@options.no_wait
+@options.session(experiment=True)
+def create(
+    session: Session, name: str, config_file: Path, cluster: str | None, no_wait: bool, storage: Storage
+) -> None:
+    """Submit a job. (`trainshed job wait` and `job logs -f` follow it.)"""
+    from trainshed.cli.definitions import read_job
+    from trainshed.cli.parents import with_parents
+    from trainshed.cli.provide import refuse_existing
+    from trainshed.cli.tables import JOBS
+
+    properties, version = read_job(config_file, storage)
+    refuse_existing(session, name)
+    properties["cluster"] = {"id": _cluster_id(session, properties, cluster)}
+    volumes = storage.add_to(properties.get("mountVolumes") or {}, session)
+    if volumes:
+        properties["mountVolumes"] = volumes
+    job = with_parents(
+        session,
+        lambda: session.client.jobs.create(name, properties, wait=not no_wait, version=version),
+        experiment=True,
+    )
+    session.show(job, JOBS)
+    session.next_commands(
+        (f"trainshed job logs -f {name}", "follow its log"),
+        (f"trainshed job wait {name}", "wait for its end"),
+        (f"trainshed job explain {name}", "see why it waits"),
+        (f"trainshed job terminate {name}", "stop it"),
+    )
+
+
+def _cluster_id(session: Session, properties: dict[str, Any], given: str | None) -> str:
+    """The ARM id of the cluster that the argument or the file names; it must exist."""
+    if given and given.startswith("/"):
+        return given
+    if given:
+        return session.client.clusters.get(given).id
+    found: str | None = (properties.get("cluster") or {}).get("id")
+    if not found:
+        raise click.UsageError("which cluster? give -c NAME, or cluster.id in the job file")
+    return found

@@ -1,0 +1,35 @@
+"""``trainshed serve``: the service, in this process."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="TRAINSHED_HOME",
+    help="Where everything is kept.  [default: ~/.trainshed]",
+)
+@click.option("--database-url", envvar="TRAINSHED_DATABASE_URL", metavar="URL", help="PostgreSQL instead of SQLite.")
+@click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
+def serve(host: str, port: int, home: Path | None, database_url: str | None, stop_nodes: bool) -> int:
+    """Start the service. Ctrl-C stops it; nodes and jobs go on until it is back, unless --stop-nodes."""
+    from trainshed.client.connection import home_directory
+
+    server = import_module("trainshed.server")
+    return int(
+        server.serve(
+            host=host,
+            port=port,
+            home=(home or home_directory()).expanduser(),
+            database_url=database_url,
+            stop_nodes_at_exit=stop_nodes,
+        )
+    )

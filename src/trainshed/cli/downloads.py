@@ -1,0 +1,35 @@
+"""Downloading a job's outputs, a folder for each, with a line for each file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainshed.cli.times import size
+
+if TYPE_CHECKING:
+    from trainshed.cli.session import Session
+    from trainshed.client.models import Job
+
+
+def download_outputs(
+    session: Session,
+    job: Job,
+    outputs: Sequence[str],
+    to: Path,
+    *,
+    directory: str = ".",
+    only: Sequence[str] | None = None,
+) -> None:
+    """Each output goes to ``{to}/{id}``; a single one to ``to`` itself. Paths go to stdout, the sum to stderr."""
+    count = total = 0
+    for output in outputs:
+        folder = to if len(outputs) == 1 else to / output
+        for done in session.client.files.download(job.name, output, folder, directory=directory, only=only):
+            click.echo(str(done.path))
+            count += 1
+            total += done.size
+    session.note(f"{count} file{'' if count == 1 else 's'}, {size(total)}, in {to}")

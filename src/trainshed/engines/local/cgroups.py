@@ -1,0 +1,105 @@
+"""A control group a node: its CPU, memory and process limits, where this machine permits.
+
+Both hierarchies: version 1 (one tree a controller) and version 2 (one tree). What cannot be had is said, not demanded:
+a laptop without root runs nodes without limits.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_CONTROLLERS = ("cpu", "memory", "pids")
+#: CPU quota period in microseconds (the kernel's default).
+_PERIOD = 100_000
+#: Processes and threads that one node may have.
+_PIDS = 32_768
+_PARENT = "trainshed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a node may use. ``memory_mib`` 0: no limit."""
+
+    cpus: int
+    memory_mib: int
+
+
+class NodeGroup:
+    """The control group of one node: a directory in each controller's tree."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._folders: list[Path] = []
+        #: What is enforced, and what is not and why; for people.
+        self.enforced: list[str] = []
+        self.refused: dict[str, str] = {}
+
+    def create(self, limits: Limits) -> None:
+        """Make the group and set its limits, as far as permitted. A group that is there already is used again."""
+        for controller, (tree, version) in trees().items():
+            folder = tree / _PARENT / self._name
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if version == 2:
+                    _enable(tree, controller)
+                    _enable(folder.parent, controller)
+                for name, value in _settings(controller, version, limits):
+                    (folder / name).write_text(value)
+            except OSError as error:
+                self.refused[controller] = error.strerror or str(error)
+                continue
+            self.enforced.append(controller)
+            if folder not in self._folders:
+                self._folders.append(folder)
+        for controller in set(_CONTROLLERS) - set(self.enforced) - set(self.refused):
+            self.refused[controller] = "this machine has no such controller"
+
+    def enter(self) -> None:
+        """Put the calling process into the group."""
+        for folder in self._folders:
+            with suppress(OSError):
+                (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def remove(self) -> None:
+        """Remove the group; its processes must have ended."""
+        for tree, _ in trees().values():
+            for folder in (tree / _PARENT / self._name, tree / _PARENT):
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def trees() -> dict[str, tuple[Path, int]]:
+    """The mounted tree of each controller that nodes use, and its version."""
+    found: dict[str, tuple[Path, int]] = {}
+    with suppress(OSError), open("/proc/self/mounts") as mounts:
+        for line in mounts:
+            _, target, kind, options, *_ = line.split()
+            if kind == "cgroup":
+                for controller in set(_CONTROLLERS) & set(options.split(",")):
+                    found[controller] = (Path(target), 1)
+            elif kind == "cgroup2":
+                with suppress(OSError):
+                    offered = Path(target, "cgroup.controllers").read_text().split()
+                    for controller in set(_CONTROLLERS) & set(offered):
+                        found.setdefault(controller, (Path(target), 2))
+    return found
+
+
+def _enable(folder: Path, controller: str) -> None:
+    control = folder / "cgroup.subtree_control"
+    if controller not in control.read_text().split():
+        control.write_text(f"+{controller}")
+
+
+def _settings(controller: str, version: int, limits: Limits) -> list[tuple[str, str]]:
+    quota, memory = str(limits.cpus * _PERIOD), str(limits.memory_mib * 2**20)
+    if controller == "pids":
+        return [("pids.max", str(_PIDS))]
+    if controller == "cpu":
+        return [("cpu.max", f"{quota} {_PERIOD}")] if version == 2 else [("cpu.cfs_quota_us", quota)]
+    if limits.memory_mib == 0:
+        return []
+    return [("memory.max" if version == 2 else "memory.limit_in_bytes", memory)]

@@ -1,0 +1,94 @@
+"""A gang as the daemon keeps it: which runners it has, what each said at its end, and what that makes of the whole."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainshed.engines.protocol import GangResult
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner.spec import Outcome
+
+
+@dataclass(slots=True)
+class Gang:
+    """One attempt on this machine. ``outcomes`` holds an entry for each node whose part has ended."""
+
+    attempt_id: str
+    node_ids: tuple[str, ...]
+    outcomes: dict[str, Outcome | None] = field(default_factory=dict)
+    #: Why a stop was asked for.
+    stop_reason: dict[str, Any] | None = None
+    #: Why a part was lost, when that is known better than "its runner died".
+    loss: Reason | None = None
+    final: dict[str, Any] | None = None
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Nodes on which something of it may live."""
+        return tuple(node for node in self.node_ids if node not in self.outcomes)
+
+    def status(self) -> dict[str, Any]:
+        """As sent to the service: ``final`` or a gang that is alive."""
+        return self.final or {"attempt_id": self.attempt_id}
+
+    def part_ended(self, node_id: str, outcome: Outcome | None) -> bool:
+        """One node's part is over. True when that made the whole gang end."""
+        if node_id in self.node_ids:
+            self.outcomes.setdefault(node_id, outcome)
+        if self.running or self.final is not None:
+            return False
+        self.final = self._conclude()
+        return True
+
+    def _conclude(self) -> dict[str, Any]:
+        """The master's durable word decides; without it the attempt was stopped or lost."""
+        word = self.outcomes[self.node_ids[0]]
+        if word is not None:
+            return {
+                "attempt_id": self.attempt_id,
+                "result": word.result,
+                "exit_code": word.exit_code,
+                "reason": word.reason,
+                "ended_at": word.ended_at,
+            }
+        if self.stop_reason is not None:
+            result, reason = GangResult.STOPPED, self.stop_reason
+        else:
+            result, reason = GangResult.LOST, (self.loss or _runner_lost(self.node_ids[0])).to_json()
+        return {
+            "attempt_id": self.attempt_id,
+            "result": result.value,
+            "exit_code": None,
+            "reason": reason,
+            "ended_at": time.time_ns() // 1_000_000,
+        }
+
+
+def _runner_lost(node_id: str) -> Reason:
+    return Reason(
+        ReasonCode.RUNNER_LOST,
+        f"The runner of the attempt on node {node_id} died without an outcome; everything that it had started was "
+        "ended. The job is queued again.",
+        {"node": node_id},
+    )
+
+
+def daemon_lost(node_ids: tuple[str, ...]) -> Reason:
+    """For attempts that were alive when the daemon died."""
+    return Reason(
+        ReasonCode.NODE_DAEMON_LOST,
+        f"The node daemon died while the attempt ran on {', '.join(node_ids)}; all its processes were ended. "
+        "The job is queued again.",
+        {"nodes": ",".join(node_ids)},
+    )
+
+
+def node_lost(node_id: str) -> Reason:
+    """For attempts on a node whose process died."""
+    return Reason(
+        ReasonCode.NODE_LOST,
+        f"Node {node_id} died while the attempt ran on it; all its processes were ended. The job is queued again.",
+        {"node": node_id},
+    )

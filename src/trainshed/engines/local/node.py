@@ -1,0 +1,238 @@
+"""A node: a process forked from the daemon that holds what belongs to the node and forks a runner for each attempt.
+
+It has the node's control group, host name (UTS namespace) and mount namespace where permitted. It dies with the daemon
+(parent-death signal), and its runners die with it. It is a child subreaper: whatever a killed runner leaves comes back
+to it, and it reports an attempt's end only when nothing of that attempt lives.
+
+Messages from the daemon: ``start`` (spec, secrets), ``stop``, ``kill``, ``leave``. To the daemon: ``up``, ``prepared``,
+``ended`` (with the outcome, or none when the runner was lost).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trainshed.engines.local.cgroups import Limits, NodeGroup
+from trainshed.engines.local.messages import Lines, Message, encode
+from trainshed.engines.local.setup import prepare_node
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner import isolation, linux
+from trainshed.runner import main as runner
+from trainshed.runner.events import EventLoop
+from trainshed.runner.outcome import read as read_outcome
+from trainshed.runner.spec import RunnerSpec
+
+#: Seconds between looks at processes that were killed and have not gone yet.
+_LOOK_AGAIN = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a node process is started with."""
+
+    node_id: str
+    host_name: str
+    group: str
+    limits: Limits
+    mount_root: str
+    setup: dict[str, Any] | None
+    setup_suffix: str
+    setup_secrets: dict[str, str] = field(repr=False)
+
+
+def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
+    """The node process's whole life, in a fresh fork. Never returns."""
+    status = 1
+    try:
+        Node(config, channel, daemon_pid).live()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+class Node:
+    """The state of the node process."""
+
+    def __init__(self, config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
+        self._config = config
+        self._channel = channel
+        self._daemon_pid = daemon_pid
+        self._lines = Lines()
+        self._runners: dict[int, str] = {}
+        self._controls: dict[str, socket.socket] = {}
+        self._state_of: dict[str, str] = {}
+        self._setup_pid = 0
+        self._leaving = False
+
+    def live(self) -> None:
+        """Until the daemon says ``leave`` or dies."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        keep = self._channel.fileno()
+        os.closerange(3, keep)
+        os.closerange(keep + 1, 1 << 20)
+        group = NodeGroup(self._config.group)
+        group.create(self._config.limits)
+        group.enter()
+        own_name = self._isolate()
+        linux.become_subreaper()
+        linux.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != self._daemon_pid:
+            return
+        why_not = runner.warm_up(self._config.host_name)
+        gc.collect()
+        gc.freeze()
+        self._loop = EventLoop()
+        self._loop.watch(self._channel, self._read)
+        self._send(
+            {
+                "up": {
+                    "limits": group.enforced,
+                    "noLimits": group.refused,
+                    "isolation": why_not or "namespaces",
+                    "hostName": own_name,
+                },
+            }
+        )
+        self._start_setup()
+        self._loop.run_until(lambda: self._leaving)
+        self._end_everything()
+
+    def _isolate(self) -> bool:
+        """Own host name and mounts. False where that is not permitted: runners then try by themselves."""
+        if os.environ.get(isolation.ISOLATION_VARIABLE) == "none":
+            return False
+        try:
+            linux.unshare(linux.CLONE_NEWUTS | linux.CLONE_NEWNS)
+            linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+            linux.set_host_name(self._config.host_name)
+        except OSError:
+            return False
+        return True
+
+    def _send(self, message: Message) -> None:
+        with suppress(OSError):
+            self._channel.sendall(encode(message))
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(1 << 20)
+        except OSError:
+            data = b""
+        if not data:
+            self._leaving = True
+            return
+        for message in self._lines.feed(data):
+            self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        if "start" in message:
+            self._start(RunnerSpec.from_dict(message["start"]), message["secrets"], message["token"])
+        elif "stop" in message:
+            control = self._controls.get(message["stop"])
+            if control is not None:
+                with suppress(OSError):
+                    control.sendall(encode({"stop": message["reason"], "grace": message["grace"]}))
+        elif "kill" in message:
+            for pid, attempt_id in self._runners.items():
+                if attempt_id == message["kill"]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        elif "leave" in message:
+            self._leaving = True
+
+    def _start_setup(self) -> None:
+        """Volumes and setup task in a child, so that the node answers meanwhile."""
+        config = self._config
+        if not config.setup:
+            self._send({"prepared": None})
+            return
+        reading, writing = os.pipe()
+        self._setup_pid = os.fork()
+        if self._setup_pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.setsid()
+                linux.set_parent_death_signal(signal.SIGKILL)
+                environment = {k: v for k, v in os.environ.items() if not k.startswith("TRAINSHED_")}
+                mark = {k: v for k, v in os.environ.items() if k == "TRAINSHED_NODE_MARK"}
+                reason = prepare_node(
+                    config.node_id,
+                    config.setup,
+                    config.setup_suffix,
+                    config.mount_root,
+                    config.setup_secrets,
+                    {**environment, **mark},
+                )
+                os.write(writing, encode({"prepared": reason.to_json() if reason else None}))
+            finally:
+                os._exit(0)
+        os.close(writing)
+        self._loop.on_exit(self._setup_pid, lambda code: self._setup_ended(reading))
+
+    def _setup_ended(self, reading: int) -> None:
+        self._setup_pid = 0
+        with open(reading, "rb") as answer:
+            text = answer.read()
+        if text:
+            self._send(Lines().feed(text)[0])
+        else:
+            reason = Reason(ReasonCode.SETUP_TASK_FAILED, "The node's setup was killed before it ended.")
+            self._send({"prepared": reason.to_json()})
+
+    def _start(self, spec: RunnerSpec, secrets: dict[str, str], token: str) -> None:
+        spec = replace(spec, token=token)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                theirs.set_inheritable(False)
+                runner.run(spec, secrets, theirs.detach())
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._runners[pid] = spec.attempt_id
+        self._controls[spec.attempt_id] = ours
+        self._state_of[spec.attempt_id] = spec.directories.state
+        self._loop.on_exit(pid, lambda code: self._runner_ended(pid))
+
+    def _runner_ended(self, pid: int) -> None:
+        attempt_id = self._runners.pop(pid)
+        self._controls.pop(attempt_id).close()
+        state = self._state_of.pop(attempt_id)
+        self._when_clean(attempt_id, state)
+
+    def _when_clean(self, attempt_id: str, state: str) -> None:
+        """Report the end once nothing of the attempt lives: normally at once, after a killed runner a little later."""
+        if self._end_strays():
+            self._loop.after(_LOOK_AGAIN, lambda: self._when_clean(attempt_id, state))
+            return
+        # Written durably before the runner ended; a runner that was killed left none.
+        outcome = read_outcome(state)
+        self._send({"ended": attempt_id, "outcome": outcome.to_dict() if outcome else None})
+
+    def _end_strays(self) -> bool:
+        """Kill what no longer has a runner. Whether anything of the kind is left."""
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            children = {int(pid) for pid in file.read().split()}
+        strays = children - set(self._runners) - {self._setup_pid}
+        for pid in strays:
+            for below in (*isolation.descendants(pid), pid):
+                with suppress(ProcessLookupError):
+                    os.kill(below, signal.SIGKILL)
+        return bool(strays)
+
+    def _end_everything(self) -> None:
+        """The node is removed: kill runners, setup and strays, and wait for them."""
+        for pid in (*isolation.descendants(os.getpid()),):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        isolation.reap_all()

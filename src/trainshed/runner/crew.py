@@ -1,0 +1,292 @@
+"""How the runners of one gang act as one: a barrier after preparation, one verdict, one outcome.
+
+The runner of the first node coordinates. Members connect to it and say ``{"prepared": true}`` after their preparation;
+when all have, it sends ``{"start": facts}``, and everybody makes the same plan from the same facts. Members report the
+ends of their processes and ranks; whoever meets an end of its own (a failed preparation, a stop) sends
+``{"outcome": ...}``. The coordinator decides and sends ``{"end": outcome, "grace": seconds}``; a member that has ended
+its processes and has its outcome on disk answers ``{"gone": true}``. The coordinator's own outcome comes last: when it
+is there, nothing of the attempt lives anywhere that can be reached.
+
+A gang of one node has no sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+from trainshed.resources.reasons import ReasonCode
+from trainshed.runner.failure import AttemptEnded, lost
+from trainshed.runner.lines import ConnectionLost, Line
+from trainshed.runner.node import Node
+from trainshed.runner.spec import Outcome
+from trainshed.runner.supervise import Supervisor
+from trainshed.runner.switchboard import Switchboard
+from trainshed.toolkits.launch import LaunchPlan
+
+#: Seconds for which a member tries to reach the coordinator: the runners of a gang do not start at one instant.
+CONNECT_SECONDS = 30.0
+#: Seconds beyond the grace after which a runner that does not answer at the end is no longer waited for.
+SETTLE_SECONDS = 10.0
+
+
+class Crew(Protocol):
+    """What an attempt needs of its gang, from any node."""
+
+    def gather(self) -> dict[str, Any]:
+        """Wait until all nodes are prepared; members get the facts that the plan is made of from the coordinator."""
+        ...
+
+    def begin(self, plan: LaunchPlan) -> None:
+        """The plan is known; processes start now."""
+        ...
+
+    def process_ended(self, role: str, index: int, code: int) -> None:
+        """A process of this node ended. May raise AttemptEnded."""
+        ...
+
+    def rank_ended(self, rank: int, code: int) -> None:
+        """An MPI rank on this node said how it ended. May raise AttemptEnded."""
+        ...
+
+    def announce(self, outcome: Outcome, grace: float) -> None:
+        """This node's part is over; the others learn it before it ends its processes."""
+        ...
+
+    def settle(self, outcome: Outcome, grace: float) -> Outcome:
+        """This node's processes are gone: agree on the outcome of all."""
+        ...
+
+    def done(self) -> None:
+        """This node's outcome is on disk."""
+        ...
+
+
+class Solo:
+    """A gang of one node, and what the coordinator does for its own node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._supervisor: Supervisor | None = None
+
+    def gather(self) -> dict[str, Any]:
+        return {}
+
+    def begin(self, plan: LaunchPlan) -> None:
+        self._supervisor = Supervisor(plan, self._node.spec.hosts)
+
+    def process_ended(self, role: str, index: int, code: int) -> None:
+        self._heard_process(0, role, index, code)
+
+    def rank_ended(self, rank: int, code: int) -> None:
+        self._heard_rank(0, rank, code)
+
+    def announce(self, outcome: Outcome, grace: float) -> None:
+        """Nobody else is there."""
+
+    def settle(self, outcome: Outcome, grace: float) -> Outcome:
+        return outcome
+
+    def done(self) -> None:
+        """Nobody waits."""
+
+    def _heard_process(self, host: int, role: str, index: int, code: int) -> None:
+        assert self._supervisor is not None
+        self._wait(self._supervisor.process_ended(host, role, index, code))
+
+    def _heard_rank(self, host: int, rank: int, code: int) -> None:
+        assert self._supervisor is not None
+        self._wait(self._supervisor.rank_ended(rank, host, code))
+
+    def _wait(self, seconds: float | None) -> None:
+        if seconds is not None and self._supervisor is not None:
+            self._node.loop.after(seconds, self._supervisor.time_is_up)
+
+
+class Coordinator(Solo):
+    """The runner of the first node."""
+
+    def __init__(self, node: Node, switchboard: Switchboard) -> None:
+        super().__init__(node)
+        self._lines: dict[int, Line] = {}
+        self._prepared: set[int] = set()
+        self._gone: set[int] = set()
+        self._ending: dict[str, Any] | None = None
+        switchboard.take("member", self._joined)
+
+    def gather(self) -> dict[str, Any]:
+        self._node.log.write("waiting until all nodes are prepared")
+        everybody = set(range(1, len(self._node.spec.hosts)))
+
+        def too_late() -> None:
+            absent = sorted(everybody - self._lines.keys())
+            if absent:
+                raise self._lost(absent[0], f"did not join within {CONNECT_SECONDS:g} s")
+
+        timer = self._node.loop.after(CONNECT_SECONDS, too_late)
+        self._node.loop.run_until(lambda: self._prepared >= everybody)
+        timer.cancel()
+        return {}
+
+    def start_members(self, facts: dict[str, Any]) -> None:
+        """Send the facts of the gang: everybody plans and starts."""
+        for index in list(self._lines):
+            self._send(index, {"start": facts})
+
+    def announce(self, outcome: Outcome, grace: float) -> None:
+        self._ending = {"end": outcome.to_dict(), "grace": grace}
+        for index in list(self._lines):
+            self._send(index, self._ending)
+
+    def settle(self, outcome: Outcome, grace: float) -> Outcome:
+        self._node.loop.run_until(lambda: self._gone >= self._lines.keys(), grace + SETTLE_SECONDS)
+        return outcome
+
+    def _joined(self, line: Line, message: dict[str, Any]) -> None:
+        index = message.get("member")
+        if not isinstance(index, int) or not 0 < index < len(self._node.spec.hosts) or index in self._lines:
+            line.close(self._node.loop)
+            return
+        self._lines[index] = line
+        self._node.loop.watch(line.socket, lambda: self._readable(index))
+        if self._ending is not None:
+            self._send(index, self._ending)
+        for early in line.pending:
+            self._heard(index, early)
+
+    def _readable(self, index: int) -> None:
+        line = self._lines[index]
+        try:
+            messages = line.receive()
+        except ConnectionLost as error:
+            self._hung_up(index, str(error))
+            return
+        for message in messages:
+            self._heard(index, message)
+
+    def _heard(self, index: int, message: dict[str, Any]) -> None:
+        if "gone" in message:
+            self._gone.add(index)
+        elif self._ending is not None:
+            return
+        elif "prepared" in message:
+            self._prepared.add(index)
+        elif "outcome" in message:
+            raise AttemptEnded(Outcome.from_dict(message["outcome"]), grace=message.get("grace"))
+        elif "process" in message:
+            role, number, code = message["process"]
+            self._heard_process(index, role, number, code)
+        elif "rank" in message:
+            self._heard_rank(index, *message["rank"])
+
+    def _send(self, index: int, message: dict[str, Any]) -> None:
+        try:
+            self._lines[index].send(message)
+        except ConnectionLost as error:
+            self._hung_up(index, str(error))
+
+    def _hung_up(self, index: int, why: str) -> None:
+        self._lines[index].close(self._node.loop)
+        already = index in self._gone
+        self._gone.add(index)
+        if self._ending is None and not already:
+            raise self._lost(index, f"was lost ({why})")
+
+    def _lost(self, index: int, what: str) -> AttemptEnded:
+        host = self._node.spec.hosts[index]
+        return lost(
+            ReasonCode.NODE_LOST,
+            f"The runner of node {host.name} ({host.address}) {what}: the node ended or cannot be reached.",
+            {"node": host.name, "nodeId": host.node_id},
+        )
+
+
+class Member:
+    """The runner of every other node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._line = self._connect()
+        self._facts: dict[str, Any] | None = None
+        self._final: Outcome | None = None
+        self._ended = False
+        node.loop.watch(self._line.socket, self._readable)
+
+    def gather(self) -> dict[str, Any]:
+        self._send({"prepared": True})
+        self._node.loop.run_until(lambda: self._facts is not None)
+        return self._facts or {}
+
+    def begin(self, plan: LaunchPlan) -> None:
+        """The coordinator supervises."""
+
+    def process_ended(self, role: str, index: int, code: int) -> None:
+        self._send({"process": [role, index, code]})
+
+    def rank_ended(self, rank: int, code: int) -> None:
+        self._send({"rank": [rank, code]})
+
+    def announce(self, outcome: Outcome, grace: float) -> None:
+        self._ended = True
+        if self._final is None:
+            self._send({"outcome": outcome.to_dict(), "grace": grace})
+
+    def settle(self, outcome: Outcome, grace: float) -> Outcome:
+        self._node.loop.run_until(lambda: self._final is not None or self._cut_off, SETTLE_SECONDS)
+        return self._final or outcome
+
+    def done(self) -> None:
+        self._send({"gone": True})
+
+    @property
+    def _cut_off(self) -> bool:
+        return self._line.socket.fileno() < 0
+
+    def _connect(self) -> Line:
+        spec = self._node.spec
+        master = spec.hosts[0]
+        until = time.monotonic() + CONNECT_SECONDS
+        while True:
+            try:
+                line = Line(socket.create_connection((master.address, spec.port), timeout=5.0))
+                line.send({"member": spec.node_index, "token": spec.token})
+                return line
+            except (OSError, ConnectionLost) as error:
+                if time.monotonic() >= until:
+                    raise self._lost(f"cannot be reached within {CONNECT_SECONDS:g} s: {error}") from error
+                # Stops and the parent's death are noticed between two tries.
+                self._node.loop.run_until(lambda: False, 0.02)
+
+    def _readable(self) -> None:
+        try:
+            messages = self._line.receive()
+        except ConnectionLost as error:
+            self._hung_up(str(error))
+            return
+        for message in messages:
+            if "start" in message:
+                self._facts = message["start"]
+            elif "end" in message:
+                self._final = Outcome.from_dict(message["end"])
+                if not self._ended:
+                    raise AttemptEnded(self._final, grace=message["grace"])
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if not self._cut_off:
+            with suppress(ConnectionLost):
+                self._line.send(message)
+
+    def _hung_up(self, why: str) -> None:
+        self._line.close(self._node.loop)
+        if not self._ended:
+            raise self._lost(f"was lost ({why})")
+
+    def _lost(self, what: str) -> AttemptEnded:
+        host = self._node.spec.hosts[0]
+        return lost(
+            ReasonCode.NODE_LOST,
+            f"The runner of the gang's first node, {host.name} ({host.address}), {what}: the node ended.",
+            {"node": host.name, "nodeId": host.node_id},
+        )

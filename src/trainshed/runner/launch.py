@@ -1,0 +1,145 @@
+"""From a prepared gang to running processes: gather the facts, ask the toolkit for its plan, start this node's part."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainshed import toolkits
+from trainshed.resources import directories
+from trainshed.resources.reasons import ReasonCode
+from trainshed.runner import mpi, ranks
+from trainshed.runner.crew import Coordinator, Crew
+from trainshed.runner.environment import LOOPBACK_INTERFACE, on_loopback
+from trainshed.runner.failure import directory_error, failed
+from trainshed.runner.launching import Launching
+from trainshed.runner.node import Node
+from trainshed.runner.switchboard import Switchboard, agent_token
+from trainshed.toolkits.launch import Gang, Host, LaunchPlan, MpiFlavor, PlanError, Process
+
+_AGENT = Path(__file__).with_name("agent.py")
+
+
+def tools_directory(node: Node) -> str:
+    """Where launch agent and rank wrapper lie: one path for all nodes, since ``mpirun`` names it to all of them."""
+    return directories.join(node.spec.directories.shared_job_temp, ".trainshed")
+
+
+def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
+    """The gang as the toolkits see it, from the facts that all its nodes share."""
+    spec = node.spec
+    tools = tools_directory(node)
+    return Gang(
+        hosts=tuple(Host(host.name, host.address, host.gpus, host.cpus) for host in spec.hosts),
+        shared_job_temp=spec.directories.shared_job_temp,
+        attempt_id=spec.attempt_id,
+        mpi=MpiFlavor(facts["mpi"]) if facts["mpi"] else None,
+        launch_agent=f"{tools}/agent",
+        rank_wrapper=f"{tools}/rank.sh",
+        interface=facts["interface"],
+        root=os.geteuid() == 0,
+    )
+
+
+def gather_facts(node: Node) -> dict[str, Any]:
+    """The coordinator's knowledge that the plan depends on: which MPI there is, and the nodes' network interface.
+
+    The interface is named only where the nodes' host names do not resolve to their addresses (no hosts file of ours).
+    """
+    assert node.isolation is not None
+    flavor: MpiFlavor | None = None
+    try:
+        wanted = toolkits.needs_mpi(node.spec.properties)
+    except PlanError as error:
+        raise failed(ReasonCode.JOB_LAUNCH_FAILED, str(error)) from error
+    if wanted:
+        flavor = mpi.probe(node)
+        node.log.write(f"mpirun is {flavor.value if flavor else 'not there'}")
+    named = on_loopback(node.spec) and not node.isolation.own_mounts
+    return {"mpi": flavor.value if flavor else None, "interface": LOOPBACK_INTERFACE if named else ""}
+
+
+def plan_with(node: Node, facts: Mapping[str, Any]) -> LaunchPlan:
+    """The plan, the same on all nodes. Raises AttemptEnded (JobLaunchFailed) with the toolkit's own words."""
+    try:
+        return toolkits.plan(node.spec.properties, gang_of(node, facts))
+    except PlanError as error:
+        raise failed(ReasonCode.JOB_LAUNCH_FAILED, str(error)) from error
+
+
+def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
+    """Wait for the gang, plan, and start this node's processes. Raises AttemptEnded."""
+    facts = crew.gather()
+    if node.spec.node_index == 0:
+        facts = gather_facts(node)
+    plan = plan_with(node, facts)
+    if node.spec.node_index == 0:
+        _install_tools(node, plan)
+    _write_host_file(node, plan)
+    environment = {**node.environment, **plan.environment}
+    if plan.mpi_ranks:
+        words = ranks.RankWords(node.spec.directories.state, node.loop, crew.rank_ended)
+        environment[ranks.VARIABLE] = words.path
+        if node.spec.port:
+            environment["TRAINSHED_AGENT_TOKEN"] = agent_token(node.spec.token)
+            environment["TRAINSHED_AGENT_HOSTS"] = ";".join(
+                f"{name}={host.address}:{node.spec.port}"
+                for host in node.spec.hosts
+                for name in (host.name, host.address)
+            )
+            if switchboard is None:
+                switchboard = Switchboard(node.host.address, node.spec.port, node.spec.token, node.loop)
+            Launching(node, switchboard, environment)
+    crew.begin(plan)
+    if isinstance(crew, Coordinator):
+        crew.start_members(facts)
+    for process in plan.on(node.spec.node_index):
+        _start_process(node, crew, process, environment)
+
+
+def _start_process(node: Node, crew: Crew, process: Process, environment: dict[str, str]) -> None:
+    name = f"{process.role} {process.index}"
+
+    def ended(code: int) -> None:
+        node.log.write(f"{name} ended with exit code {code}")
+        crew.process_ended(process.role, process.index, code)
+
+    node.start_logged(
+        process.command_line, {**environment, **process.environment}, process.stdout, process.stderr, ended
+    )
+    node.log.write(f"{name} started; its output is in {process.stdout} and {process.stderr}")
+
+
+def _write_host_file(node: Node, plan: LaunchPlan) -> None:
+    slots = plan.slots or (1,) * len(node.spec.hosts)
+    text = directories.host_file_text(
+        (host.address, count, max(count, host.cpus)) for host, count in zip(node.spec.hosts, slots, strict=True)
+    )
+    path = node.environment["AZ_BATCHAI_MPI_HOST_FILE"]
+    try:
+        with open(path, "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise directory_error("AZ_BATCHAI_MPI_HOST_FILE", path, error) from error
+
+
+def _install_tools(node: Node, plan: LaunchPlan) -> None:
+    """Write launch agent and rank wrapper where all nodes see them; only MPI launchers need them."""
+    if not plan.mpi_ranks:
+        return
+    tools = tools_directory(node)
+    agent = f'#!/bin/sh\nexec "{sys.executable}" -I -S -E "{tools}/agent.py" "$@"\n'
+    try:
+        Path(tools).mkdir(parents=True, exist_ok=True)
+        for name, text in (("agent", agent), ("agent.py", AGENT_TEXT), ("rank.sh", ranks.WRAPPER_TEXT)):
+            path = Path(tools, name)
+            path.write_text(text)
+            path.chmod(0o755)
+    except OSError as error:
+        raise directory_error("AZ_BATCHAI_SHARED_JOB_TEMP", tools, error) from error
+
+
+AGENT_TEXT = _AGENT.read_text()

@@ -1,0 +1,245 @@
+"""Carries out one attempt on one node, from directories to a durable outcome.
+
+``run`` is called in a process forked from a warmed parent, so this module imports everything up front.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome
+from trainshed.runner.control import Control
+from trainshed.runner.crew import Coordinator, Crew, Member, Solo
+from trainshed.runner.events import EventLoop
+from trainshed.runner.failure import (
+    LOST,
+    SUCCEEDED,
+    AttemptEnded,
+    ParentDied,
+    failed,
+    lost,
+    stopped,
+    wall_clock_exceeded,
+)
+from trainshed.runner.node import Node
+from trainshed.runner.preparation import prepare
+from trainshed.runner.spec import Outcome, RunnerSpec
+from trainshed.runner.switchboard import Switchboard
+from trainshed.volumes import Volume
+
+#: Seconds by which the other nodes' clocks lag behind the coordinator's, which ends the gang on time.
+_MEMBER_MARGIN = 15.0
+
+_why_not: str | None = None
+
+
+def warm_up(host_name: str = "") -> str:
+    """Find out what isolation is permitted here, for all later runs of this process and its forks.
+
+    Returns why there are no namespaces; empty when there are.
+    """
+    global _why_not
+    _why_not = isolation.permitted(host_name)
+    return _why_not
+
+
+def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcome:
+    """Carry out the attempt; returns when nothing of it lives on this node and the outcome is on disk.
+
+    Never raises. The calling process is given up to the attempt: every descriptor but 0-2 and ``control_fd`` is
+    closed, signal handlers are replaced, namespaces entered. ``control_fd`` is a socket (see ``control``), or -1
+    where nobody listens; then SIGTERM asks for a stop. When the parent dies everything is killed at once, and the
+    outcome that is returned is neither on disk nor reported.
+    """
+    _let_go_of_descriptors(control_fd)
+    control = Control(control_fd)
+    control.send({"running": True})
+    loop = EventLoop()
+    attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control_fd >= 0)
+    try:
+        result = attempt.carry_out()
+    except ParentDied:
+        attempt.node.end_processes(0)
+        return Outcome(LOST, None, _daemon_lost().to_json(), _now())
+    control.send({"outcome": result.to_dict()})
+    loop.close()
+    return result
+
+
+class Attempt:
+    """The steps of an attempt, in order, and its orderly end."""
+
+    def __init__(
+        self, spec: RunnerSpec, secrets: Mapping[str, str], loop: EventLoop, control: Control, dies_with_parent: bool
+    ) -> None:
+        self.node = Node(spec, secrets, loop)
+        self._spec = spec
+        self._loop = loop
+        self._dies_with_parent = dies_with_parent
+        self._crew: Crew = Solo(self.node)
+        self._volumes: list[Volume] = []
+        self._ending = False
+        control.attach(loop, self._on_stop)
+        loop.on_signal((signal.SIGTERM, signal.SIGINT), self._on_signal)
+        if spec.wall_clock_seconds is not None:
+            margin = _MEMBER_MARGIN if spec.node_index else 0.0
+            loop.after(spec.wall_clock_seconds + margin, self._on_wall_clock)
+
+    def carry_out(self) -> Outcome:
+        """All of it. Raises ParentDied only."""
+        try:
+            self._begin()
+            self._loop.run_until(lambda: False)
+            raise AssertionError("the loop ends by AttemptEnded only")
+        except AttemptEnded as end:
+            ended = end
+        except ParentDied:
+            raise
+        except Exception as error:
+            ended = _unforeseen(error)
+        try:
+            return self._end(ended)
+        except ParentDied:
+            raise
+        except Exception as error:
+            self.node.end_processes(0)
+            return self._write(replace(_unforeseen(error).outcome, ended_at=_now()))
+
+    def _begin(self) -> None:
+        node, spec = self.node, self._spec
+        node.log.write(f"attempt {spec.attempt_number} of job {spec.identity.job} starts on {node.host.address}")
+        Path(spec.directories.state).mkdir(parents=True, exist_ok=True)
+        layout.wipe(spec.directories.job_temp_root)
+        node.environment = environment.job_environment(spec, node.secrets)
+        node.stdouterr = node.environment["AZ_BATCHAI_STDOUTERR_DIR"]
+        layout.make(spec, node.environment)
+        self._isolate()
+        switchboard = self._form_crew()
+        self._volumes = mounting.mount_all(node)
+        layout.make_outputs(spec, node.environment)
+        node.open_execution_log()
+        self._refuse_container()
+        self._enter_working_directory()
+        prepare(node)
+        launch.start(node, self._crew, switchboard)
+
+    def _isolate(self) -> None:
+        node = self.node
+        why_not = isolation.permitted(node.host.name) if _why_not is None else _why_not
+        node.isolation = isolation.isolate(node.host.name, why_not)
+        if self._dies_with_parent and not node.isolation.child_death_signal:
+            # The namespace dies with the runner, so the runner may die with its parent, whatever it is doing.
+            linux.set_parent_death_signal(signal.SIGKILL)
+        node.log.write(f"isolation: {node.isolation.description}")
+        if node.isolation.own_mounts:
+            try:
+                hosts.install(self._spec.hosts, self._spec.directories.state)
+            except OSError as error:
+                node.log.write(f"/etc/hosts stays the machine's: {error.strerror}")
+
+    def _form_crew(self) -> Switchboard | None:
+        node, spec = self.node, self._spec
+        if not node.several:
+            return None
+        switchboard = Switchboard(node.host.address, spec.port, spec.token, self._loop)
+        self._crew = Member(node) if spec.node_index else Coordinator(node, switchboard)
+        return switchboard
+
+    def _enter_working_directory(self) -> None:
+        directory = self.node.job_temp
+        if self._spec.code_store is not None and self._spec.code_manifest is not None:
+            directory = f"{directory}/{code.DIRECTORY}"
+            Path(directory).mkdir(parents=True, exist_ok=True)
+            self.node.log.write(f"putting {len(self._spec.code_manifest)} files of code into {directory}")
+            code.materialise(self._spec.code_store, self._spec.code_manifest, directory)
+        os.chdir(directory)
+
+    def _refuse_container(self) -> None:
+        container = self._spec.properties.get("containerSettings")
+        if container:
+            image = str((container.get("imageSourceRegistry") or {}).get("image", ""))
+            raise failed(
+                ReasonCode.CONTAINER_FAILED,
+                f"The container {image} cannot be started: this version runs jobs directly on the node, containers "
+                "come with a later one. Leave containerSettings out and install what the job needs in jobPreparation.",
+                {"imageName": image},
+            )
+
+    def _end(self, ended: AttemptEnded) -> Outcome:
+        """End the processes here, agree with the other nodes, and put the outcome on disk."""
+        self._ending = True
+        node = self.node
+        grace = self._spec.grace_seconds if ended.grace is None else ended.grace
+        if ended.outcome.result == SUCCEEDED:
+            # The essential processes are done: what serves them (parameter servers) gets the grace, all else is killed.
+            grace = grace if self._loop.living else 0.0
+        self._crew.announce(ended.outcome, grace)
+        if self._volumes and node.isolation is not None:
+            node.prelude = ""
+            mounting.unmount_all(node, self._volumes)
+        node.end_processes(grace)
+        final = replace(self._crew.settle(ended.outcome, grace), ended_at=_now())
+        reason = (final.reason or {}).get("text", "")
+        node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
+        node.log.close()
+        self._write(final)
+        self._crew.done()
+        return final
+
+    def _write(self, final: Outcome) -> Outcome:
+        try:
+            outcome.write(self._spec.directories.state, final)
+        except OSError as error:
+            # What is not durable is not reported as such.
+            text = f"The outcome of the attempt ({final.result}) cannot be written: {error}."
+            return replace(lost(ReasonCode.RUNNER_LOST, text).outcome, ended_at=final.ended_at)
+        return final
+
+    def _on_stop(self, reason: dict[str, Any], grace: float | None) -> None:
+        if not self._ending:
+            raise stopped(reason, grace)
+
+    def _on_signal(self) -> None:
+        reason = Reason(ReasonCode.JOB_TERMINATED, "The runner was asked to stop by a signal.")
+        self._on_stop(reason.to_json(), None)
+
+    def _on_wall_clock(self) -> None:
+        if not self._ending:
+            assert self._spec.wall_clock_seconds is not None
+            raise wall_clock_exceeded(self._spec.wall_clock_seconds)
+
+
+def _unforeseen(error: Exception) -> AttemptEnded:
+    return failed(
+        ReasonCode.JOB_LAUNCH_FAILED,
+        f"The runner met an error that it does not know: {type(error).__name__}: {error}. "
+        "Report it with the job's execution.log.",
+    )
+
+
+def _daemon_lost() -> Reason:
+    return Reason(ReasonCode.NODE_DAEMON_LOST, "The process that started the runner died; its attempt was killed.")
+
+
+def _let_go_of_descriptors(keep: int) -> None:
+    """Close what the parent had open: a runner that holds its sockets would hide the parent's death from others."""
+    if keep >= 0:
+        os.closerange(3, keep)
+    os.closerange(max(3, keep + 1), 1 << 20)
+    for fd in range(3):
+        with suppress(OSError):
+            os.fstat(fd)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,267 @@
+"""Attempts: one run of a job each, recorded before it is acted upon, with the nodes that it holds while it is live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy import insert as insert_into
+
+from trainshed.resources.lifecycle import ATTEMPT, AttemptEvent, AttemptState, NodeState
+from trainshed.resources.reasons import Reason
+from trainshed.store import events
+from trainshed.store._statements import first, refused_as, rows_changed
+from trainshed.store.encoding import from_json, reason_from_text, reason_to_text, to_json
+from trainshed.store.errors import NotFound, StaleState
+from trainshed.store.records import AttemptRecord
+from trainshed.store.tables import LIVE, holdings, jobs, nodes
+from trainshed.store.tables import attempts as table
+
+#: What may follow a stop.
+FAIL = "fail"
+REQUEUE = "requeue"
+
+_of = table.c.id == bindparam("of")
+_job = table.c.job_id == bindparam("job_id")
+_insert = insert_into(table).inline()
+_hold = insert_into(holdings).inline()
+_free_nodes = (
+    select(func.count())
+    .select_from(nodes.outerjoin(holdings, holdings.c.node_id == nodes.c.id))
+    .where(
+        nodes.c.id.in_(bindparam("node_ids", expanding=True)),
+        nodes.c.cluster_uid == bindparam("cluster_uid"),
+        nodes.c.state == NodeState.READY.value,
+        holdings.c.node_id.is_(None),
+    )
+)
+_job_key = select(jobs.c.key).where(jobs.c.id == bindparam("of"))
+_with_job_key = select(table, jobs.c.key).select_from(table.join(jobs, jobs.c.id == table.c.job_id)).where(_of)
+_get = select(table).where(_of)
+_of_job = select(table).where(_job).order_by(table.c.number)
+_live = select(table).where(LIVE).order_by(table.c.placed_at, table.c.id)
+_live_of_job = select(table).where(_job, LIVE)
+_live_of_cluster = _live.where(table.c.cluster_uid == bindparam("cluster_uid"))
+_change = update(table).where(_of, table.c.state == bindparam("before"))
+_started = _change.values(state=bindparam("after"), state_at=bindparam("now"))
+_request_stop = _started.values(stop_reason=bindparam("why"), after_stop=bindparam("follows"))
+_set_after_stop = update(table).where(_of).values(after_stop=bindparam("follows"))
+_finish = _started.values(reason=bindparam("why"), exit_code=bindparam("code"), ended_at=bindparam("ended"))
+_mark_released = (
+    update(nodes)
+    .where(nodes.c.id.in_(select(holdings.c.node_id).where(holdings.c.attempt_id == bindparam("of"))))
+    .values(released_at=bindparam("now"))
+)
+_release = delete_from(holdings).where(holdings.c.attempt_id == bindparam("of"))
+
+
+def insert(
+    tx: Connection, *, id: str, job_id: int, number: int, cluster_uid: str, node_ids: Sequence[str], now: int
+) -> AttemptRecord:
+    """Record an attempt that is about to be started on these nodes, the first of them its master.
+
+    Raises StaleState when the job has a live attempt, the id or number was used, or one of the nodes is not there,
+    not ready, or held by another attempt.
+    """
+    if not node_ids:
+        raise ValueError("an attempt needs at least one node")
+    count = tx.execute(_free_nodes, {"node_ids": list(node_ids), "cluster_uid": cluster_uid}).scalar_one()
+    if count != len(node_ids):
+        raise StaleState(f"not every node of attempt {number} of job {job_id} is ready and free: {', '.join(node_ids)}")
+    job_key = tx.execute(_job_key, {"of": job_id}).scalar()
+    if job_key is None:
+        raise NotFound("job", job_id)
+    row = {
+        "id": id,
+        "job_id": job_id,
+        "number": number,
+        "cluster_uid": cluster_uid,
+        "node_ids": to_json(list(node_ids)),
+        "state": ATTEMPT.initial.value,
+        "state_at": now,
+        "placed_at": now,
+    }
+    with refused_as(tx, lambda: StaleState(f"job {job_key} has a live attempt, or one of this id or number {number}")):
+        tx.execute(_insert, row)
+    with refused_as(tx, lambda: StaleState(f"a node of attempt {number} of job {job_key} is held by another attempt")):
+        tx.execute(_hold, [{"node_id": node_id, "attempt_id": id} for node_id in node_ids])
+    record = AttemptRecord(id, job_id, number, cluster_uid, tuple(node_ids), ATTEMPT.initial, now, now)
+    _log(tx, job_key, record, AttemptState.PLACED.value, None, ATTEMPT.initial, now, nodes=list(node_ids))
+    return record
+
+
+def get(tx: Connection, id: str) -> AttemptRecord:
+    """Raises NotFound."""
+    row = first(tx, _get, {"of": id})
+    if row is None:
+        raise NotFound("attempt", id)
+    return _record(row)
+
+
+def of_job(tx: Connection, job_id: int) -> list[AttemptRecord]:
+    """All attempts of a job, the first first."""
+    return [_record(row) for row in tx.execute(_of_job, {"job_id": job_id})]
+
+
+def live(tx: Connection) -> list[AttemptRecord]:
+    """Every attempt that may have processes, the oldest first."""
+    return [_record(row) for row in tx.execute(_live)]
+
+
+def live_of_job(tx: Connection, job_id: int) -> AttemptRecord | None:
+    """The job's live attempt, if it has one; it never has two."""
+    row = first(tx, _live_of_job, {"job_id": job_id})
+    return None if row is None else _record(row)
+
+
+def live_of_cluster(tx: Connection, cluster_uid: str) -> list[AttemptRecord]:
+    """The live attempts on a cluster's nodes, the oldest first."""
+    return [_record(row) for row in tx.execute(_live_of_cluster, {"cluster_uid": cluster_uid})]
+
+
+def started(tx: Connection, id: str, now: int) -> bool:
+    """The engine started the attempt. False when it is past that (running, stopping or over). Raises NotFound."""
+    attempt, job_key = _with_key(tx, id)
+    if not ATTEMPT.allows(attempt.state, AttemptEvent.STARTED):
+        return False
+    after = ATTEMPT.after(attempt.state, AttemptEvent.STARTED)
+    _apply(tx, _started, attempt, after, now, {})
+    _log(tx, job_key, attempt, AttemptEvent.STARTED.value, attempt.state, after, now)
+    return True
+
+
+def request_stop(tx: Connection, id: str, now: int, reason: Reason, after: str) -> AttemptRecord:
+    """Record that the attempt is to be stopped, why, and whether its job then fails or is queued again.
+
+    Of an attempt that is stopping already the first reason stays, but ``FAIL`` replaces ``REQUEUE``. An attempt that
+    is over stays as it is. Raises NotFound.
+    """
+    if after not in (FAIL, REQUEUE):
+        raise ValueError(f"after a stop comes {FAIL!r} or {REQUEUE!r}, not {after!r}")
+    attempt, job_key = _with_key(tx, id)
+    event = AttemptEvent.STOP_REQUESTED
+    if ATTEMPT.allows(attempt.state, event):
+        state = ATTEMPT.after(attempt.state, event)
+        _apply(tx, _request_stop, attempt, state, now, {"why": reason_to_text(reason), "follows": after})
+        _log(tx, job_key, attempt, event.value, attempt.state, state, now, reason, after=after)
+    elif attempt.state is AttemptState.STOPPING and after == FAIL and attempt.after_stop == REQUEUE:
+        tx.execute(_set_after_stop, {"of": id, "follows": FAIL})
+        _log(tx, job_key, attempt, event.value, attempt.state, attempt.state, now, reason, after=FAIL)
+    return get(tx, id)
+
+
+def finish(
+    tx: Connection,
+    id: str,
+    event: AttemptEvent,
+    now: int,
+    *,
+    exit_code: int | None,
+    reason: Reason | None,
+    ended_at: int,
+) -> AttemptRecord:
+    """The attempt is over: record how, and release its nodes.
+
+    Raises StaleState when it was over already, so that an outcome reported twice is applied once; NotFound.
+    """
+    attempt, job_key = _with_key(tx, id)
+    if attempt.state in ATTEMPT.final:
+        raise StaleState(f"attempt {id} is over already: {attempt.state.value}")
+    after = ATTEMPT.after(attempt.state, event)
+    if after not in ATTEMPT.final:
+        raise ValueError(f"{event} does not end an attempt")
+    parameters = {"why": reason_to_text(reason), "code": exit_code, "ended": ended_at}
+    _apply(tx, _finish, attempt, after, now, parameters)
+    tx.execute(_mark_released, {"of": id, "now": now})
+    tx.execute(_release, {"of": id})
+    extra = {} if exit_code is None else {"exitCode": exit_code}
+    _log(tx, job_key, attempt, event.value, attempt.state, after, now, reason, **extra)
+    return AttemptRecord(
+        attempt.id,
+        attempt.job_id,
+        attempt.number,
+        attempt.cluster_uid,
+        attempt.node_ids,
+        after,
+        now,
+        attempt.placed_at,
+        ended_at,
+        exit_code,
+        reason,
+        attempt.stop_reason,
+        attempt.after_stop,
+    )
+
+
+def _with_key(tx: Connection, id: str) -> tuple[AttemptRecord, str]:
+    row = first(tx, _with_job_key, {"of": id})
+    if row is None:
+        raise NotFound("attempt", id)
+    return _record(row[:-1]), row[-1]
+
+
+def _apply(
+    tx: Connection, statement: Any, attempt: AttemptRecord, after: AttemptState, now: int, parameters: dict[str, Any]
+) -> None:
+    parameters |= {"of": attempt.id, "before": attempt.state.value, "after": after.value, "now": now}
+    if rows_changed(tx, statement, parameters) != 1:
+        raise StaleState(f"attempt {attempt.id} is no longer {attempt.state.value}")
+
+
+def _log(
+    tx: Connection,
+    job_key: str,
+    attempt: AttemptRecord,
+    event: str,
+    before: AttemptState | None,
+    to: AttemptState,
+    now: int,
+    reason: Reason | None = None,
+    **details: Any,
+) -> None:
+    events.append(
+        tx,
+        kind=events.Kind.ATTEMPT,
+        resource_key=job_key,
+        event=event,
+        from_state=None if before is None else before.value,
+        to_state=to.value,
+        now=now,
+        reason=reason,
+        details={"attempt": attempt.number, "attemptId": attempt.id, **details},
+    )
+
+
+def _record(row: Sequence[Any]) -> AttemptRecord:
+    (
+        id,
+        job_id,
+        number,
+        cluster_uid,
+        node_ids,
+        state,
+        state_at,
+        placed_at,
+        ended_at,
+        exit_code,
+        reason,
+        stop_reason,
+        after_stop,
+    ) = row
+    return AttemptRecord(
+        id,
+        job_id,
+        number,
+        cluster_uid,
+        tuple(from_json(node_ids)),
+        AttemptState(state),
+        state_at,
+        placed_at,
+        ended_at,
+        exit_code,
+        reason_from_text(reason),
+        reason_from_text(stop_reason),
+        after_stop,
+    )

@@ -1,0 +1,81 @@
+"""The queue: which jobs wait for a cluster, and in which order.
+
+A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then the order of
+submission (its id): a job that was queued again keeps its place. ``jobs`` offers these functions as its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, literal_column, select
+
+from trainshed.store._statements import first
+from trainshed.store.records import JobRecord, QueuedJob
+from trainshed.store.tables import QUEUED, jobs
+
+_mine = jobs.c.cluster_uid == bindparam("cluster_uid")
+_head = (
+    select(jobs.c.id, jobs.c.key, jobs.c.name, jobs.c.priority, jobs.c.node_count, jobs.c.execution_at)
+    .where(_mine, QUEUED)
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(bindparam("limit"))
+)
+_head_within = _head.where(jobs.c.node_count <= bindparam("max_nodes"))
+_nodes_wanted = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_mine, QUEUED)
+# The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
+_length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
+_ranged = select(func.count()).select_from(jobs).where(_mine, QUEUED)
+# Two ranges of the index rather than one condition with OR, which would read the cluster's whole queue.
+_ahead = select(
+    _ranged.where(jobs.c.priority > bindparam("priority")).scalar_subquery()
+    + _ranged.where(jobs.c.priority == bindparam("priority"), jobs.c.id < bindparam("id")).scalar_subquery()
+)
+
+# Jumps from one cluster to the next in the index instead of reading every queued job.
+_first_cluster = select(func.min(jobs.c.cluster_uid).label("uid")).where(QUEUED)
+_walk = _first_cluster.cte("waiting", recursive=True)
+_walk = _walk.union_all(
+    select(
+        select(func.min(jobs.c.cluster_uid)).where(QUEUED, jobs.c.cluster_uid > _walk.c.uid).scalar_subquery()
+    ).where(_walk.c.uid.is_not(None))
+)
+_clusters = select(_walk.c.uid).where(_walk.c.uid.is_not(None))
+
+
+def queue_head(tx: Connection, cluster_uid: str, limit: int, *, max_nodes: int | None = None) -> list[QueuedJob]:
+    """The first ``limit`` jobs that wait for the cluster; of those that need at most ``max_nodes`` if it is given."""
+    if max_nodes is None:
+        return [_queued(row) for row in tx.execute(_head, {"cluster_uid": cluster_uid, "limit": limit})]
+    parameters = {"cluster_uid": cluster_uid, "limit": limit, "max_nodes": max_nodes}
+    return [_queued(row) for row in tx.execute(_head_within, parameters)]
+
+
+def queued_nodes(tx: Connection, cluster_uid: str) -> int:
+    """The sum of the nodes that the cluster's waiting jobs need."""
+    return int(tx.execute(_nodes_wanted, {"cluster_uid": cluster_uid}).scalar_one())
+
+
+def queue_ahead(tx: Connection, job: JobRecord) -> tuple[int, QueuedJob | None]:
+    """How many jobs of its cluster's queue are before ``job``, and the first of them."""
+    parameters = {"cluster_uid": job.cluster_uid, "priority": job.priority, "id": job.id}
+    ahead = int(tx.execute(_ahead, parameters).scalar_one())
+    if ahead == 0:
+        return 0, None
+    row = first(tx, _head, {"cluster_uid": job.cluster_uid, "limit": 1})
+    return ahead, None if row is None else _queued(row)
+
+
+def queue_length(tx: Connection, cluster_uid: str) -> int:
+    """How many jobs wait for the cluster."""
+    return int(tx.execute(_length, {"cluster_uid": cluster_uid}).scalar_one())
+
+
+def clusters_with_queue(tx: Connection) -> list[str]:
+    """uids of the clusters for which a job waits; a cluster may be gone although jobs wait for it."""
+    return [row[0] for row in tx.execute(_clusters)]
+
+
+def _queued(row: Sequence[Any]) -> QueuedJob:
+    return QueuedJob(*row)

@@ -1,0 +1,142 @@
+"""What 2026-11-01 adds: reasons, attempts, events, nodes, VM sizes."""
+
+from __future__ import annotations
+
+from tests.api.service import CLUSTER, CLUSTER_KEY, JOB, JOB_KEY, NEW, WAITING, Service, cluster_body, job_body
+from trainshed.resources.lifecycle import NodeEvent, ProvisioningEvent
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.store import attempts, clusters, jobs, nodes
+
+BROKEN = Reason(ReasonCode.SETUP_TASK_FAILED, "The setup task failed.", {"exitCode": "1"})
+
+
+def test_a_queued_job_says_why_it_waits(shed: Service) -> None:
+    shed.make_job()
+    properties = shed.send("GET", JOB, version=NEW).json()["properties"]
+    assert properties["whyWaiting"] == WAITING.to_batchai_error()
+    assert properties["whyWaiting"]["details"] == [{"name": "cluster", "value": "c"}]
+
+
+def test_a_running_job_does_not_wait(shed: Service) -> None:
+    shed.make_job()
+    shed.controller.start(shed.controller.provision(count=1))
+    properties = shed.send("GET", JOB, version=NEW).json()["properties"]
+    assert "whyWaiting" not in properties
+    assert properties["attempt"] == 1
+
+
+def test_a_requeued_job_says_why(shed: Service) -> None:
+    job = shed.make_job()
+    attempt = shed.controller.start(shed.controller.provision(count=1))
+    lost = Reason(ReasonCode.NODE_LOST, "The node was lost.")
+
+    def lose(tx: object) -> None:
+        from trainshed.resources.lifecycle import AttemptEvent
+
+        attempts.finish(tx, attempt, AttemptEvent.LOST, 1, exit_code=None, reason=lost, ended_at=1)  # type: ignore[arg-type]
+        jobs.requeue(tx, job.id, 1, lost, True)  # type: ignore[arg-type]
+
+    shed.apply(lose)
+    properties = shed.send("GET", JOB, version=NEW).json()["properties"]
+    assert properties["requeueReason"] == {"code": "NodeLost", "message": "The node was lost."}
+    [shown] = shed.send("GET", f"{JOB}/attempts", version=NEW).json()["value"]
+    assert (shown["state"], shown["reason"]["code"]) == ("lost", "NodeLost")
+
+
+def test_attempts_name_their_nodes(shed: Service) -> None:
+    shed.make_job(body=job_body(nodeCount=2))
+    ids = shed.controller.provision(count=2)
+    attempt = shed.controller.start([ids[1], ids[0]])
+    shed.clock.now += 1500
+    shed.controller.finish(attempt, succeeded=False)
+    assert shed.send("GET", f"{JOB}/attempts", version=NEW).json()["value"] == [
+        {
+            "id": attempt,
+            "number": 1,
+            "state": "failed",
+            "nodes": [ids[1], ids[0]],
+            "startTime": "2018-06-06T21:06:02Z",
+            "endTime": "2018-06-06T21:06:03.5Z",
+            "exitCode": 2,
+            "reason": {"code": "JobFailed", "message": "Job failed"},
+        }
+    ]
+
+
+def test_a_jobs_events_tell_its_story_in_pages(shed: Service) -> None:
+    shed.make_job()
+    shed.controller.finish(shed.controller.start(shed.controller.provision(count=1)))
+    story, url = [], f"{JOB}/events?maxresults=2&api-version={NEW}"
+    while url:
+        body = shed.send("GET", url, version=None).json()
+        assert len(body["value"]) <= 2
+        story += [(entry["kind"], entry["event"]) for entry in body["value"]]
+        url = body.get("nextLink", "")
+    assert story[0] == ("job", "submitted")
+    assert ("job", "placed") in story and ("attempt", "succeeded") in story
+    assert story[-1] == ("job", "succeeded")
+
+
+def test_events_of_an_earlier_job_of_the_name_are_not_its_own(shed: Service) -> None:
+    job = shed.make_job()
+    shed.apply(lambda tx: jobs.request_deletion(tx, job.id, shed.clock()))
+    shed.apply(lambda tx: jobs.delete(tx, job.id))
+    shed.clock.now += 1000
+    shed.make_job()
+    events = shed.send("GET", f"{JOB}/events", version=NEW).json()["value"]
+    assert [event["event"] for event in events] == ["submitted"]
+
+
+def test_a_clusters_events_are_not_those_of_an_experiment_of_its_name(shed: Service) -> None:
+    shed.send("PUT", CLUSTER.replace("/clusters/c", "/experiments/c"))
+    shed.controller.provision(count=1)
+    events = shed.send("GET", f"{CLUSTER}/events", version=NEW).json()["value"]
+    assert {event["kind"] for event in events} == {"cluster", "node"}
+
+
+def test_nodes_say_what_they_do_and_why_not(shed: Service) -> None:
+    shed.make_job()
+    ids = shed.controller.provision(count=3)
+    attempt = shed.controller.start([ids[0]])
+    shed.apply(lambda tx: nodes.apply(tx, ids[2], NodeEvent.SETUP_FAILED, shed.clock(), BROKEN))
+    shown = shed.send("GET", f"{CLUSTER}/nodes", version=NEW).json()["value"]
+    assert [(node["id"], node["state"]) for node in shown] == list(zip(ids, ["running", "idle", "unusable"], strict=True))
+    assert shown[0]["attempt"] == attempt
+    assert (shown[0]["address"], shown[0]["hostName"]) == ("127.40.1.4", "c-0")
+    assert shown[2]["reason"]["message"] == "The setup task failed."
+
+
+def test_a_cluster_sums_up_why_nodes_are_not_usable(shed: Service) -> None:
+    ids = shed.controller.provision(count=3)
+    for node in ids[1:]:
+        shed.apply(lambda tx, node=node: nodes.apply(tx, node, NodeEvent.SETUP_FAILED, shed.clock(), BROKEN))
+    newer = shed.send("GET", CLUSTER, version=NEW).json()["properties"]
+    assert newer["nodeReasons"] == [{**BROKEN.to_batchai_error(), "count": 2, "nodes": ids[1:]}]
+    assert "nodeReasons" not in shed.send("GET", CLUSTER).json()["properties"]
+    assert newer["nodeStateCounts"]["unusableNodeCount"] == 2
+
+
+def test_vm_sizes_include_this_machines(shed: Service) -> None:
+    path = "/subscriptions/sub/providers/Microsoft.BatchAI/locations/local/vmSizes"
+    sizes = {size["name"]: size for size in shed.send("GET", path, version=NEW).json()["value"]}
+    assert sizes["LOCAL"] == {"name": "LOCAL", "family": "Local", "numberOfCores": 2, "memoryInMB": 4096, "gpus": 0}
+    assert sizes["STANDARD_NC6"]["gpus"] == 1
+    assert "STANDARD_A0" not in sizes
+
+
+def test_a_cluster_may_have_this_machines_size(shed: Service) -> None:
+    path = CLUSTER.replace("/c", "/local")
+    assert shed.send("PUT", f"{path}", cluster_body(vmSize="local")).status_code == 202
+
+
+def test_a_second_clusters_events_start_anew(shed: Service) -> None:
+    shed.apply(lambda tx: clusters.apply_provisioning(tx, CLUSTER_KEY, ProvisioningEvent.DELETE_REQUESTED, 1))
+    shed.apply(lambda tx: clusters.delete(tx, CLUSTER_KEY))
+    shed.clock.now += 1000
+    shed.send("PUT", CLUSTER, cluster_body())
+    events = shed.send("GET", f"{CLUSTER}/events", version=NEW).json()["value"]
+    assert [event["event"] for event in events] == ["created"]
+
+
+def test_the_jobs_key_is_what_the_paths_say(shed: Service) -> None:
+    assert shed.make_job().key == JOB_KEY

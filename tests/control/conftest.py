@@ -1,0 +1,80 @@
+"""A controller on a real database, with a simulated engine and a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import Connection
+
+from tests.support.factories import make_parents
+from tests.support.simulated_engine import SimulatedEngine
+from trainshed.control.controller import Controller
+from trainshed.control.settings import ControlSettings
+from trainshed.store.database import Database
+
+T = TypeVar("T")
+
+
+@dataclass
+class Clock:
+    """Unix ms that only the test moves."""
+
+    now: int = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class World:
+    """What a test of the control loops works with."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.engine = SimulatedEngine()
+        self.clock = Clock()
+        self.controller = self.make_controller()
+
+    def make_controller(self) -> Controller:
+        settings = ControlSettings(clock=self.clock, slow_clock_seconds=0.05, lost_attempts_limit=3)
+        return Controller(self.db, self.engine, lambda sealed, owner: sealed.decode(), settings)
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """Change something as the API would, and wake the controller."""
+        result = await self.db.write(fn)
+        self.controller.wake()
+        return result
+
+    async def until(self, check: Callable[[Connection], T], *, seconds: float = 10) -> T:
+        """The first true answer of ``check``; fails after the bound."""
+        async with asyncio.timeout(seconds):
+            while True:
+                answer = await self.db.read(check)
+                if answer:
+                    return answer
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[Callable[[World], Awaitable[None]]], None]]:
+    """Runs an async scenario against a fresh world."""
+
+    def runner(scenario: Callable[[World], Awaitable[None]]) -> None:
+        async def main() -> None:
+            db = await asyncio.to_thread(Database.open, f"sqlite:///{tmp_path / 'trainshed.db'}")
+            world = World(db)
+            try:
+                await db.write(make_parents)
+                await world.controller.start()
+                await scenario(world)
+            finally:
+                await world.controller.stop()
+                await db.close()
+
+        asyncio.run(main())
+
+    yield runner

@@ -1,0 +1,56 @@
+"""``python -m trainshed.runner SPECFILE``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runner.harness import custom, make_spec, stdouterr, wait_for
+from trainshed.runner import outcome
+
+
+def start(tmp_path: Path, command: str) -> subprocess.Popen[str]:
+    spec = tmp_path / "spec.json"
+    spec.write_text(make_spec(tmp_path, custom(command, secrets=[{"name": "KEY"}])).to_json())
+    arguments = [sys.executable, "-m", "trainshed.runner", str(spec)]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"secrets": {"KEY": "value"}, "token": ""}) + "\n")
+    process.stdin.close()
+    return process
+
+
+def test_secrets_come_on_standard_input_and_the_exit_code_is_the_job_s(tmp_path: Path) -> None:
+    process = start(tmp_path, "echo $KEY; exit 3")
+    assert process.wait(30) == 3
+    assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "value\n"
+
+
+def test_sigterm_stops_the_job(tmp_path: Path) -> None:
+    process = start(tmp_path, "echo y > $AZ_BATCHAI_JOB_TEMP/up; sleep 600")
+    wait_for(tmp_path / "n0/jobs/ws/exp/job/up")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 1
+    final = outcome.read(str(tmp_path / "n0/state"))
+    assert final is not None
+    assert final.result == "stopped"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_without_privileges(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            pytest.skip(f"{folder} is closed to other accounts")
+    tmp_path.chmod(0o777)
+    spec = tmp_path / "spec.json"
+    spec.write_text(make_spec(tmp_path, custom("id -u; exit 4")).to_json())
+    arguments = [sys.executable, "-m", "trainshed.runner", str(spec)]
+    done = subprocess.run(arguments, input="{}\n", text=True, user=65534, group=65534, extra_groups=[], timeout=30)
+    assert done.returncode == 4
+    assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "65534\n"

@@ -1,0 +1,81 @@
+"""When an attempt is over, and who is to blame."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainshed.runner.failure import AttemptEnded
+from trainshed.runner.spec import HostSpec, Outcome
+from trainshed.runner.supervise import LAUNCHER_SECONDS, WORDS_SECONDS, Supervisor
+from trainshed.toolkits.launch import LaunchPlan, Process
+
+HOSTS = (HostSpec("n0", "node-0", "127.0.77.4"), HostSpec("n1", "node-1", "127.0.77.5"))
+MPI = LaunchPlan((Process(0, "master", 0, "mpirun"),), mpi_ranks=2)
+
+
+def end_of(call: object, *arguments: object) -> Outcome:
+    with pytest.raises(AttemptEnded) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return caught.value.outcome
+
+
+def test_waits_for_all_essential_processes() -> None:
+    plan = LaunchPlan(
+        (Process(0, "worker", 0, ""), Process(1, "worker", 1, ""), Process(0, "ps", 0, "", essential=False))
+    )
+    supervisor = Supervisor(plan, HOSTS)
+    assert supervisor.process_ended(1, "worker", 1, 0) is None
+    assert end_of(supervisor.process_ended, 0, "worker", 0, 0) == Outcome("succeeded", 0)
+
+
+def test_a_server_that_fails_fails_the_job() -> None:
+    plan = LaunchPlan((Process(0, "worker", 0, ""), Process(1, "ps", 0, "", essential=False)))
+    outcome = end_of(Supervisor(plan, HOSTS).process_ended, 1, "ps", 0, 4)
+    assert (outcome.result, outcome.exit_code) == ("failed", 4)
+    assert outcome.reason is not None
+    assert outcome.reason["details"] == {"process": "ps 0", "node": "node-1", "nodeId": "n1"}
+
+
+@pytest.mark.parametrize("launcher_first", [True, False])
+def test_mpi_succeeds_when_launcher_and_all_ranks_say_so(launcher_first: bool) -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    assert supervisor.rank_ended(0, 0, 0) is None
+    if launcher_first:
+        assert supervisor.process_ended(0, "master", 0, 0) == WORDS_SECONDS
+        outcome = end_of(supervisor.rank_ended, 1, 1, 0)
+    else:
+        assert supervisor.rank_ended(1, 1, 0) is None
+        outcome = end_of(supervisor.process_ended, 0, "master", 0, 0)
+    assert outcome == Outcome("succeeded", 0)
+
+
+def test_launcher_that_lies_is_not_believed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 0)
+    supervisor.process_ended(0, "master", 0, 0)
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.result == "failed"
+    assert outcome.reason is not None
+    assert (outcome.reason["code"], outcome.reason["details"]) == ("JobRankFailed", {"ranks": "1"})
+
+
+def test_launcher_that_hangs_is_not_waited_for() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    assert supervisor.rank_ended(1, 1, 7) == LAUNCHER_SECONDS
+    outcome = end_of(supervisor.time_is_up)
+    assert (outcome.result, outcome.exit_code) == ("failed", 7)
+    assert outcome.reason is not None
+    assert outcome.reason["details"]["rank"] == "1"
+
+
+def test_the_rank_that_failed_is_blamed_and_not_those_that_were_killed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 143)
+    assert supervisor.process_ended(0, "master", 0, 1) == LAUNCHER_SECONDS
+    assert end_of(supervisor.rank_ended, 1, 1, 7).exit_code == 7
+
+
+def test_a_launcher_that_fails_alone_is_blamed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.process_ended(0, "master", 0, 213)
+    assert end_of(supervisor.time_is_up).exit_code == 213

@@ -1,0 +1,50 @@
+"""Queries that run with every decision are answered from an index, however many jobs are stored (SQLite's plans)."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Executable
+from sqlalchemy.dialects import sqlite
+
+from trainshed.store import attempts, events, job_lookup, jobs, nodes, operations, queue
+from trainshed.store.database import Database
+
+_CASES = {
+    "queue head": (queue._head, "ix_jobs_queue"),
+    "queue length": (queue._length, "ix_jobs_queue"),
+    "jobs ahead": (queue._ahead, "ix_jobs_queue"),
+    "clusters with a queue": (queue._clusters, "ix_jobs_queue"),
+    "ending": (jobs._ending, "ix_jobs_ending"),
+    "jobs of a cluster": (jobs._of_cluster, "ix_jobs_cluster"),
+    "page of jobs": (jobs._page, "ix_jobs_experiment"),
+    "counts": (jobs._counts, "ix_jobs_cluster"),
+    "job by key": (job_lookup._get, "sqlite_autoindex_jobs"),
+    "job by uid": (job_lookup._get_by_uid, "sqlite_autoindex_jobs"),
+    "live attempts": (attempts._live, "live"),
+    "live attempt of a job": (attempts._live_of_job, "uq_attempts_live_job"),
+    "live attempts of a cluster": (attempts._live_of_cluster, "ix_attempts_live_cluster"),
+    "operations in progress": (operations._in_progress, "ix_operations_in_progress"),
+    "operations to end": (operations._finish_for, "ix_operations_in_progress"),
+    "nodes of a cluster": (nodes._of_cluster, "ix_nodes_present"),
+    "events": (events._page, "ix_events_resource"),
+}
+#: Reads the index from end to end, which is what the question takes.
+_WHOLE_INDEX = {"ending", "live attempts", "operations in progress", "counts"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", _CASES)
+def test_answered_from_its_index(db: Database, name: str) -> None:
+    statement: Executable
+    statement, index = _CASES[name]
+    # Parameters take any value: only the plan is asked for.
+    compiled = statement.compile(dialect=sqlite.dialect())  # type: ignore[attr-defined]
+    sql = str(compiled).replace("(__[POSTCOMPILE_states])", "('queued')")
+    values = ("x",) * sql.count("?")
+    plan = [row[3] for row in db.read_sync(lambda tx: tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all())]
+    steps = [step for step in plan if step.startswith(("SEARCH", "SCAN")) and "holdings" not in step]
+    steps = [step for step in steps if not step.startswith(("SCAN waiting", "SCAN CONSTANT ROW"))]
+    assert steps
+    for step in steps:
+        assert index in step
+        assert step.startswith("SEARCH") or name in _WHOLE_INDEX

@@ -1,0 +1,94 @@
+"""Rows for tests: a workspace, an experiment, clusters and jobs, as the API would write them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection
+
+from trainshed.resources.lifecycle import AllocationState, ProvisioningState
+from trainshed.store import clusters, experiments, jobs, workspaces
+from trainshed.store.records import ClusterRecord, ExperimentRecord, JobRecord, NewJob, WorkspaceRecord
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+WORKSPACE_KEY = f"{SUBSCRIPTION}/trainshed/default"
+EXPERIMENT_KEY = f"{WORKSPACE_KEY}/exp"
+
+
+def make_parents(tx: Connection, now: int = 1) -> None:
+    """Workspace ``default`` and experiment ``exp``."""
+    workspaces.insert(
+        tx,
+        WorkspaceRecord(
+            WORKSPACE_KEY, SUBSCRIPTION, "trainshed", "default", "local", {}, ProvisioningState.SUCCEEDED, now, now, now
+        ),
+    )
+    experiments.insert(
+        tx, ExperimentRecord(EXPERIMENT_KEY, WORKSPACE_KEY, "exp", ProvisioningState.SUCCEEDED, now, now, now)
+    )
+
+
+def make_cluster(
+    tx: Connection, name: str = "c", *, nodes: int = 2, scale: dict[str, Any] | None = None, now: int = 1
+) -> ClusterRecord:
+    """A cluster that the controller has still to provision."""
+    scale = scale or {"manual": {"targetNodeCount": nodes, "nodeDeallocationOption": "requeue"}}
+    record = ClusterRecord(
+        key=f"{WORKSPACE_KEY}/{name}",
+        workspace_key=WORKSPACE_KEY,
+        name=name,
+        uid=str(uuid.uuid4()),
+        pool=clusters.next_pool(tx),
+        engine="local",
+        vm_size="STANDARD_D1",
+        definition={"vmSize": "STANDARD_D1", "vmPriority": "dedicated", "scaleSettings": scale},
+        scale=scale,
+        state=ProvisioningState.CREATING,
+        state_at=now,
+        allocation=AllocationState.RESIZING,
+        allocation_at=now,
+        errors=(),
+        created_at=now,
+        modified_at=now,
+    )
+    clusters.insert(tx, record)
+    return record
+
+
+def make_job(
+    tx: Connection,
+    cluster: ClusterRecord,
+    name: str = "job",
+    *,
+    nodes: int = 1,
+    priority: int = 0,
+    command: str = "true",
+    wall_clock_seconds: float | None = 3600,
+    now: int = 1,
+) -> JobRecord:
+    """A queued job of a custom command."""
+    uid = str(uuid.uuid4())
+    return jobs.insert(
+        tx,
+        NewJob(
+            key=f"{EXPERIMENT_KEY}/{name}",
+            experiment_key=EXPERIMENT_KEY,
+            workspace_key=WORKSPACE_KEY,
+            cluster_key=cluster.key,
+            cluster_uid=cluster.uid,
+            name=name,
+            uid=uid,
+            segment=f"{SUBSCRIPTION}/trainshed/workspaces/default/experiments/exp/jobs/{name}/{uid}",
+            priority=priority,
+            node_count=nodes,
+            tool_type="custom",
+            definition={
+                "nodeCount": nodes,
+                "customToolkitSettings": {"commandLine": command},
+                "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/logs",
+            },
+            wall_clock_seconds=wall_clock_seconds,
+            created_at=now,
+        ),
+    )

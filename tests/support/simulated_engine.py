@@ -1,0 +1,147 @@
+"""A test double: an engine that exists only in memory and does what the test tells it to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trainshed.engines.protocol import (
+    ClusterSpec,
+    EngineError,
+    EngineUnavailable,
+    EngineView,
+    GangResult,
+    GangSpec,
+    GangStatus,
+    Listener,
+    NodeCondition,
+    NodeSpec,
+    NodeStatus,
+)
+from trainshed.resources.reasons import Reason, ReasonCode
+
+
+class SimulatedEngine:
+    """Nodes become ready at once unless ``prepare_slowly``; gangs end when the test says so."""
+
+    name = "simulated"
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeStatus] = {}
+        self.gangs: dict[str, GangStatus] = {}
+        self.specs: dict[str, GangSpec] = {}
+        self.clusters: dict[str, ClusterSpec] = {}
+        self.started: list[str] = []
+        self.stopped: list[tuple[str, Reason]] = []
+        self.forgotten: list[str] = []
+        self.prepare_slowly = False
+        self.refusal: Reason | None = None
+        self.start_refusal: Reason | None = None
+        self.ignore_stops = False
+        self.ignore_starts = False
+        self.down = False
+        self._listener: Listener = lambda status: None
+
+    async def start(self, listener: Listener) -> None:
+        self._listener = listener
+
+    async def close(self) -> None:
+        self._listener = lambda status: None
+
+    async def shut_down(self) -> None:
+        self.nodes.clear()
+
+    def _check(self) -> None:
+        if self.down:
+            raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, "simulated outage"))
+
+    async def view(self) -> EngineView:
+        self._check()
+        return EngineView(tuple(self.nodes.values()), tuple(self.gangs.values()))
+
+    async def ensure_cluster(self, cluster: ClusterSpec) -> None:
+        self._check()
+        self.clusters[cluster.uid] = cluster
+
+    async def remove_cluster(self, cluster_uid: str) -> None:
+        self._check()
+        self.clusters.pop(cluster_uid, None)
+
+    async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
+        self._check()
+        if self.refusal is not None:
+            raise EngineError(self.refusal)
+        condition = NodeCondition.PREPARING if self.prepare_slowly else NodeCondition.READY
+        for node in nodes:
+            self.nodes.setdefault(
+                node.node_id,
+                NodeStatus(
+                    node.node_id,
+                    cluster.uid,
+                    condition,
+                    1,
+                    f"node-{node.ordinal}",
+                    f"127.9.0.{node.ordinal + 4}",
+                ),
+            )
+        self._listener(None)
+
+    async def remove_nodes(self, node_ids: tuple[str, ...]) -> None:
+        self._check()
+        for node_id in node_ids:
+            self.nodes.pop(node_id, None)
+        self._listener(None)
+
+    async def start_gang(self, gang: GangSpec) -> None:
+        self._check()
+        if self.start_refusal is not None:
+            raise EngineError(self.start_refusal)
+        if self.ignore_starts:
+            return
+        self.started.append(gang.attempt_id)
+        self.specs[gang.attempt_id] = gang
+        self.gangs.setdefault(gang.attempt_id, GangStatus(gang.attempt_id))
+
+    async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
+        self._check()
+        self.stopped.append((attempt_id, reason))
+        gang = self.gangs.get(attempt_id)
+        if gang is not None and gang.result is None and not self.ignore_stops:
+            self.end(attempt_id, GangResult.STOPPED, reason=reason)
+
+    async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
+        self._check()
+        for attempt_id in attempt_ids:
+            self.forgotten.append(attempt_id)
+            self.gangs.pop(attempt_id, None)
+
+    def mount_root(self, cluster_uid: str) -> str | None:
+        return None
+
+    # What the test does to it.
+
+    def live(self) -> list[str]:
+        """Attempts that run."""
+        return [gang.attempt_id for gang in self.gangs.values() if gang.result is None]
+
+    def end(
+        self,
+        attempt_id: str,
+        result: GangResult,
+        *,
+        exit_code: int | None = None,
+        reason: Reason | None = None,
+        tell: bool = True,
+    ) -> None:
+        """The gang ended; ``tell=False`` loses the message, so that only ``view`` knows."""
+        status = GangStatus(attempt_id, result, exit_code, reason, ended_at=1)
+        self.gangs[attempt_id] = status
+        if tell:
+            self._listener(status)
+
+    def change(
+        self, node_id: str, condition: NodeCondition, *, boot: int | None = None, reason: Reason | None = None
+    ) -> None:
+        """The node reports another condition."""
+        node = self.nodes[node_id]
+        self.nodes[node_id] = replace(node, condition=condition, boot=boot or node.boot, reason=reason)
+        self._listener(None)
