@@ -276,3 +276,18 @@ def test_a_closed_database_is_a_503_that_says_to_try_again(shed: Service) -> Non
     answer = shed.send("GET", WS)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ServiceUnavailable")
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_an_unexpected_failure_is_logged_without_local_values(
+    shed: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        password = "pass-" + "in-a-local"
+        raise ZeroDivisionError(len(password))
+
+    shed.make_job()
+    object.__setattr__(shed.services, "explain", broken)
+    answer = shed.send("GET", JOB, version=NEW)
+    logged = capsys.readouterr().out
+    assert answer.headers["x-ms-request-id"] in logged and "ZeroDivisionError" in logged
+    assert "pass-in-a-local" not in logged

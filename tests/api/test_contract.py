@@ -449,7 +449,9 @@ def test_a_job_stores_what_the_scheduler_needs(shed: Service) -> None:
 def test_usages_count_the_subscriptions_clusters_in_a_region(shed: Service) -> None:
     shed.controller.provision(count=2)
     shed.send("PUT", f"{PROVIDER.replace('sub/', 'other/', 1)}/workspaces/ws", {"location": "local"})
-    rows = {row["name"]["value"]: row["currentValue"] for row in shed.send("GET", f"{LOCATIONS}/usages").json()["value"]}
+    rows = {
+        row["name"]["value"]: row["currentValue"] for row in shed.send("GET", f"{LOCATIONS}/usages").json()["value"]
+    }
     assert rows["Clusters"] == 1
     assert rows["Standard D Family Cluster Dedicated vCPUs"] == 2
     elsewhere = shed.send("GET", f"{LOCATIONS.replace('local', 'moon')}/usages").json()["value"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from tests.api.service import CLUSTER, CLUSTER_KEY, JOB, JOB_KEY, NEW, WAITING, Service, cluster_body, job_body
-from trainshed.resources.lifecycle import NodeEvent, ProvisioningEvent
+from trainshed.resources.lifecycle import AttemptEvent, NodeEvent, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes
 
@@ -30,11 +32,9 @@ def test_a_requeued_job_says_why(shed: Service) -> None:
     attempt = shed.controller.start(shed.controller.provision(count=1))
     lost = Reason(ReasonCode.NODE_LOST, "The node was lost.")
 
-    def lose(tx: object) -> None:
-        from trainshed.resources.lifecycle import AttemptEvent
-
-        attempts.finish(tx, attempt, AttemptEvent.LOST, 1, exit_code=None, reason=lost, ended_at=1)  # type: ignore[arg-type]
-        jobs.requeue(tx, job.id, 1, lost, True)  # type: ignore[arg-type]
+    def lose(tx: Connection) -> None:
+        attempts.finish(tx, attempt, AttemptEvent.LOST, 1, exit_code=None, reason=lost, ended_at=1)
+        jobs.requeue(tx, job.id, 1, lost, True)
 
     shed.apply(lose)
     properties = shed.send("GET", JOB, version=NEW).json()["properties"]
@@ -100,7 +100,9 @@ def test_nodes_say_what_they_do_and_why_not(shed: Service) -> None:
     attempt = shed.controller.start([ids[0]])
     shed.apply(lambda tx: nodes.apply(tx, ids[2], NodeEvent.SETUP_FAILED, shed.clock(), BROKEN))
     shown = shed.send("GET", f"{CLUSTER}/nodes", version=NEW).json()["value"]
-    assert [(node["id"], node["state"]) for node in shown] == list(zip(ids, ["running", "idle", "unusable"], strict=True))
+    assert [(node["id"], node["state"]) for node in shown] == list(
+        zip(ids, ["running", "idle", "unusable"], strict=True)
+    )
     assert shown[0]["attempt"] == attempt
     assert (shown[0]["address"], shown[0]["hostName"]) == ("127.40.1.4", "c-0")
     assert shown[2]["reason"]["message"] == "The setup task failed."
@@ -125,8 +127,8 @@ def test_vm_sizes_include_this_machines(shed: Service) -> None:
 
 
 def test_a_cluster_may_have_this_machines_size(shed: Service) -> None:
-    path = CLUSTER.replace("/c", "/local")
-    assert shed.send("PUT", f"{path}", cluster_body(vmSize="local")).status_code == 202
+    path = CLUSTER.removesuffix("/c") + "/local"
+    assert shed.send("PUT", path, cluster_body(vmSize="local")).status_code == 202
 
 
 def test_a_second_clusters_events_start_anew(shed: Service) -> None:

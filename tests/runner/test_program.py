@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.runner.harness import custom, make_spec, stdouterr, wait_for
-from trainshed.runner import outcome
+from trainshed.runner import isolation, outcome
 
 
 def start(tmp_path: Path, command: str) -> subprocess.Popen[str]:
@@ -43,14 +44,25 @@ def test_sigterm_stops_the_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_without_privileges(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o001:
-            pytest.skip(f"{folder} is closed to other accounts")
-    tmp_path.chmod(0o777)
-    spec = tmp_path / "spec.json"
-    spec.write_text(make_spec(tmp_path, custom("id -u; exit 4")).to_json())
-    arguments = [sys.executable, "-m", "trainshed.runner", str(spec)]
-    done = subprocess.run(arguments, input="{}\n", text=True, user=65534, group=65534, extra_groups=[], timeout=30)
-    assert done.returncode == 4
-    assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "65534\n"
+@pytest.mark.parametrize("kind", ["", "none"])
+def test_without_privileges(kind: str) -> None:
+    # Folders of pytest are closed to other accounts.
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o777)
+        spec = root / "spec.json"
+        spec.write_text(make_spec(root, custom("id -u; exit 4")).to_json())
+        done = subprocess.run(
+            [sys.executable, "-m", "trainshed.runner", str(spec)],
+            input="{}\n",
+            text=True,
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            timeout=30,
+            env={**os.environ, "HOME": folder, isolation.ISOLATION_VARIABLE: kind},
+        )
+        assert done.returncode == 4
+        assert (stdouterr(root) / "stdout.txt").read_text() == "65534\n"
+        log = (stdouterr(root) / "execution.log").read_text()
+        assert ("no PID namespace" in log) or ("isolation: PID and mount namespaces" in log and not kind)

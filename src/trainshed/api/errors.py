@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -167,7 +168,14 @@ class FailureMiddleware:
             await self.app(scope, receive, watch)
         except Exception:
             tracking = scope.get(REQUEST_ID, "")
-            log.exception("request failed", method=scope["method"], path=scope["path"], tracking_id=tracking)
+            # As plain text: a renderer that shows local variables would show secrets.
+            log.error(
+                "request failed",
+                method=scope["method"],
+                path=scope["path"],
+                tracking_id=tracking,
+                exception=traceback.format_exc(),
+            )
             if started:
                 raise
             timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
