@@ -74,7 +74,7 @@ def running_service(nodes: int = 2) -> Iterator[Bench]:
             wait_for(lambda: (home / "service.json").exists(), "the service")
             found = json.loads((home / "service.json").read_text())
             scope = Scope(workspace="bench", experiment="bench")
-            with Client(Connection(found["url"], found["token"]), scope=scope) as client:
+            with Client(scope, connection=Connection(found["url"], found["token"])) as client:
                 client.workspaces.create("bench", location="local")
                 client.experiments.create("bench")
                 client.clusters.create(

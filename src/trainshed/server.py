@@ -106,6 +106,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         tokens=tokens,
         home=home,
         wake=controller.wake,
+        wake_queue=controller.wake_queue,
         explain=controller.explain,
         mount_root=engine.mount_root,
         engine_available=lambda: controller.engine_available,

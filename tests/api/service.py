@@ -159,6 +159,7 @@ class Service:
             tokens=self.tokens,
             home=home,
             wake=self.controller.wake,
+            wake_queue=self.controller.wake,
             explain=self.controller.explain,
             mount_root=lambda uid: self.controller.roots.get(uid, str(home / "mounts")),
             local_sizes=local_sizes(2, 4096, 0),

@@ -1,4 +1,4 @@
-"""Bad inputs: each gets the right status, a code and a message that names the field and the way out, and changes nothing."""
+"""Bad inputs: each gets the right status and code and a message that names the field and the way out."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ CASES: dict[str, Bad] = {
     "wrong token": Bad("GET", WS, 401, "AuthenticationFailed", ("not valid", "admin.token"), token="wrong"),
     "other scheme": Bad("GET", WS, 401, "AuthenticationFailed", ("Bearer",), headers={"Authorization": "Basic eDp5"}),
     "no version": Bad("GET", WS, 400, "MissingApiVersionParameter", ("api-version", OLD, NEW), version=None),
-    "unknown version": Bad("GET", WS, 400, "InvalidApiVersionParameter", ("2018-03-01", OLD, NEW), version="2018-03-01"),
+    "unknown version": Bad(
+        "GET", WS, 400, "InvalidApiVersionParameter", ("2018-03-01", OLD, NEW), version="2018-03-01"
+    ),
     "newer route, older version": Bad("GET", f"{JOB}/events", 400, "InvalidApiVersionParameter", (NEW,)),
     "unknown path": Bad("GET", f"{WS}/gadgets", 404, "InvalidResourceType", ("gadgets", "/openapi.json")),
     "wrong method": Bad("POST", WS, 405, "MethodNotAllowed", ("POST", "PUT", "PATCH")),
@@ -66,7 +68,9 @@ CASES: dict[str, Bad] = {
         headers={"Content-Type": "application/json; charset=utf-16"},
     ),
     # Names.
-    "workspace name": Bad("PUT", f"{PROVIDER}/workspaces/a b", 400, "InvalidResourceName", ("a b", "64"), {"location": "l"}),
+    "workspace name": Bad(
+        "PUT", f"{PROVIDER}/workspaces/a b", 400, "InvalidResourceName", ("a b", "64"), {"location": "l"}
+    ),
     "long name": Bad("PUT", f"{EXPERIMENT}/jobs/{'n' * 65}", 400, "InvalidResourceName", ("64",), job_body()),
     "name with letters beyond ASCII": Bad("PUT", f"{WS}/experiments/größe", 400, "InvalidResourceName", ("A-Z",)),
     "group name": Bad(
@@ -99,7 +103,8 @@ CASES: dict[str, Bad] = {
         ("inimumNodeCount",), "properties.scaleSettings.autoScale.minimumNodeCount",
         scaleSettings={"autoScale": {"minimumNodeCount": 3, "maximumNodeCount": 2}},
     ),
-    "priority enum": bad_cluster(("VMPriority", "dedicated", "lowpriority"), "properties.vmPriority", vmPriority="spot"),
+        "priority enum": bad_cluster(("VMPriority", "dedicated", "lowpriority"),
+        "properties.vmPriority", vmPriority="spot"),
     "user admin": bad_cluster(
         ("admin",), "properties.userAccountSettings.adminUserName",
         userAccountSettings={"adminUserName": "admin", "adminUserPassword": "x"},
@@ -165,32 +170,52 @@ CASES: dict[str, Bad] = {
     ),
     # Parents that are not there.
     "experiment in no workspace": Bad(
-        "PUT", f"{PROVIDER}/workspaces/no/experiments/e", 404, "ParentResourceNotFound", ("'no'", "Create the workspace")
+        "PUT", f"{PROVIDER}/workspaces/no/experiments/e", 404, "ParentResourceNotFound",
+        ("'no'", "Create the workspace")
     ),
     "cluster in no workspace": Bad(
         "PUT", f"{PROVIDER}/workspaces/no/clusters/c", 404, "ParentResourceNotFound", ("'no'",), cluster_body()
     ),
     "job in no experiment": Bad(
-        "PUT", f"{WS}/experiments/no/jobs/j", 404, "ParentResourceNotFound", ("'no'", "Create the experiment"), job_body()
+        "PUT", f"{WS}/experiments/no/jobs/j", 404, "ParentResourceNotFound", ("'no'", "Create the experiment"),
+        job_body()
     ),
     "job in no workspace": Bad(
         "PUT", f"{PROVIDER}/workspaces/no/experiments/e/jobs/j", 404, "ParentResourceNotFound", ("'no'",), job_body()
     ),
-    "absent workspace": Bad("GET", f"{PROVIDER}/workspaces/no", 404, "WorkspaceNotFound", ("The specified workspace no is not found",)),
-    "absent cluster, GET": Bad("GET", f"{WS}/clusters/no", 404, "ClusterNotFound", ("The specified cluster no is not found",)),
-    "absent experiment": Bad("GET", f"{WS}/experiments/no", 404, "ExperimentNotFound", ("The specified experiment no is not found",)),
+    "absent workspace": Bad(
+        "GET", f"{PROVIDER}/workspaces/no", 404, "WorkspaceNotFound", ("The specified workspace no is not found",)
+    ),
+    "absent cluster, GET": Bad(
+        "GET", f"{WS}/clusters/no", 404, "ClusterNotFound", ("The specified cluster no is not found",)
+    ),
+    "absent experiment": Bad(
+        "GET", f"{WS}/experiments/no", 404, "ExperimentNotFound", ("The specified experiment no is not found",)
+    ),
     "absent job": Bad("GET", JOB, 404, "JobNotFound", ("The specified job j is not found",)),
     "terminate absent job": Bad("POST", f"{JOB}/terminate", 404, "JobNotFound", ("j",)),
     "absent operation": Bad(
-        "GET", "/subscriptions/sub/providers/Microsoft.BatchAI/locations/l/operationresults/x", 404, "OperationNotFound", ("x",)
+        "GET", "/subscriptions/sub/providers/Microsoft.BatchAI/locations/l/operationresults/x", 404,
+        "OperationNotFound", ("x",)
     ),
     "file server": Bad("PUT", f"{WS}/fileServers/f", 501, "NotImplemented", ("file servers", "later version"), {}),
     # Parameters of the query.
-    "page of nothing": Bad("GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults", "1 to 1000"), query={"maxresults": 0}),
-    "page too long": Bad("GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults", "1000"), query={"maxresults": 1001}),
-    "page of words": Bad("GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults",), query={"maxresults": "ten"}),
-    "skip token": Bad("GET", f"{EXPERIMENT}/jobs", 400, "InvalidPropertyValue", ("$skiptoken", "first page"), query={"$skiptoken": "!"}),
-    "no output directory id": Bad("POST", f"{JOB}/listOutputFiles", 400, "InvalidPropertyValue", ("outputdirectoryid", "stdouterr")),
+    "page of nothing": Bad(
+        "GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults", "1 to 1000"), query={"maxresults": 0}
+    ),
+    "page too long": Bad(
+        "GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults", "1000"), query={"maxresults": 1001}
+    ),
+    "page of words": Bad(
+        "GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults",), query={"maxresults": "ten"}
+    ),
+    "skip token": Bad(
+        "GET", f"{EXPERIMENT}/jobs", 400, "InvalidPropertyValue", ("$skiptoken", "first page"),
+        query={"$skiptoken": "!"}
+    ),
+    "no output directory id": Bad(
+        "POST", f"{JOB}/listOutputFiles", 400, "InvalidPropertyValue", ("outputdirectoryid", "stdouterr")
+    ),
     "link expiry": Bad(
         "POST", f"{JOB}/listOutputFiles", 400, "InvalidPropertyValue", ("linkexpiryinminutes", "5 to 600"),
         query={"outputdirectoryid": "stdouterr", "linkexpiryinminutes": 4},
@@ -200,7 +225,9 @@ CASES: dict[str, Bad] = {
         query={"outputdirectoryid": "stdouterr", "directory": "../.."},
     ),
     # Code.
-    "hash": Bad("POST", f"{WS}/code/missing", 400, "InvalidPropertyValue", ("SHA-256", "64"), {"sha256": ["x"]}, version=NEW),
+    "hash": Bad(
+        "POST", f"{WS}/code/missing", 400, "InvalidPropertyValue", ("SHA-256", "64"), {"sha256": ["x"]}, version=NEW
+    ),
     "blob of other content": Bad(
         "PUT", f"{WS}/code/blobs/{SNAPSHOT}", 400, "InvalidPropertyValue", (SNAPSHOT, "repeat"), b"other", version=NEW
     ),

@@ -124,6 +124,7 @@ def test_every_write_wakes_the_controller_after_its_commit(shed: Service) -> Non
         seen.append(len(shed.dump()["jobs"]))
 
     object.__setattr__(shed.services, "wake", wake)
+    object.__setattr__(shed.services, "wake_queue", wake)
     shed.make_job()
     assert seen == [1]
     shed.send("GET", WS)

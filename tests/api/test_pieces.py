@@ -23,7 +23,8 @@ def test_canonical_restores_fixed_segments_and_keeps_names(template: str, data: 
     wanted, given_ = [], []
     for part in template.split("/"):
         if part.startswith("{"):
-            name = data.draw(_NAMES)
+            # What stands in a type's place is a hash, which no fixed segment looks like.
+            name = "0af" if part in ("{sha256}", "{snapshot}") else data.draw(_NAMES)
             wanted.append(name)
             given_.append(name)
         else:

@@ -109,15 +109,16 @@ def test_open_migrates_without_loading_alembic(empty_url: str) -> None:
     assert revision_of(backend_of(empty_url)) == HEAD
 
 
-def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
-    backend = backend_of(url)
+def test_a_newer_schema_is_refused_and_left_alone(empty_url: str) -> None:
+    backend = backend_of(empty_url)
+    upgrade(backend)
     session = backend.writer()
     session.begin()
     session.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     session.commit()
     session.close()
     with pytest.raises(SchemaMismatch, match="newer Trainshed"):
-        Database.open(url)
+        Database.open(empty_url)
     assert revision_of(backend) == "9999"
 
 

@@ -117,8 +117,10 @@ class Call:
         """Run a query in a short transaction, off the event loop."""
         return await self.services.db.read(query)
 
-    async def write(self, change: Callable[[Connection], T]) -> T:
+    async def write(self, change: Callable[[Connection], T], *, queue_only: bool = False) -> T:
         """Run a change in one transaction and wake the controller. Tried again when another request came between.
+
+        ``queue_only``: the change concerns jobs and no cluster, experiment or workspace.
 
         Raises ApiError 409 when it still cannot be done.
         """
@@ -131,6 +133,6 @@ class Call:
                 raise ApiError(
                     409, "Conflict", f"Another change of the same resource came between ({error}). Try again."
                 ) from error
-            self.services.wake()
+            (self.services.wake_queue if queue_only else self.services.wake)()
             return result
         raise AssertionError("unreachable")

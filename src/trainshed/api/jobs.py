@@ -66,7 +66,7 @@ async def create(call: Call) -> Response:
         # A job exists as soon as it is stored: its creation is done, and only told as the contract tells it.
         return begin_for(tx, workspace, "create", key, now, experiment.name, name, done=True)
 
-    stored = await call.write(store)
+    stored = await call.write(store, queue_only=True)
     if isinstance(stored, OperationRecord):
         return lro.accepted(call, stored, warning(parsed.ignored))
     return entity(view(stored), stored.modified_at, parsed.ignored)
@@ -112,7 +112,7 @@ async def terminate(call: Call) -> Response:
             jobs.request_termination(tx, record.id, now)
         return _begin(tx, call, record, "terminate", now)
 
-    operation = await call.write(store)
+    operation = await call.write(store, queue_only=True)
     return Response(status_code=200) if operation is None else lro.accepted(call, operation)
 
 
@@ -129,7 +129,7 @@ async def delete(call: Call) -> Response:
             jobs.request_deletion(tx, record.id, now)
         return _begin(tx, call, record, "delete", now)
 
-    operation = await call.write(store)
+    operation = await call.write(store, queue_only=True)
     return Response(status_code=204) if operation is None else lro.accepted(call, operation)
 
 

@@ -41,6 +41,8 @@ class Services:
     home: Path
     #: Tells the controller that there is something to do. Called after the commit.
     wake: Callable[[], None]
+    #: The same when only the queue changed, which is cheaper to look at.
+    wake_queue: Callable[[], None]
     #: Why a queued job waits.
     explain: Callable[[Connection, JobRecord], Reason]
     #: Directory that backs AZ_BATCHAI_MOUNT_ROOT of a cluster (by its uid), or None.

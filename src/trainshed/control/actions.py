@@ -46,6 +46,9 @@ class Actions:
     #: Something changed that another pass should look at at once.
     again: bool = False
 
+    #: An auto-scaled cluster has jobs that wait and could have more nodes.
+    grow: bool = False
+
     @property
     def any(self) -> bool:
         """Whether there is anything to carry out."""

@@ -48,6 +48,9 @@ WALL_CLOCK_BACKSTOP_SECONDS = 60.0
 #: Seconds after which a start is recorded although nothing else happened.
 RECORD_START_SECONDS = 0.25
 
+#: Seconds that a growing queue gathers before an auto-scaled cluster is looked at.
+GROWTH_PAUSE_SECONDS = 0.1
+
 
 class Controller:
     """Owns the loops of one service."""
@@ -65,6 +68,7 @@ class Controller:
         self._started: set[str] = set()
         self._refused: dict[str, tuple[int, Reason]] = {}
         self._available = False
+        self._growth: asyncio.TimerHandle | None = None
         self._loop: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -84,9 +88,13 @@ class Controller:
         await asyncio.gather(*self._calls, return_exceptions=True)
         await self._engine.close()
 
-    def wake(self, *, full: bool = True) -> None:
-        """Somebody changed what is wanted: look at it now. ``full`` unless only the queue changed."""
-        self._full = self._full or full
+    def wake(self) -> None:
+        """Somebody changed what is wanted: look at everything now."""
+        self._full = True
+        self._wake.set()
+
+    def wake_queue(self) -> None:
+        """Jobs came, or are to end: look at the queue now."""
         self._wake.set()
 
     @property
@@ -103,7 +111,7 @@ class Controller:
             self._ended[status.attempt_id] = status
             self._wake.set()
         else:
-            self.wake(full=True)
+            self.wake()
 
     async def _run(self) -> None:
         while True:
@@ -138,10 +146,13 @@ class Controller:
             self._ended = {**ended, **self._ended}
             raise
         self._carry_out(actions)
+        if actions.grow and self._growth is None:
+            self._growth = asyncio.get_running_loop().call_later(GROWTH_PAUSE_SECONDS, self.wake)
 
     async def _full_pass(self) -> None:
         ended, self._ended = self._ended, {}
         try:
+            self._growth = None
             view = await self._engine.view()
             self._available = True
             now = self._settings.clock()
@@ -151,7 +162,7 @@ class Controller:
             raise
         self._carry_out(actions)
         if actions.again:
-            self.wake(full=True)
+            self.wake()
 
     def _advance_all(self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], now: int) -> Actions:
         actions = Actions()
@@ -237,7 +248,7 @@ class Controller:
             # Refused for good (a node is gone, say): the attempt never ran, so the job may be queued again.
             reason = error.reason
             await self._db.write(lambda tx: self._refuse_start(tx, start.gang.attempt_id, reason))
-            self.wake(full=True)
+            self.wake()
 
     def _refuse_start(self, tx: Connection, attempt_id: str, reason: Reason) -> None:
         now = self._settings.clock()
@@ -260,7 +271,7 @@ class Controller:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
             await self._engine.remove_cluster(cluster_uid)
-        self.wake(full=True)
+        self.wake()
 
     async def _add_nodes(self, addition: AddNodes) -> None:
         try:

@@ -41,14 +41,16 @@ def place_jobs(
     for cluster_uid in jobs.clusters_with_queue(tx):
         if cluster_uid in held.draining:
             continue
-        members = nodes.of_cluster(tx, cluster_uid)
-        idle = tuple(node.id for node in members if is_idle(node))
-        if not idle:
-            continue
         cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
         if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
             continue
+        members = nodes.of_cluster(tx, cluster_uid)
+        idle = tuple(node.id for node in members if is_idle(node))
         attainable = attainable_nodes(cluster, members, refused=cluster_uid in held.refused)
+        if "autoScale" in cluster.scale and attainable > len(members):
+            actions.grow = True
+        if not idle:
+            continue
         head = jobs.queue_head(tx, cluster_uid, QUEUE_WINDOW, max_nodes=attainable)
         snapshot = ClusterSnapshot(
             queue=tuple(QueuedGang(job.id, job.priority, job.node_count) for job in head),
