@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,16 +28,23 @@ from trainshed.api.app import create_app
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
-from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.engines.protocol import EngineUnavailable
+from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
+from trainshed.store.errors import SchemaMismatch
 
 log = structlog.get_logger(__name__)
 
 #: Seconds that open connections (log followers, say) have to end when the service stops.
 CLOSE_CONNECTIONS_SECONDS = 2
+
+
+class CannotListen(Exception):
+    """The address or port is not to be had."""
 
 
 class AlreadyRunning(Exception):
@@ -59,7 +66,7 @@ def serve(
             _configure_logging()
             uvloop.install()
             return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit))
-    except AlreadyRunning as error:
+    except (AlreadyRunning, UnsafeSecretFile, VaultError, SchemaMismatch, EngineUnavailable, CannotListen) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -112,6 +119,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
         now_ms=now_ms,
+        stopping=lambda: server.should_exit,
     )
     config = uvicorn.Config(
         create_app(services),
@@ -124,28 +132,22 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         timeout_graceful_shutdown=CLOSE_CONNECTIONS_SECONDS,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # the loop handles them below
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        server.should_exit = True
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    url = _url(host, listener)
     service_file = home / "service.json"
-    await controller.start()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
+    url = _url(host, listener)
+
+    def ready() -> None:
         _write_service_file(service_file, url, tokens.admin)
         _announce(url, home)
-        await serving
+
+    server = Server(config, ready)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    try:
+        await controller.start()
+        await server.serve(sockets=[listener])
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            service_file.unlink()
+        service_file.unlink(missing_ok=True)
         if stop_nodes_at_exit:
             await engine.shut_down()
         await controller.stop()
@@ -153,11 +155,41 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
     return 0
 
 
+class Server(uvicorn.Server):
+    """uvicorn's server, told when to stop by the loop's own signal handlers, and telling when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the loop's."""
+        yield
+
+    def stop(self) -> None:
+        """End open streams, then the server; a second time, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(
+            f"cannot listen on {host} port {port}: {error.strerror}; give another --port, or 0 for a free one"
+        ) from None
     return listener
 
 
@@ -179,6 +211,11 @@ def _write_service_file(path: Path, url: str, token: str) -> None:
 def _announce(url: str, home: Path) -> None:
     _print(f"Trainshed is ready at {url} (home {home})", sys.stderr)
     _print("Try: trainshed status   |   trainshed run -- python train.py   |   stop with Ctrl-C", sys.stderr)
+
+
+def doctor(home: Path) -> list[Check]:
+    """What the service's machine offers to jobs, and what mends what it lacks (``trainshed doctor``)."""
+    return capabilities(home)
 
 
 def _print(text: str, stream: IO[str]) -> None:

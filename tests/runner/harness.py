@@ -66,13 +66,17 @@ def stdouterr(root: Path) -> Path:
 class Runner:
     """A runner in a process of its own; use as a context manager."""
 
-    def __init__(self, spec: RunnerSpec, secrets: dict[str, str] | None = None) -> None:
+    def __init__(self, spec: RunnerSpec, secrets: dict[str, str] | None = None, uid: int | None = None) -> None:
         self.spec = spec
         self.line, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 self.line.close()
+                if uid is not None:
+                    os.setgroups([])
+                    os.setgid(uid)
+                    os.setuid(uid)
                 main.run(spec, secrets or {}, theirs.detach())
             finally:
                 os._exit(0)

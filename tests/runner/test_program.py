@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-import pytest
-
 from tests.runner.harness import custom, make_spec, stdouterr, wait_for
-from trainshed.runner import isolation, outcome
+from trainshed.runner import outcome
 
 
 def start(tmp_path: Path, command: str) -> subprocess.Popen[str]:
@@ -41,28 +37,3 @@ def test_sigterm_stops_the_job(tmp_path: Path) -> None:
     final = outcome.read(str(tmp_path / "n0/state"))
     assert final is not None
     assert final.result == "stopped"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-@pytest.mark.parametrize("kind", ["", "none"])
-def test_without_privileges(kind: str) -> None:
-    # Folders of pytest are closed to other accounts.
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        root.chmod(0o777)
-        spec = root / "spec.json"
-        spec.write_text(make_spec(root, custom("id -u; exit 4")).to_json())
-        done = subprocess.run(
-            [sys.executable, "-m", "trainshed.runner", str(spec)],
-            input="{}\n",
-            text=True,
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            timeout=30,
-            env={**os.environ, "HOME": folder, isolation.ISOLATION_VARIABLE: kind},
-        )
-        assert done.returncode == 4
-        assert (stdouterr(root) / "stdout.txt").read_text() == "65534\n"
-        log = (stdouterr(root) / "execution.log").read_text()
-        assert ("no PID namespace" in log) or ("isolation: PID and mount namespaces" in log and not kind)

@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -213,7 +216,7 @@ def test_secrets_stay_out_of_the_runner_s_files(tmp_path: Path) -> None:
 
 
 def test_runner_killed_kills_the_job(tmp_path: Path, isolation_kind: str) -> None:
-    # Without a PID namespace the direct child dies by its parent-death signal, the rest is the runner's parent's to end.
+    # Without a PID namespace the direct child dies by its parent-death signal; its parent ends the rest.
     command = (
         f"{DETACH}; sleep 600"
         if isolation_kind == "namespaces"
@@ -260,3 +263,36 @@ def test_damaged_code_is_refused(tmp_path: Path) -> None:
     assert result.reason is not None
     assert result.reason["code"] == "JobCodeUnavailable"
     assert "train.py" in result.reason["text"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_without_privileges() -> None:
+    # Folders of pytest are closed to other accounts.
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o777)
+        with Runner(make_spec(root, custom(f"{DETACH}; id -u; exit 4"), attempt_id=folder), uid=65534) as runner:
+            assert runner.outcome().exit_code == 4
+        assert (stdouterr(root) / "stdout.txt").read_text() == "65534\n"
+        assert marked(f"TRAINSHED_ATTEMPT_ID={folder}") == []
+
+
+def test_mounted_file_systems_are_not_wiped(tmp_path: Path, isolation_kind: str) -> None:
+    if isolation_kind == "none":
+        pytest.skip("needs a mount namespace")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("keep")
+    point = tmp_path / "n0/jobs/a b"
+    point.mkdir(parents=True)
+    command = f"mount --bind '{precious}' '{point}' && exec {sys.executable} -m trainshed.runner '{tmp_path}/spec.json'"
+    (tmp_path / "spec.json").write_text(make_spec(tmp_path, custom("true")).to_json())
+    subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", command], input="{}\n", text=True, timeout=30
+    )
+    final = outcome.read(str(tmp_path / "n0/state"))
+    assert final is not None
+    assert final.reason is not None
+    assert final.reason["code"] == "JobDirectoryError"
+    assert "still mounted" in final.reason["text"]
+    assert (precious / "file").read_text() == "keep"

@@ -7,7 +7,6 @@ then. Wiping never follows links and never crosses into a mounted file system.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,29 +17,35 @@ from trainshed.runner.spec import RunnerSpec
 def wipe(job_temp_root: str) -> None:
     """Remove what lies below the directory of the node's jobs. Raises AttemptEnded (JobDirectoryError)."""
     try:
-        with os.scandir(job_temp_root) as entries:
-            found = list(entries)
-        if found:
-            _refuse_mounts(job_temp_root)
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                Path(entry.path).unlink()
+        _refuse_mounts(job_temp_root)
+        _empty(job_temp_root)
     except FileNotFoundError:
         return
     except OSError as error:
         raise directory_error("AZ_BATCHAI_JOB_TEMP_DIR", error.filename or job_temp_root, error) from error
 
 
+def _empty(directory: str) -> None:
+    """Remove everything below. Nothing of the former job lives any more, so nobody swaps links meanwhile."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _empty(entry.path)
+                os.rmdir(entry.path)  # noqa: PTH106 - the hot path of every start
+            else:
+                os.unlink(entry.path)  # noqa: PTH108 - as above
+
+
 def _refuse_mounts(root: str) -> None:
     """Raise OSError when something is mounted below: its contents are not the node's to delete."""
-    prefix = f"{os.path.realpath(root)}/"
-    with open("/proc/self/mountinfo") as mounts:
-        for line in mounts:
-            target = line.split(" ", 5)[4].encode().decode("unicode_escape")
+    prefix = f"{os.path.realpath(root)}/".encode()
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts.read().splitlines():
+            target = line.split(b" ", 5)[4]
+            if b"\\" in target:
+                target = target.decode("unicode_escape").encode("latin-1")
             if target.startswith(prefix):
-                raise OSError(0, "a file system is still mounted there; unmount it", target)
+                raise OSError(0, "a file system is still mounted there; unmount it", os.fsdecode(target))
 
 
 def make(spec: RunnerSpec, environment: Mapping[str, str]) -> None:

@@ -66,4 +66,11 @@ def is_mounted(path: str) -> bool:
     # A process outside the PID namespace that /proc belongs to is not in it; the namespace's first process is.
     table = "/proc/self/mountinfo" if Path("/proc/self").exists() else "/proc/1/mountinfo"
     with open(table) as mounts:
-        return any(line.split(" ", 5)[4].encode().decode("unicode_escape") == real for line in mounts)
+        return any(_unescaped(line.split(" ", 5)[4]) == real for line in mounts)
+
+
+def _unescaped(field: str) -> str:
+    """A path of mountinfo, where blanks and backslashes are octal escapes."""
+    if "\\" not in field:
+        return field
+    return os.fsdecode(os.fsencode(field).decode("unicode_escape").encode("latin-1"))
