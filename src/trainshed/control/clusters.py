@@ -86,6 +86,8 @@ class ClusterPass:
         self._refused = refused
         #: Clusters on which nothing new may start.
         self.draining: set[str] = set()
+        #: Whether any cluster scales by itself.
+        self.automatic = False
 
     def run(self) -> None:
         """Advance every cluster."""
@@ -107,6 +109,7 @@ class ClusterPass:
 
     def _scale(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
         target, step = plan_size(self._tx, cluster, members, self._now)
+        self.automatic = self.automatic or "autoScale" in cluster.scale
         if step.draining:
             self.draining.add(cluster.uid)
         refused_until, refusal = self._refused.get(cluster.uid, (0, None))

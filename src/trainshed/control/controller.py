@@ -11,6 +11,7 @@ also reads the engine's view and advances clusters, nodes and deletions.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -36,7 +37,7 @@ from trainshed.engines.protocol import (
     GangStatus,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, jobs
+from trainshed.store import attempts, jobs, nodes
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
 
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 #: Seconds beyond an attempt's wall clock after which the controller stops it itself; the runner does so first.
 WALL_CLOCK_BACKSTOP_SECONDS = 60.0
 
-#: Seconds after which a start is recorded although nothing else happened.
+#: Seconds of life after which an attempt's start is recorded.
 RECORD_START_SECONDS = 0.25
 
 #: Seconds that a growing queue gathers before an auto-scaled cluster is looked at.
@@ -65,7 +66,9 @@ class Controller:
         self._ended: dict[str, GangStatus] = {}
         self._held = Held()
         #: Attempts that the engine has taken on and that are not yet recorded as running.
-        self._started: set[str] = set()
+        self._started: dict[str, float] = {}
+        #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
+        self._full_house = False
         self._refused: dict[str, tuple[int, Reason]] = {}
         self._available = False
         self._growth: asyncio.TimerHandle | None = None
@@ -181,19 +184,29 @@ class Controller:
             refused=self._refused,
         )
         clusters.run()
-        self._held = Held(frozenset(clusters.draining), frozenset(self._refused))
+        self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
+        self._full_house = False
         return self._advance_jobs(tx, actions, ended, now)
 
     def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
-        started, self._started = self._started, set()
-        for attempt_id in started - ended.keys():
+        for attempt_id in self._starts_to_record(ended):
             record_start(tx, attempt_id, now)
         for status in ended.values():
             settle(tx, status, now, self._settings.lost_attempts_limit)
             actions.forget.append(status.attempt_id)
         end_jobs(tx, actions, now)
-        place_jobs(tx, actions, self._held, self._settings, self._unseal, now)
+        if not self._full_house or ended:
+            place_jobs(tx, actions, self._held, self._settings, self._unseal, now)
+            self._full_house = not self._held.automatic and not nodes.any_idle(tx)
         return actions
+
+    def _starts_to_record(self, ended: dict[str, GangStatus]) -> list[str]:
+        """Attempts that have run for a moment: one that ends at once needs no record of having started."""
+        ripe = time.monotonic() - RECORD_START_SECONDS
+        due = [attempt_id for attempt_id, since in self._started.items() if since <= ripe or attempt_id in ended]
+        for attempt_id in due:
+            del self._started[attempt_id]
+        return [attempt_id for attempt_id in due if attempt_id not in ended]
 
     def _stop_overdue(self, tx: Connection, actions: Actions, now: int) -> None:
         for attempt in attempts.live(tx):
@@ -239,8 +252,7 @@ class Controller:
     async def _start(self, start: StartGang) -> None:
         try:
             await self._engine.start_gang(start.gang)
-            self._started.add(start.gang.attempt_id)
-            # Recorded with whatever comes next: a job of a millisecond needs no transaction of its own for it.
+            self._started[start.gang.attempt_id] = time.monotonic()
             asyncio.get_running_loop().call_later(RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
             raise

@@ -27,11 +27,8 @@ class Held:
     draining: frozenset[str] = frozenset()
     #: The engine could not provide the nodes that they ask for.
     refused: frozenset[str] = frozenset()
-
-
-#: How much of the queue one decision looks at. In strict order only the head matters; the queue is asked only for
-#: gangs that the cluster can hold, so nothing wider stands in the way of this window.
-QUEUE_WINDOW = 128
+    #: Whether any cluster scales by itself: a longer queue then means more nodes.
+    automatic: bool = False
 
 
 def place_jobs(
@@ -51,7 +48,8 @@ def place_jobs(
             actions.grow = True
         if not idle:
             continue
-        head = jobs.queue_head(tx, cluster_uid, QUEUE_WINDOW, max_nodes=attainable)
+        # In strict order no more gangs can start than there are idle nodes, and the next one decides who waits.
+        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, max_nodes=attainable)
         snapshot = ClusterSnapshot(
             queue=tuple(QueuedGang(job.id, job.priority, job.node_count) for job in head),
             idle_nodes=idle,

@@ -1,7 +1,8 @@
 """The runner's line to whatever started it: JSON lines over a socket pair.
 
-Parent to runner: ``{"stop": reason, "grace": seconds}``. Runner to parent: ``{"running": true}``, and at the end
-``{"outcome": ...}``. When the line is cut the parent is dead.
+Parent to runner: ``{"stop": reason, "grace": seconds, "attempt": id}``, and, to a runner that serves,
+``{"run": spec, "secrets": ..., "token": ...}``. Runner to parent: ``{"running": true}``, and at the end
+``{"outcome": ..., "attempt": id, "again": whether it takes another}``. When the line is cut the parent is dead.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ class Control:
         self._socket = socket.socket(fileno=fd) if fd >= 0 else None
         self._buffer = b""
         self._on_stop: Callable[[dict[str, Any], float | None], None] | None = None
+        self._attempt_id = ""
+        self._next: list[dict[str, Any]] = []
 
-    def attach(self, loop: EventLoop, on_stop: Callable[[dict[str, Any], float | None], None]) -> None:
-        """Call ``on_stop(reason, grace)`` for each request; raise ParentDied from the loop when the line is cut."""
+    def attach(self, loop: EventLoop, attempt_id: str, on_stop: Callable[[dict[str, Any], float | None], None]) -> None:
+        """Call ``on_stop(reason, grace)`` for each request; raise ParentDied from the loop when the line is cut.
+
+        A request that names another attempt came too late and is not this one's.
+        """
+        self._attempt_id = attempt_id
         self._on_stop = on_stop
         if self._socket is not None:
             loop.watch(self._socket, self._read)
@@ -35,6 +42,18 @@ class Control:
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def next_attempt(self) -> dict[str, Any]:
+        """Wait for the next ``run`` message. Raises ParentDied."""
+        self._on_stop = None
+        while not self._next:
+            self._read()
+        return self._next.pop(0)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of this end, -1 for none."""
+        return -1 if self._socket is None else self._socket.fileno()
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -47,5 +66,7 @@ class Control:
         *lines, self._buffer = (self._buffer + received).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if "stop" in message and self._on_stop is not None:
+            if "run" in message:
+                self._next.append(message)
+            elif self._on_stop is not None and message.get("attempt", self._attempt_id) == self._attempt_id:
                 self._on_stop(message["stop"], message.get("grace"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 
 from trainshed.runner import linux
 from trainshed.runner.spec import HostSpec
@@ -21,12 +22,17 @@ def hosts_text(hosts: Iterable[HostSpec], machine_lines: str) -> str:
     return f"{gang}{machine_lines}"
 
 
+@cache
+def _machine_lines() -> str:
+    """Read once a process: the machine's file changes rarely, and a serving runner is replaced now and then."""
+    with suppress(OSError), open(HOSTS_FILE) as file:
+        return file.read()
+    return ""
+
+
 def install(hosts: Iterable[HostSpec], state: str) -> None:
     """Put the attempt's hosts file over the machine's, in the caller's own mount namespace. Raises OSError."""
-    machine_lines = ""
-    with suppress(OSError), open(HOSTS_FILE) as file:
-        machine_lines = file.read()
     path = f"{state}/hosts"
     with open(path, "w") as file:
-        file.write(hosts_text(hosts, machine_lines))
+        file.write(hosts_text(hosts, _machine_lines()))
     linux.mount(path, HOSTS_FILE, None, linux.MS_BIND)

@@ -38,6 +38,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def enter_namespace(descriptor: int, kind: int) -> None:
+    """Join the namespace that the descriptor is open on (setns(2)); for PID namespaces the children do."""
+    _check(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), "setns")
+
+
 def mount(source: str, target: str, kind: str | None, flags: int) -> None:
     """mount(2) without data."""
     result = _libc.mount(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -38,6 +39,9 @@ from trainshed.volumes import Volume
 #: Seconds by which the other nodes' clocks lag behind the coordinator's, which ends the gang on time.
 _MEMBER_MARGIN = 15.0
 
+#: Attempts after which a serving runner makes room for a fresh one.
+_ATTEMPTS_A_PROCESS = 100
+
 _why_not: str | None = None
 
 
@@ -59,19 +63,68 @@ def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcom
     where nobody listens; then SIGTERM asks for a stop. When the parent dies everything is killed at once, and the
     outcome that is returned is neither on disk nor reported.
     """
-    _let_go_of_descriptors(control_fd)
+    _let_go_of_descriptors({control_fd})
     control = Control(control_fd)
     control.send({"running": True})
-    loop = EventLoop()
-    attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control_fd >= 0)
     try:
-        result = attempt.carry_out()
+        result = _carry_out(spec, secrets, control)
+    except ParentDied:
+        return Outcome(LOST, None, _daemon_lost().to_json(), _now())
+    control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": False})
+    return result
+
+
+def serve(control_fd: int) -> None:
+    """Carry out one attempt after another, as the parent asks; returns when it asks no more or must not.
+
+    Forking an interpreter costs several milliseconds of copied pages, which a job of a millisecond should not pay each
+    time. Between two attempts the process goes back to the parent's namespaces; whatever it cannot undo (a gang's
+    sockets, a user namespace) makes it the last one. Guarantees are those of ``run``.
+    """
+    control = Control(control_fd)
+    namespaces = {
+        os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): kind
+        for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
+    }
+    keep = {control_fd, *namespaces}
+    _let_go_of_descriptors(keep)
+    gc.disable()
+    for served in range(1, _ATTEMPTS_A_PROCESS + 1):
+        try:
+            message = control.next_attempt()
+            spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
+            result = _carry_out(spec, message["secrets"], control)
+        except ParentDied:
+            return
+        again = len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS and _return_to(namespaces)
+        _let_go_of_descriptors(keep)
+        control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": again})
+        if not again:
+            return
+
+
+def _carry_out(spec: RunnerSpec, secrets: Mapping[str, str], control: Control) -> Outcome:
+    """Raises ParentDied, when everything has been killed."""
+    loop = EventLoop()
+    attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
+    try:
+        return attempt.carry_out()
     except ParentDied:
         attempt.node.end_processes(0)
-        return Outcome(LOST, None, _daemon_lost().to_json(), _now())
-    control.send({"outcome": result.to_dict()})
-    loop.close()
-    return result
+        raise
+    finally:
+        loop.close()
+
+
+def _return_to(namespaces: Mapping[int, int]) -> bool:
+    """Leave the attempt's namespaces for those that the process came from. False where that is not permitted."""
+    try:
+        os.chdir("/")
+        for descriptor, kind in namespaces.items():
+            linux.enter_namespace(descriptor, kind)
+    except OSError:
+        return False
+    return True
 
 
 class Attempt:
@@ -87,7 +140,7 @@ class Attempt:
         self._crew: Crew = Solo(self.node)
         self._volumes: list[Volume] = []
         self._ending = False
-        control.attach(loop, self._on_stop)
+        control.attach(loop, spec.attempt_id, self._on_stop)
         loop.on_signal((signal.SIGTERM, signal.SIGINT), self._on_signal)
         if spec.wall_clock_seconds is not None:
             margin = _MEMBER_MARGIN if spec.node_index else 0.0
@@ -229,11 +282,14 @@ def _daemon_lost() -> Reason:
     return Reason(ReasonCode.NODE_DAEMON_LOST, "The process that started the runner died; its attempt was killed.")
 
 
-def _let_go_of_descriptors(keep: int) -> None:
+def _let_go_of_descriptors(keep: set[int]) -> None:
     """Close what the parent had open: a runner that holds its sockets would hide the parent's death from others."""
-    if keep >= 0:
-        os.closerange(3, keep)
-    os.closerange(max(3, keep + 1), 1 << 20)
+    first = 3
+    for descriptor in sorted(keep):
+        if descriptor >= first:
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+    os.closerange(first, 1 << 20)
     for fd in range(3):
         with suppress(OSError):
             os.fstat(fd)

@@ -42,6 +42,12 @@ _set_facts = (
     .values(boot=bindparam("b"), host_name=bindparam("h"), address=bindparam("a"), ssh_port=bindparam("p"))
 )
 _set_reason = update(table).where(_of).values(reason=bindparam("why"))
+_idle = (
+    select(table.c.id)
+    .select_from(table.outerjoin(holdings, holdings.c.node_id == table.c.id))
+    .where(table.c.state == NodeState.READY.value, NOT_GONE, holdings.c.node_id.is_(None))
+    .limit(1)
+)
 _released = select(table.c.id, table.c.released_at).where(
     table.c.cluster_uid == bindparam("cluster_uid"), NOT_GONE, table.c.released_at.is_not(None)
 )
@@ -113,6 +119,11 @@ def set_reason(tx: Connection, id: str, reason: Reason | None) -> None:
     """Record why the node is not usable yet, without a change of state. Raises NotFound."""
     if rows_changed(tx, _set_reason, {"of": id, "why": reason_to_text(reason)}) == 0:
         raise NotFound("node", id)
+
+
+def any_idle(tx: Connection) -> bool:
+    """Whether any node of any cluster is ready and held by no attempt."""
+    return first(tx, _idle, {}) is not None
 
 
 def released_at(tx: Connection, cluster_uid: str) -> dict[str, int]:
