@@ -1,0 +1,259 @@
+"""What every engine must do. Each function takes a started Lab and checks one promise of ``engines.protocol``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec, living, mark, sleeper, stubborn
+from trainshed.engines.protocol import ClusterSpec, EngineError, EngineView, GangResult, NodeSpec
+from trainshed.resources.reasons import Reason, ReasonCode
+
+STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
+
+
+def mounts(lab: Lab, cluster: ClusterSpec) -> Path:
+    """What backs AZ_BATCHAI_MOUNT_ROOT."""
+    root = lab.engine.mount_root(cluster.uid)
+    assert root is not None
+    return Path(root)
+
+
+async def a_gang_that_exits_with_0_succeeded(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    status = await lab.end_of(await lab.run("true", nodes, cluster))
+    assert (status.result, status.exit_code, status.reason) == (GangResult.SUCCEEDED, 0, None)
+    assert status.ended_at
+
+
+async def an_exit_code_is_reported(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    status = await lab.end_of(await lab.run("exit 7", nodes, cluster))
+    assert (status.result, status.exit_code) == (GangResult.FAILED, 7)
+    assert status.reason is not None and status.reason.code is ReasonCode.JOB_FAILED
+
+
+async def the_end_is_told_to_the_listener(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    attempt = await lab.run("true", nodes, cluster)
+    await lab.end_of(attempt)
+    await eventually(lambda: [s.result for s in lab.told if s.attempt_id == attempt] == [GangResult.SUCCEEDED], "told")
+
+
+async def a_gang_of_two_nodes_prepares_on_both(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(2, cluster)
+    prepare = "hostname >> $AZ_BATCHAI_MOUNT_ROOT/prepared"
+    status = await lab.end_of(await lab.run("true", nodes, cluster, preparation=prepare))
+    assert status.result is GangResult.SUCCEEDED, status
+    assert len((mounts(lab, cluster) / "prepared").read_text().splitlines()) == 2
+
+
+async def starting_twice_runs_once(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    spec = gang_spec("echo ran >> $AZ_BATCHAI_MOUNT_ROOT/runs; exit 3", nodes, cluster)
+    await lab.engine.start_gang(spec)
+    await lab.engine.start_gang(spec)
+    first = await lab.end_of(spec.attempt_id)
+    await lab.engine.start_gang(spec)
+    assert await lab.end_of(spec.attempt_id) == first
+    # Whatever a third start might have run is waited for: the node runs one after the other.
+    await lab.end_of(await lab.run("true", nodes, cluster))
+    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+
+
+async def a_gang_without_one_of_its_nodes_starts_nowhere(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    name = mark()
+    with pytest.raises(EngineError) as refusal:
+        await lab.run(sleeper(name), (*nodes, "no-such-node"), cluster)
+    assert "no-such-node" in refusal.value.reason.text
+    assert (await lab.engine.view()).gangs == ()
+    # The node is free for others.
+    assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
+    assert living(name) == []
+
+
+async def a_busy_node_takes_no_second_gang(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    name = mark()
+    first = await lab.run(sleeper(name), nodes, cluster)
+    with pytest.raises(EngineError):
+        await lab.run("true", nodes, cluster)
+    await lab.engine.stop_gang(first, STOP, 0.1)
+    assert (await lab.end_of(first)).result is GangResult.STOPPED
+
+
+async def a_stop_ends_everything_with_its_reason(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    detached, foreground = mark(), mark()
+    attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
+    await eventually(lambda: living(detached) and living(foreground), "both processes")
+    await lab.engine.stop_gang(attempt, STOP, 0.3)
+    await lab.engine.stop_gang(attempt, STOP, 0.3)
+    status = await lab.end_of(attempt)
+    # At the moment at which the end is told, nothing lives any more: no waiting here.
+    assert living(detached) + living(foreground) == []
+    assert status.result is GangResult.STOPPED
+    assert status.reason == STOP
+
+
+async def what_a_finished_job_left_behind_is_gone(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    name = mark()
+    started = "$AZ_BATCHAI_MOUNT_ROOT/started"
+    command = f"{stubborn(name)}; until pgrep -f '^{name}' > {started}; do sleep 0.02; done"
+    attempt = await lab.run(command, nodes, cluster)
+    assert (await lab.end_of(attempt)).result is GangResult.SUCCEEDED
+    assert (mounts(lab, cluster) / "started").read_text().strip()
+    assert living(name) == []
+
+
+async def stopping_what_is_unknown_or_over_does_nothing(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    attempt = await lab.run("true", nodes, cluster)
+    status = await lab.end_of(attempt)
+    await lab.engine.stop_gang(attempt, STOP, 0.1)
+    await lab.engine.stop_gang("no-such-attempt", STOP, 0.1)
+    assert await lab.end_of(attempt) == status
+
+
+async def outcomes_are_kept_until_forgotten(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    attempt = await lab.run("true", nodes, cluster)
+    status = await lab.end_of(attempt)
+    await lab.restart_service()
+    assert await lab.end_of(attempt) == status
+    await lab.engine.forget_gang((attempt, "no-such-attempt"))
+    assert (await lab.engine.view()).gangs == ()
+    await lab.engine.forget_gang((attempt,))
+
+
+async def a_gang_that_is_alive_is_not_forgotten(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    attempt = await lab.run(sleeper(mark()), nodes, cluster)
+    await lab.engine.forget_gang((attempt,))
+    assert [gang.attempt_id for gang in (await lab.engine.view()).gangs] == [attempt]
+    await lab.engine.stop_gang(attempt, STOP, 0.1)
+    await lab.end_of(attempt)
+
+
+async def a_service_that_comes_again_finds_the_running_gang(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    go = mounts(lab, cluster) / "go"
+    name = mark()
+    command = f"(exec -a {name} sleep 1000) & until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.02; done; exit 5"
+    attempt = await lab.run(command, nodes, cluster)
+    await eventually(lambda: living(name), "the job")
+    before = living(name)
+    await lab.restart_service()
+    view = await lab.engine.view()
+    assert [(gang.attempt_id, gang.result) for gang in view.gangs] == [(attempt, None)]
+    assert [node.boot for node in view.nodes] == [1]
+    assert living(name) == before
+    go.touch()
+    assert (await lab.end_of(attempt)).exit_code == 5
+
+
+async def asking_twice_for_a_node_makes_one(lab: Lab) -> None:
+    cluster = cluster_spec()
+    (node_id,) = await lab.add_nodes(1, cluster)
+    await lab.engine.add_nodes(cluster, (NodeSpec(node_id, 0),))
+    await lab.engine.ensure_cluster(cluster)
+    nodes = (await lab.engine.view()).nodes
+    assert [(node.node_id, node.boot) for node in nodes] == [(node_id, 1)]
+
+
+async def nodes_differ_in_name_and_address(lab: Lab) -> None:
+    first, second = cluster_spec("First Cluster"), cluster_spec("second")
+    await lab.add_nodes(2, first)
+    await lab.add_nodes(2, second)
+    nodes = (await lab.engine.view()).nodes
+    assert len({node.address for node in nodes}) == 4
+    assert len({node.host_name for node in nodes}) == 4
+
+
+async def removing_a_node_ends_what_runs_on_it(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(2, cluster)
+    name = mark()
+    attempt = await lab.run(f"{stubborn(name)}; sleep 1000", nodes[:1], cluster)
+    await eventually(lambda: living(name), "the job")
+    await lab.engine.remove_nodes((nodes[0], "no-such-node"))
+
+    def gone(view: EngineView) -> bool | None:
+        return True if nodes[0] not in {node.node_id for node in view.nodes} else None
+
+    await lab.until(gone, "the node is gone")
+    assert living(name) == []
+    status = await lab.end_of(attempt)
+    assert status.result in (GangResult.STOPPED, GangResult.LOST)
+    # The other node goes on.
+    assert (await lab.end_of(await lab.run("true", nodes[1:], cluster))).result is GangResult.SUCCEEDED
+
+
+async def a_cluster_keeps_its_files_when_its_nodes_are_gone(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    await lab.end_of(await lab.run("echo kept > $AZ_BATCHAI_MOUNT_ROOT/model", nodes, cluster))
+    await lab.engine.remove_nodes(nodes)
+    await lab.until(lambda view: True if not view.nodes else None, "no node")
+    await lab.engine.remove_cluster(cluster.uid)
+    await lab.engine.remove_cluster(cluster.uid)
+    assert (mounts(lab, cluster) / "model").read_text() == "kept\n"
+
+
+async def the_wall_clock_limit_ends_a_gang(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    status = await lab.end_of(await lab.run("sleep 1000", nodes, cluster, wall_clock_seconds=0.3))
+    assert status.result is GangResult.FAILED
+    assert status.reason is not None and status.reason.code is ReasonCode.JOB_WALL_CLOCK_EXCEEDED
+
+
+async def too_many_nodes_are_refused_with_the_numbers(lab: Lab) -> None:
+    cluster = cluster_spec(cpus=100_000)
+    with pytest.raises(EngineError) as refusal:
+        await lab.engine.add_nodes(cluster, (NodeSpec("a", 0), NodeSpec("b", 1)))
+    assert refusal.value.reason.code is ReasonCode.ALLOCATION_FAILED
+    assert "100000" in refusal.value.reason.text
+    assert (await lab.engine.view()).nodes == ()
+
+
+Promise = Callable[[Lab], Awaitable[None]]
+
+PROMISES: tuple[Promise, ...] = (
+    a_gang_that_exits_with_0_succeeded,
+    an_exit_code_is_reported,
+    the_end_is_told_to_the_listener,
+    a_gang_of_two_nodes_prepares_on_both,
+    starting_twice_runs_once,
+    a_gang_without_one_of_its_nodes_starts_nowhere,
+    a_busy_node_takes_no_second_gang,
+    a_stop_ends_everything_with_its_reason,
+    what_a_finished_job_left_behind_is_gone,
+    stopping_what_is_unknown_or_over_does_nothing,
+    outcomes_are_kept_until_forgotten,
+    a_gang_that_is_alive_is_not_forgotten,
+    a_service_that_comes_again_finds_the_running_gang,
+    asking_twice_for_a_node_makes_one,
+    nodes_differ_in_name_and_address,
+    removing_a_node_ends_what_runs_on_it,
+    a_cluster_keeps_its_files_when_its_nodes_are_gone,
+    the_wall_clock_limit_ends_a_gang,
+    too_many_nodes_are_refused_with_the_numbers,
+)

@@ -1,0 +1,59 @@
+"""A local engine in a temporary home, whose daemon is ended after each test whatever became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.engines.lab import Lab, eventually
+from trainshed.engines.local.engine import LocalEngine
+from trainshed.engines.local.layout import Layout
+from trainshed.engines.local.leftovers import marked
+
+#: Runs a test's coroutine in a lab of its own.
+InLab = Callable[[Callable[[Lab], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home of the engine under test."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def in_lab(home: Path) -> InLab:
+    """Runs a coroutine with a started engine of the test's home."""
+    return partial(run_in_lab, home)
+
+
+def run_in_lab(home: Path, body: Callable[[Lab], Awaitable[None]]) -> None:
+    """Run a coroutine with a started engine of this home, and end daemon and nodes afterwards."""
+
+    async def whole() -> None:
+        lab = Lab(lambda: LocalEngine(home))
+        try:
+            await lab.start()
+            await body(lab)
+        finally:
+            with suppress(Exception):
+                await lab.engine.shut_down()
+            await lab.engine.close()
+            await _end_leftovers(home)
+
+    asyncio.run(whole())
+
+
+async def _end_leftovers(home: Path) -> None:
+    """Only for tests that failed half-way: processes of this home by their mark, and nothing else."""
+    mark = Layout(home).mark
+    for pid in marked(mark):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not marked(mark), "an end of the test's processes")

@@ -1,0 +1,188 @@
+"""A place to try an engine: starts it, asks for nodes and gangs, and waits for what it tells, always with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from trainshed.engines.protocol import (
+    ClusterSpec,
+    Engine,
+    EngineUnavailable,
+    EngineView,
+    GangSpec,
+    GangStatus,
+    NodeCondition,
+    NodeSpec,
+    NodeStatus,
+)
+
+T = TypeVar("T")
+
+#: Seconds that any single thing may take; far beyond what it takes on a slow machine.
+PATIENCE = 30.0
+#: Seconds between looks at what no engine tells of: processes and files.
+_LOOK_AGAIN = 0.02
+
+
+class Lab:
+    """An engine under test. ``make`` gives another service's engine on the same nodes and gangs."""
+
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
+        self._changed = asyncio.Event()
+        self.engine = make()
+        self.told: list[GangStatus] = []
+
+    async def start(self) -> None:
+        """Connect the engine."""
+        await self.engine.start(self._listen)
+
+    async def restart_service(self) -> None:
+        """The service ends and comes again; the engine's nodes and gangs go on."""
+        await self.engine.close()
+        self.engine = self._make()
+        await self.start()
+
+    def _listen(self, status: GangStatus | None) -> None:
+        if status is not None:
+            self.told.append(status)
+        self._changed.set()
+
+    async def add_nodes(self, count: int, cluster: ClusterSpec) -> tuple[str, ...]:
+        """That many nodes, once they are ready."""
+        specs = tuple(NodeSpec(f"node-{index}-{uuid.uuid4().hex[:6]}", index) for index in range(count))
+        await self.engine.add_nodes(cluster, specs)
+        for spec in specs:
+            await self.node(spec.node_id)
+        return tuple(spec.node_id for spec in specs)
+
+    async def run(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> str:
+        """Start an attempt; its id."""
+        spec = gang_spec(command, nodes, cluster, **members)
+        await self.engine.start_gang(spec)
+        return spec.attempt_id
+
+    async def node(self, node_id: str, condition: NodeCondition = NodeCondition.READY, *, boot: int = 1) -> NodeStatus:
+        """The node, once it is so and was started that often at least."""
+
+        def found(view: EngineView) -> NodeStatus | None:
+            fitting = (n for n in view.nodes if n.node_id == node_id and n.condition is condition and n.boot >= boot)
+            return next(fitting, None)
+
+        return await self.until(found, f"node {node_id} {condition.value}, boot {boot}")
+
+    async def end_of(self, attempt_id: str) -> GangStatus:
+        """The gang's status, once it has ended."""
+
+        def found(view: EngineView) -> GangStatus | None:
+            return next((g for g in view.gangs if g.attempt_id == attempt_id and g.result is not None), None)
+
+        return await self.until(found, f"end of {attempt_id}")
+
+    async def until(self, found: Callable[[EngineView], T | None], what: str) -> T:
+        """What ``found`` makes of the engine's view, once it makes something; looked at whenever the engine tells."""
+        view: EngineView | None = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    self._changed.clear()
+                    with suppress(EngineUnavailable):
+                        view = await self.engine.view()
+                        if (result := found(view)) is not None:
+                            return result
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"waited {PATIENCE:g} s in vain for: {what}; last seen {view}") from None
+
+
+async def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait for what only a look at the machine can tell."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds():  # noqa: ASYNC110 - nobody tells of processes that are not ours
+                await asyncio.sleep(_LOOK_AGAIN)
+    except TimeoutError:
+        raise AssertionError(f"waited {PATIENCE:g} s in vain for: {what}") from None
+
+
+def cluster_spec(name: str = "lab", **members: Any) -> ClusterSpec:
+    """A cluster of small nodes."""
+    values: dict[str, Any] = {
+        "uid": str(uuid.uuid4()),
+        "name": name,
+        "pool": 1,
+        "low_priority": False,
+        "vm_size": "LOCAL",
+        "cpus": 1,
+        "memory_mib": 512,
+        "gpus": 0,
+    }
+    return ClusterSpec(**{**values, **members})
+
+
+def gang_spec(
+    command: str,
+    nodes: tuple[str, ...],
+    cluster: ClusterSpec,
+    *,
+    attempt_id: str | None = None,
+    preparation: str | None = None,
+    secrets: dict[str, str] | None = None,
+    wall_clock_seconds: float | None = None,
+) -> GangSpec:
+    """An attempt of a custom command on the first node; the others take part, and prepare."""
+    properties: dict[str, Any] = {
+        "nodeCount": len(nodes),
+        "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/logs",
+        "customToolkitSettings": {"commandLine": command},
+    }
+    if preparation is not None:
+        properties["jobPreparation"] = {"commandLine": preparation}
+    job = uuid.uuid4().hex[:8]
+    return GangSpec(
+        attempt_id=attempt_id or str(uuid.uuid4()),
+        attempt_number=1,
+        cluster_uid=cluster.uid,
+        node_ids=nodes,
+        subscription="00000000-0000-0000-0000-000000000000",
+        resource_group="trainshed",
+        workspace="default",
+        experiment="lab",
+        job=job,
+        job_uid=job,
+        segment=f"lab/{job}",
+        properties=properties,
+        secrets=secrets or {},
+        wall_clock_seconds=wall_clock_seconds,
+    )
+
+
+def mark() -> str:
+    """A name for processes of one test, to be found by ``living``."""
+    return f"trainshed-test-{uuid.uuid4().hex[:12]}"
+
+
+def sleeper(name: str) -> str:
+    """A bash command that becomes a long sleep with that name as its ``argv[0]``."""
+    return f"exec -a {name} sleep 1000"
+
+
+def stubborn(name: str) -> str:
+    """A bash command that leaves behind a detached process which ignores SIGTERM and has no environment."""
+    return f"(trap '' TERM; exec env -i setsid bash -c '{sleeper(name)}') & disown"
+
+
+def living(name: str) -> list[int]:
+    """Processes on this machine, whatever their namespaces, whose ``argv[0]`` is the name."""
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+        if entry.isdigit():
+            with suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                if file.read().split(b"\0")[0] == name.encode():
+                    found.append(int(entry))
+    return found
