@@ -1,7 +1,7 @@
 """Handwritten digits with PyTorch's DistributedDataParallel over gloo: the twin of ``digits-mpi``.
 
-Written as the original's recipe was: the service hands over the rendezvous (``$AZ_BATCHAI_PYTORCH_INIT_METHOD``) and the
-rank (``$AZ_BATCHAI_TASK_INDEX``). Rank 0 leaves ``$AZ_BATCHAI_OUTPUT_MODEL/digits.pt``.
+Written as the original's recipe was: the service hands over the rendezvous (``$AZ_BATCHAI_PYTORCH_INIT_METHOD``) and
+the rank (``$AZ_BATCHAI_TASK_INDEX``). Rank 0 leaves ``$AZ_BATCHAI_OUTPUT_MODEL/digits.pt``.
 """
 
 import argparse

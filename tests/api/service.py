@@ -22,6 +22,7 @@ from trainshed.resources.lifecycle import (
     NodeEvent,
     NodeState,
     OperationEvent,
+    OperationVerb,
     ProvisioningEvent,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -79,7 +80,7 @@ class FakeController:
         def change(tx: Connection) -> list[str]:
             record = clusters.apply_provisioning(tx, key, ProvisioningEvent.PROVISIONED, self.clock())
             clusters.apply_allocation(tx, key, AllocationEvent.RESIZE_FINISHED, self.clock())
-            operations.finish_for(tx, "create", key, OperationEvent.SUCCEEDED, self.clock())
+            operations.finish_for(tx, OperationVerb.CREATE_CLUSTER, key, OperationEvent.SUCCEEDED, self.clock())
             ids = [f"tvm-{record.pool}_{number}-20180606t210834z" for number in range(count)]
             for number, node_id in enumerate(ids):
                 nodes.insert(

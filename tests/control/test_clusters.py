@@ -16,6 +16,7 @@ from trainshed.resources.lifecycle import (
     JobState,
     NodeState,
     OperationState,
+    OperationVerb,
     ProvisioningEvent,
     ProvisioningState,
 )
@@ -43,7 +44,7 @@ def found_cluster(tx: Connection, cluster: ClusterRecord) -> ClusterRecord | Non
     return or_none(clusters.get_by_uid, tx, cluster.uid)
 
 
-def operation(verb: str, key: str, uid: str = "op") -> OperationRecord:
+def operation(verb: OperationVerb, key: str, uid: str = "op") -> OperationRecord:
     return OperationRecord(uid, "s", "local", key.replace("/", "$"), verb, key, OperationState.IN_PROGRESS, 1)
 
 
@@ -55,7 +56,7 @@ async def scale_to(world: World, cluster: ClusterRecord, count: int, option: str
 def test_provisioning_ends_the_operation_and_brings_nodes(run: Run) -> None:
     async def scenario(world: World) -> None:
         def create(tx: Connection) -> ClusterRecord:
-            operations.insert(tx, operation("create", f"{WORKSPACE_KEY}/c"))
+            operations.insert(tx, operation(OperationVerb.CREATE_CLUSTER, f"{WORKSPACE_KEY}/c"))
             return make_cluster(tx, nodes=3)
 
         cluster = await world.write(create)
@@ -157,9 +158,7 @@ def test_a_node_whose_setup_fails_is_unusable_and_says_why(run: Run) -> None:
         await world.until(lambda tx: bool(world.engine.nodes))
         reason = Reason(ReasonCode.SETUP_TASK_FAILED, "The setup task ended with exit code 3.")
         world.engine.change(next(iter(world.engine.nodes)), NodeCondition.UNUSABLE, reason=reason)
-        await world.until(
-            lambda tx: (found := found_cluster(tx, cluster)) and found.errors == (reason,)
-        )
+        await world.until(lambda tx: (found := found_cluster(tx, cluster)) and found.errors == (reason,))
         job = await world.write(lambda tx: make_job(tx, cluster))
         explained = await world.db.read(lambda tx: world.controller.explain(tx, job))
         assert explained.code is ReasonCode.NODES_UNUSABLE and "exit code 3" in explained.text
@@ -245,13 +244,58 @@ def test_deleting_a_workspace_takes_everything_with_it(run: Run) -> None:
 
         def delete(tx: Connection) -> None:
             workspaces.apply(tx, WORKSPACE_KEY, ProvisioningEvent.DELETE_REQUESTED, world.clock.now)
-            operations.insert(tx, operation("delete", WORKSPACE_KEY))
+            operations.insert(tx, operation(OperationVerb.DELETE_WORKSPACE, WORKSPACE_KEY))
 
         await world.write(delete)
         await world.until(lambda tx: or_none(workspaces.get, tx, WORKSPACE_KEY) is None)
         done = await world.db.read(lambda tx: operations.get(tx, "op"))
         assert done is not None and done.status is OperationState.SUCCEEDED
         assert not world.engine.nodes and not world.engine.live()
+
+    run(scenario)
+
+
+def test_operations_that_nobody_finished_are_finished(run: Run) -> None:
+    """A deletion begun just after the resource had gone, and a termination begun just after the job had ended."""
+
+    async def scenario(world: World) -> None:
+        cluster = await world.write(lambda tx: make_cluster(tx, nodes=1))
+        job = await world.write(lambda tx: make_job(tx, cluster))
+        attempt = await started(world, job)
+        world.engine.end(attempt.id, GangResult.SUCCEEDED, exit_code=0)
+        await world.until(in_state(job, JobState.SUCCEEDED))
+
+        def begin(tx: Connection) -> None:
+            operations.insert(tx, operation(OperationVerb.DELETE_CLUSTER, f"{WORKSPACE_KEY}/gone", "gone"))
+            operations.insert(tx, operation(OperationVerb.DELETE_CLUSTER, cluster.key, "there"))
+            operations.insert(tx, operation(OperationVerb.TERMINATE_JOB, job.key, "ended"))
+
+        await world.write(begin)
+        await world.until(
+            lambda tx: all(operations.get(tx, uid).status is OperationState.SUCCEEDED for uid in ("gone", "ended"))
+        )
+        still = await world.db.read(lambda tx: operations.get(tx, "there"))
+        assert still.status is OperationState.IN_PROGRESS
+
+    run(scenario)
+
+
+def test_deleting_a_cluster_leaves_the_operation_of_an_experiment_of_the_same_name(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.engine.down = True
+        cluster = await world.write(lambda tx: make_cluster(tx, "exp", nodes=0))
+        assert cluster.key == EXPERIMENT_KEY
+
+        def begin(tx: Connection) -> None:
+            operations.insert(tx, operation(OperationVerb.DELETE_CLUSTER, cluster.key, "cluster"))
+            operations.insert(tx, operation(OperationVerb.DELETE_EXPERIMENT, EXPERIMENT_KEY, "experiment"))
+            clusters.apply_provisioning(tx, cluster.key, ProvisioningEvent.DELETE_REQUESTED, world.clock.now)
+
+        await world.write(begin)
+        world.engine.down = False
+        await world.until(lambda tx: operations.get(tx, "cluster").status is OperationState.SUCCEEDED)
+        other = await world.db.read(lambda tx: operations.get(tx, "experiment"))
+        assert other.status is OperationState.IN_PROGRESS
 
     run(scenario)
 

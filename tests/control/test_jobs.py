@@ -183,7 +183,7 @@ def test_terminate_while_running(run: Run) -> None:
         await world.write(lambda tx: jobs.request_termination(tx, job.id, world.clock.now))
         done = await world.until(in_state(job, JobState.FAILED))
         assert done is not None and done.errors[0].code is ReasonCode.JOB_TERMINATED and done.exit_code is None
-        assert [stopped for stopped, _ in world.engine.stopped][0] == attempt.id
+        assert world.engine.stopped[0][0] == attempt.id
 
     run(scenario)
 

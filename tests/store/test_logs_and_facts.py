@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.store.helpers import REASON
-from trainshed.resources.lifecycle import ImpossibleTransition, OperationEvent, OperationState
+from trainshed.resources.lifecycle import ImpossibleTransition, OperationEvent, OperationState, OperationVerb
 from trainshed.store import code, events, meta, operations, secrets
 from trainshed.store.database import Database
 from trainshed.store.errors import AlreadyExists, NotFound
 from trainshed.store.records import OperationRecord
 
-_OPERATION = OperationRecord("o1", "s", "local", "s$g$w", "create", "key", OperationState.IN_PROGRESS, 5)
+_OPERATION = OperationRecord(
+    "o1", "s", "local", "s$g$w", OperationVerb.CREATE_JOB, "key", OperationState.IN_PROGRESS, 5
+)
 
 
 def test_an_operation_ends_once(db: Database) -> None:
@@ -41,14 +43,14 @@ def test_operations_of_a_resource_end_together(db: Database) -> None:
     def fill(tx: Connection) -> None:
         operations.insert(tx, _OPERATION)
         operations.insert(tx, replace(_OPERATION, id="o2"))
-        operations.insert(tx, replace(_OPERATION, id="other verb", verb="delete"))
+        operations.insert(tx, replace(_OPERATION, id="other verb", verb=OperationVerb.DELETE_JOB))
         operations.insert(tx, replace(_OPERATION, id="other key", resource_key="key2"))
         operations.insert(tx, replace(_OPERATION, id="over", status=OperationState.FAILED, ended_at=6))
 
     db.write_sync(fill)
 
     def finish(tx: Connection) -> int:
-        return operations.finish_for(tx, "create", "key", OperationEvent.SUCCEEDED, 8)
+        return operations.finish_for(tx, OperationVerb.CREATE_JOB, "key", OperationEvent.SUCCEEDED, 8)
 
     assert [db.write_sync(finish), db.write_sync(finish)] == [2, 0]
     assert [operation.id for operation in db.read_sync(operations.in_progress)] == ["other key", "other verb"]

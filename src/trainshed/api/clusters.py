@@ -21,7 +21,13 @@ from trainshed.resources import parsing
 from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import setup_segment
 from trainshed.resources.ids import Kind
-from trainshed.resources.lifecycle import AllocationEvent, AllocationState, ProvisioningEvent, ProvisioningState
+from trainshed.resources.lifecycle import (
+    AllocationEvent,
+    AllocationState,
+    OperationVerb,
+    ProvisioningEvent,
+    ProvisioningState,
+)
 from trainshed.resources.reasons import Reason
 from trainshed.resources.views import Json, cluster_view
 from trainshed.store import clusters, nodes, secrets, workspaces
@@ -74,7 +80,7 @@ async def create(call: Call) -> Response:
             if values:
                 vault = call.services.vault
                 secrets.put(tx, uid, {path: vault.seal_text(value, uid) for path, value in values.items()})
-            return begin_for(tx, workspace, "create", key, now, name)
+            return begin_for(tx, workspace, OperationVerb.CREATE_CLUSTER, key, now, name)
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
         differences = differing(existing.definition, wanted)
@@ -162,7 +168,7 @@ async def delete(call: Call) -> Response:
             return None
         if existing.state is not ProvisioningState.DELETING:
             clusters.apply_provisioning(tx, key, ProvisioningEvent.DELETE_REQUESTED, now)
-        return begin_for(tx, workspace, "delete", key, now, existing.name)
+        return begin_for(tx, workspace, OperationVerb.DELETE_CLUSTER, key, now, existing.name)
 
     operation = await call.write(store)
     return Response(status_code=204) if operation is None else lro.accepted(call, operation)

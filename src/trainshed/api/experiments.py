@@ -15,7 +15,11 @@ from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
 from trainshed.resources.ids import Kind
-from trainshed.resources.lifecycle import ProvisioningEvent, ProvisioningState
+from trainshed.resources.lifecycle import (
+    OperationVerb,
+    ProvisioningEvent,
+    ProvisioningState,
+)
 from trainshed.resources.views import Json, experiment_view
 from trainshed.store import experiments, workspaces
 from trainshed.store.records import ExperimentRecord, OperationRecord, WorkspaceRecord
@@ -84,7 +88,7 @@ async def delete(call: Call) -> Response:
             return None
         if existing.state is not ProvisioningState.DELETING:
             experiments.apply(tx, key, ProvisioningEvent.DELETE_REQUESTED, now)
-        return begin_for(tx, workspace, "delete", key, now, existing.name)
+        return begin_for(tx, workspace, OperationVerb.DELETE_EXPERIMENT, key, now, existing.name)
 
     operation = await call.write(store)
     return Response(status_code=204) if operation is None else lro.accepted(call, operation)

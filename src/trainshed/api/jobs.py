@@ -23,7 +23,12 @@ from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import segment
 from trainshed.resources.ids import Kind, cluster_key_of
 from trainshed.resources.job import PRIORITIES, JobCreate
-from trainshed.resources.lifecycle import JOB, JobState, ProvisioningState
+from trainshed.resources.lifecycle import (
+    JOB,
+    JobState,
+    OperationVerb,
+    ProvisioningState,
+)
 from trainshed.resources.times import duration_seconds
 from trainshed.resources.toolsettings import tool_type_of
 from trainshed.resources.views import Json, job_view
@@ -64,7 +69,7 @@ async def create(call: Call) -> Response:
             vault = call.services.vault
             secrets.put(tx, new.uid, {path: vault.seal_text(value, new.uid) for path, value in values.items()})
         # A job exists as soon as it is stored: its creation is done, and only told as the contract tells it.
-        return begin_for(tx, workspace, "create", key, now, experiment.name, name, done=True)
+        return begin_for(tx, workspace, OperationVerb.CREATE_JOB, key, now, experiment.name, name, done=True)
 
     stored = await call.write(store, queue_only=True)
     if isinstance(stored, OperationRecord):
@@ -110,7 +115,7 @@ async def terminate(call: Call) -> Response:
             return None
         if record.execution is not JobState.TERMINATING:
             jobs.request_termination(tx, record.id, now)
-        return _begin(tx, call, record, "terminate", now)
+        return _begin(tx, call, record, OperationVerb.TERMINATE_JOB, now)
 
     operation = await call.write(store, queue_only=True)
     return Response(status_code=200) if operation is None else lro.accepted(call, operation)
@@ -127,7 +132,7 @@ async def delete(call: Call) -> Response:
             return None
         if record.state is not ProvisioningState.DELETING:
             jobs.request_deletion(tx, record.id, now)
-        return _begin(tx, call, record, "delete", now)
+        return _begin(tx, call, record, OperationVerb.DELETE_JOB, now)
 
     operation = await call.write(store, queue_only=True)
     return Response(status_code=204) if operation is None else lro.accepted(call, operation)
@@ -268,7 +273,7 @@ def _new_job(
     )
 
 
-def _begin(tx: Connection, call: Call, record: JobRecord, verb: str, now: int) -> OperationRecord:
+def _begin(tx: Connection, call: Call, record: JobRecord, verb: OperationVerb, now: int) -> OperationRecord:
     workspace = required_workspace(tx, call.workspace_key, call.name("workspace"))
     experiment = record.segment.split("/")[5]
     return begin_for(tx, workspace, verb, record.key, now, experiment, record.name)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
-from trainshed.resources.lifecycle import OperationState
+from trainshed.resources.lifecycle import OperationState, OperationVerb
 from trainshed.resources.views import operation_view
 from trainshed.store import operations
 from trainshed.store.records import OperationRecord
@@ -26,7 +26,7 @@ def begin(
     subscription: str,
     location: str,
     resource_id: str,
-    verb: str,
+    verb: OperationVerb,
     resource_key: str,
     now: int,
     done: bool = False,

@@ -13,7 +13,11 @@ from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
 from trainshed.resources import parsing
 from trainshed.resources.ids import Kind, operation_resource_id
-from trainshed.resources.lifecycle import ProvisioningEvent, ProvisioningState
+from trainshed.resources.lifecycle import (
+    OperationVerb,
+    ProvisioningEvent,
+    ProvisioningState,
+)
 from trainshed.resources.views import Json, workspace_view
 from trainshed.store import workspaces
 from trainshed.store.records import OperationRecord, WorkspaceRecord
@@ -99,7 +103,7 @@ async def delete(call: Call) -> Response:
             return None
         if existing.state is not ProvisioningState.DELETING:
             workspaces.apply(tx, key, ProvisioningEvent.DELETE_REQUESTED, now)
-        return begin_for(tx, existing, "delete", key, now)
+        return begin_for(tx, existing, OperationVerb.DELETE_WORKSPACE, key, now)
 
     operation = await call.write(store)
     return Response(status_code=204) if operation is None else lro.accepted(call, operation)
@@ -135,7 +139,7 @@ def normal_location(location: str) -> str:
 def begin_for(
     tx: Connection,
     workspace: WorkspaceRecord,
-    verb: str,
+    verb: OperationVerb,
     resource_key: str,
     now: int,
     *names: str,

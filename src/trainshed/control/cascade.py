@@ -5,7 +5,12 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions
-from trainshed.resources.lifecycle import OperationEvent, ProvisioningEvent, ProvisioningState
+from trainshed.resources.lifecycle import (
+    OperationEvent,
+    OperationVerb,
+    ProvisioningEvent,
+    ProvisioningState,
+)
 from trainshed.store import clusters, experiments, jobs, operations, workspaces
 
 
@@ -26,7 +31,7 @@ def _delete_experiment(tx: Connection, key: str, actions: Actions, now: int) -> 
             actions.again = True
     if not remaining:
         experiments.delete(tx, key)
-        operations.finish_for(tx, "delete", key, OperationEvent.SUCCEEDED, now)
+        operations.finish_for(tx, OperationVerb.DELETE_EXPERIMENT, key, OperationEvent.SUCCEEDED, now)
         actions.again = True
 
 
@@ -43,4 +48,4 @@ def _delete_workspace(tx: Connection, key: str, actions: Actions, now: int) -> N
             actions.again = True
     if not children and not own_clusters:
         workspaces.delete(tx, key)
-        operations.finish_for(tx, "delete", key, OperationEvent.SUCCEEDED, now)
+        operations.finish_for(tx, OperationVerb.DELETE_WORKSPACE, key, OperationEvent.SUCCEEDED, now)

@@ -20,6 +20,7 @@ from trainshed.resources.lifecycle import (
     NodeEvent,
     NodeState,
     OperationEvent,
+    OperationVerb,
     ProvisioningEvent,
     ProvisioningState,
 )
@@ -104,7 +105,7 @@ class ClusterPass:
     def _provision(self, cluster: ClusterRecord) -> None:
         self._actions.ensure_clusters.append(cluster_spec(self._tx, cluster, self._settings, self._unseal))
         clusters.apply_provisioning(self._tx, cluster.key, ProvisioningEvent.PROVISIONED, self._now)
-        operations.finish_for(self._tx, "create", cluster.key, OperationEvent.SUCCEEDED, self._now)
+        operations.finish_for(self._tx, OperationVerb.CREATE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now)
         self._actions.again = True
 
     def _scale(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
@@ -216,5 +217,7 @@ class ClusterPass:
             self._actions.remove_clusters.append(cluster.uid)
             secrets.delete(self._tx, cluster.uid)
             clusters.delete(self._tx, cluster.key)
-            operations.finish_for(self._tx, "delete", cluster.key, OperationEvent.SUCCEEDED, self._now)
+            operations.finish_for(
+                self._tx, OperationVerb.DELETE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now
+            )
             self._actions.again = True

@@ -23,6 +23,7 @@ from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import why_waiting
+from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.gangs import Unseal
 from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
 from trainshed.control.outcomes import record_start, settle
@@ -174,6 +175,7 @@ class Controller:
         missing_nodes(tx, view, self._settings, self._unseal, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
+        finish_stale_operations(tx, now)
         clusters = ClusterPass(
             tx,
             actions,

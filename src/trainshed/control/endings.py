@@ -6,7 +6,13 @@ from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, StopGang
 from trainshed.control.outcomes import TERMINATED, finish_job
-from trainshed.resources.lifecycle import AttemptState, JobEvent, OperationEvent, ProvisioningState
+from trainshed.resources.lifecycle import (
+    AttemptState,
+    JobEvent,
+    OperationEvent,
+    OperationVerb,
+    ProvisioningState,
+)
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, jobs, operations, secrets
 from trainshed.store.records import AttemptRecord, JobRecord
@@ -49,7 +55,7 @@ def stop_attempt(
 
 def delete_job(tx: Connection, job: JobRecord, now: int) -> None:
     """Remove the record of a job that has no live attempt. Its files in storage stay."""
-    operations.finish_for(tx, "terminate", job.key, OperationEvent.SUCCEEDED, now)
+    operations.finish_for(tx, OperationVerb.TERMINATE_JOB, job.key, OperationEvent.SUCCEEDED, now)
     secrets.delete(tx, job.uid)
     jobs.delete(tx, job.id)
-    operations.finish_for(tx, "delete", job.key, OperationEvent.SUCCEEDED, now)
+    operations.finish_for(tx, OperationVerb.DELETE_JOB, job.key, OperationEvent.SUCCEEDED, now)

@@ -12,6 +12,7 @@ from trainshed.resources.lifecycle import (
     JobEvent,
     JobState,
     OperationEvent,
+    OperationVerb,
     ProvisioningState,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -100,4 +101,4 @@ def finish_job(
     """Bring a job to its end, and with it any terminate operation that waits for it."""
     jobs.finish(tx, job.id, event, now, exit_code=exit_code, errors=errors, ended_at=ended_at, started_at=started_at)
     if job.execution is JobState.TERMINATING:
-        operations.finish_for(tx, "terminate", job.key, OperationEvent.SUCCEEDED, now)
+        operations.finish_for(tx, OperationVerb.TERMINATE_JOB, job.key, OperationEvent.SUCCEEDED, now)

@@ -1,7 +1,7 @@
 """Lifecycles as tables of allowed transitions.
 
-Each table maps ``(state, event)`` to the next state. ``Lifecycle.after`` is the only way to find a next state; the store
-applies it and the database refuses every pair that is not in ``Lifecycle.pairs`` (see ``trainshed.store``).
+Each table maps ``(state, event)`` to the next state. ``Lifecycle.after`` is the only way to find a next state; the
+store applies it and the database refuses every pair that is not in ``Lifecycle.pairs`` (see ``trainshed.store``).
 Sources: rest-contract section 7 (job, cluster), behaviour section 9 (execution states), DESIGN "Lifecycles".
 """
 
@@ -217,6 +217,18 @@ class OperationState(StrEnum):
     IN_PROGRESS = "InProgress"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+
+
+class OperationVerb(StrEnum):
+    """What a long-running operation does, and to which kind: a cluster and an experiment may have the same key."""
+
+    CREATE_CLUSTER = "create-cluster"
+    CREATE_JOB = "create-job"
+    TERMINATE_JOB = "terminate-job"
+    DELETE_JOB = "delete-job"
+    DELETE_CLUSTER = "delete-cluster"
+    DELETE_EXPERIMENT = "delete-experiment"
+    DELETE_WORKSPACE = "delete-workspace"
 
 
 class OperationEvent(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy import insert as insert_into
 
-from trainshed.resources.lifecycle import OPERATION, OperationEvent, OperationState
+from trainshed.resources.lifecycle import OPERATION, OperationEvent, OperationState, OperationVerb
 from trainshed.resources.reasons import Reason
 from trainshed.store._statements import first, refused_as, rows_changed
 from trainshed.store.encoding import reason_from_text, reason_to_text
@@ -35,7 +35,7 @@ def insert(tx: Connection, operation: OperationRecord) -> None:
                 "subscription": operation.subscription,
                 "location": operation.location,
                 "resource_id": operation.resource_id,
-                "verb": operation.verb,
+                "verb": operation.verb.value,
                 "resource_key": operation.resource_key,
                 "status": operation.status.value,
                 "started_at": operation.started_at,
@@ -67,11 +67,11 @@ def finish(tx: Connection, id: str, event: OperationEvent, now: int, error: Reas
 
 
 def finish_for(
-    tx: Connection, verb: str, resource_key: str, event: OperationEvent, now: int, error: Reason | None = None
+    tx: Connection, verb: OperationVerb, resource_key: str, event: OperationEvent, now: int, error: Reason | None = None
 ) -> int:
     """End every operation in progress that does ``verb`` to the resource; returns how many there were."""
     after = OPERATION.after(OperationState.IN_PROGRESS, event)
-    parameters = {"of": resource_key, "v": verb, "after": after.value, "now": now, "e": reason_to_text(error)}
+    parameters = {"of": resource_key, "v": verb.value, "after": after.value, "now": now, "e": reason_to_text(error)}
     return rows_changed(tx, _finish_for, parameters)
 
 
@@ -82,7 +82,7 @@ def _record(row: Sequence[Any]) -> OperationRecord:
         subscription,
         location,
         resource_id,
-        verb,
+        OperationVerb(verb),
         resource_key,
         OperationState(status),
         started_at,

@@ -11,6 +11,7 @@ from trainshed.resources.lifecycle import (
     JobState,
     NodeState,
     OperationState,
+    OperationVerb,
     ProvisioningState,
 )
 from trainshed.resources.reasons import Reason
@@ -187,8 +188,8 @@ class OperationRecord:
     location: str
     #: The internal key that the contract shows: ``{s}${rg}${ws}$...`` (rest-contract section 3).
     resource_id: str
-    #: What it does to which resource: ``create``/``delete``/``terminate`` and the resource's key.
-    verb: str
+    #: What it does, and the key of the resource that it does it to.
+    verb: OperationVerb
     resource_key: str
     status: OperationState
     started_at: int
