@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -26,6 +26,11 @@ _READY = b"r"
 _EMPTY = b"e"
 _TERMINATE = signal.SIGUSR1
 _REPORT_EMPTY = signal.SIGUSR2
+_CLEAR = signal.SIGHUP
+_CLEARED = b"c"
+#: Seconds within which a namespace is empty after SIGKILL, or is given up; and between two looks.
+_CLEAR_PATIENCE = 5.0
+_CLEAR_PAUSE = 0.002
 
 
 class Isolation(Protocol):
@@ -48,6 +53,13 @@ class Isolation(Protocol):
 
     def kill(self) -> None:
         """SIGKILL to every process; returns when none is left. Children are reaped."""
+        ...
+
+    def clear(self, children: Iterable[int]) -> bool:
+        """SIGKILL to every process, as ``kill``, but so that another attempt may use the same isolation.
+
+        ``children`` are the caller's own that it has not reaped. False when that cannot be had: then ``kill``.
+        """
         ...
 
 
@@ -125,6 +137,16 @@ class PidNamespace:
         if answer != _READY:
             os.waitpid(self._keeper, 0)
             raise OSError(0, f"a fresh /proc is not permitted here ({answer.decode() or 'the keeper died'})")
+        self._mounts: bytes | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """The line to the keeper, for those who close everything else."""
+        return self._channel.fileno()
+
+    def remember_mounts(self) -> None:
+        """What is mounted now is what a later attempt must find again for ``clear`` to succeed."""
+        self._mounts = linux.mount_info()
 
     def terminate(self) -> None:
         """SIGTERM to every process of the namespace but the keeper."""
@@ -144,12 +166,27 @@ class PidNamespace:
         reap_all()
         self._channel.close()
 
+    def clear(self, children: Iterable[int]) -> bool:
+        """The keeper kills all but itself and says so when the kernel knows of no other process in the namespace."""
+        try:
+            os.kill(self._keeper, _CLEAR)
+            for pid in children:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+            self._channel.settimeout(_CLEAR_PATIENCE)
+            while not (answer := self._channel.recv(64)).endswith(_CLEARED):
+                if not answer:
+                    return False
+            return self._mounts is not None and linux.mount_info() == self._mounts
+        except (OSError, TimeoutError):
+            return False
+
 
 def _keep(channel: socket.socket) -> None:
     """The keeper's life. Never returns."""
     try:
         linux.set_parent_death_signal(signal.SIGKILL)
-        watched = {signal.SIGCHLD, _TERMINATE, _REPORT_EMPTY}
+        watched = {signal.SIGCHLD, _TERMINATE, _REPORT_EMPTY, _CLEAR}
         signal.pthread_sigmask(signal.SIG_SETMASK, watched)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         fd = channel.fileno()
@@ -170,11 +207,26 @@ def _keep(channel: socket.socket) -> None:
                     os.kill(-1, signal.SIGTERM)
             elif number == _REPORT_EMPTY:
                 report = True
+            elif number == _CLEAR:
+                _clear_namespace()
+                report = False
+                os.write(fd, _CLEARED)
             if not _reap_ended() and report:
                 os.write(fd, _EMPTY)
                 report = False
     finally:
         os._exit(1)
+
+
+def _clear_namespace() -> None:
+    """Kill every other process until there is none, not even one that waits to be reaped (kill(2) with pid -1)."""
+    while True:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        if not _reap_ended():
+            signal.sigtimedwait({signal.SIGCHLD}, _CLEAR_PAUSE)
 
 
 def _reap_ended() -> bool:
@@ -225,6 +277,11 @@ class Subreaper:
                     pass
             except ChildProcessError:
                 return
+
+    def clear(self, children: Iterable[int]) -> bool:
+        """Nothing is kept that a later attempt could meet."""
+        self.kill()
+        return True
 
 
 def _signal_each(pids: set[int] | list[int], number: signal.Signals) -> None:

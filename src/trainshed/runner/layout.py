@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainshed.runner import linux
 from trainshed.runner.failure import directory_error
 from trainshed.runner.spec import RunnerSpec
 
@@ -39,13 +40,12 @@ def _empty(directory: str) -> None:
 def _refuse_mounts(root: str) -> None:
     """Raise OSError when something is mounted below: its contents are not the node's to delete."""
     prefix = f"{os.path.realpath(root)}/".encode()
-    with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts.read().splitlines():
-            target = line.split(b" ", 5)[4]
-            if b"\\" in target:
-                target = target.decode("unicode_escape").encode("latin-1")
-            if target.startswith(prefix):
-                raise OSError(0, "a file system is still mounted there; unmount it", os.fsdecode(target))
+    for line in linux.mount_info().splitlines():
+        target = line.split(b" ", 5)[4]
+        if b"\\" in target:
+            target = target.decode("unicode_escape").encode("latin-1")
+        if target.startswith(prefix):
+            raise OSError(0, "a file system is still mounted there; unmount it", os.fsdecode(target))
 
 
 def make(spec: RunnerSpec, environment: Mapping[str, str]) -> None:

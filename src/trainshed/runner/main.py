@@ -30,6 +30,7 @@ from trainshed.runner.failure import (
     stopped,
     wall_clock_exceeded,
 )
+from trainshed.runner.isolation import PidNamespace
 from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
 from trainshed.runner.spec import Outcome, RunnerSpec
@@ -67,7 +68,7 @@ def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcom
     control = Control(control_fd)
     control.send({"running": True})
     try:
-        result = _carry_out(spec, secrets, control)
+        result, _ = _carry_out(spec, secrets, control)
     except ParentDied:
         return Outcome(LOST, None, _daemon_lost().to_json(), _now())
     control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": False})
@@ -78,8 +79,10 @@ def serve(control_fd: int) -> None:
     """Carry out one attempt after another, as the parent asks; returns when it asks no more or must not.
 
     Forking an interpreter costs several milliseconds of copied pages, which a job of a millisecond should not pay each
-    time. Between two attempts the process goes back to the parent's namespaces; whatever it cannot undo (a gang's
-    sockets, a user namespace) makes it the last one. Guarantees are those of ``run``.
+    time. Attempts that leave nothing in their namespaces but processes share them: the next one begins when the kernel
+    knows of no process in there and the mounts are as they were. Before any other the process goes back to the parent's
+    namespaces; what it cannot undo (a gang's sockets, a user namespace) makes it the last one. Guarantees are those of
+    ``run``.
     """
     control = Control(control_fd)
     namespaces = {
@@ -87,29 +90,54 @@ def serve(control_fd: int) -> None:
         for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
     }
     keep = {control_fd, *namespaces}
-    _let_go_of_descriptors(keep)
+    kept: PidNamespace | None = None
+    returns = _return_to(namespaces)
     gc.disable()
     for served in range(1, _ATTEMPTS_A_PROCESS + 1):
+        _let_go_of_descriptors(keep | ({kept.descriptor} if kept else set()))
         try:
             message = control.next_attempt()
             spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
-            result = _carry_out(spec, message["secrets"], control)
+            simple = returns and _is_simple(spec)
+            if kept is not None and not simple:
+                kept.kill()
+                kept = None
+                _return_to(namespaces)
+            result, left = _carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple)
         except ParentDied:
             return
-        again = len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS and _return_to(namespaces)
-        _let_go_of_descriptors(keep)
+        kept = left if isinstance(left, PidNamespace) else None
+        again = returns and len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS
+        if again and kept is None:
+            again = _return_to(namespaces)
         control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": again})
         if not again:
             return
 
 
-def _carry_out(spec: RunnerSpec, secrets: Mapping[str, str], control: Control) -> Outcome:
-    """Raises ParentDied, when everything has been killed."""
+def _is_simple(spec: RunnerSpec) -> bool:
+    """Whether the attempt leaves nothing in its namespaces but processes, so that the next one may use them too."""
+    others = ("mountVolumes", "jobPreparation", "containerSettings")
+    return len(spec.hosts) == 1 and not any(spec.properties.get(name) for name in others)
+
+
+def _carry_out(
+    spec: RunnerSpec,
+    secrets: Mapping[str, str],
+    control: Control,
+    *,
+    kept: PidNamespace | None = None,
+    keep_isolation: bool = False,
+) -> tuple[Outcome, isolation.Isolation | None]:
+    """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed."""
     loop = EventLoop()
     attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
+    attempt.node.isolation = kept
+    attempt.node.keep_isolation = keep_isolation
     try:
-        return attempt.carry_out()
+        return attempt.carry_out(), attempt.node.kept
     except ParentDied:
+        attempt.node.keep_isolation = False
         attempt.node.end_processes(0)
         raise
     finally:
@@ -186,6 +214,9 @@ class Attempt:
 
     def _isolate(self) -> None:
         node = self.node
+        if node.isolation is not None:
+            node.log.write(f"isolation: {node.isolation.description}, those of the attempt before")
+            return
         why_not = isolation.permitted(node.host.name) if _why_not is None else _why_not
         node.isolation = isolation.isolate(node.host.name, why_not)
         if self._dies_with_parent and not node.isolation.child_death_signal:
@@ -197,6 +228,8 @@ class Attempt:
                 hosts.install(self._spec.hosts, self._spec.directories.state)
             except OSError as error:
                 node.log.write(f"/etc/hosts stays the machine's: {error.strerror}")
+        if node.keep_isolation and isinstance(node.isolation, PidNamespace):
+            node.isolation.remember_mounts()
 
     def _form_crew(self) -> Switchboard | None:
         node, spec = self.node, self._spec

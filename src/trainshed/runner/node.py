@@ -32,6 +32,9 @@ class Node:
         self.host: HostSpec = spec.hosts[spec.node_index]
         self.log = ExecutionLog(self.host.name)
         self.isolation: isolation.Isolation | None = None
+        #: Whether the isolation is left for another attempt, and the one that was left.
+        self.keep_isolation = False
+        self.kept: isolation.Isolation | None = None
         self.environment: dict[str, str] = {}
         self.stdouterr = ""
         self.prelude = ""
@@ -118,12 +121,17 @@ class Node:
         """
         if self.isolation is None:
             return
+        keep = False
         try:
             if grace > 0:
                 self._end_gently(self.isolation, grace)
+            keep = self.keep_isolation
         finally:
-            kill, self.isolation = self.isolation.kill, None
-            kill()
+            ending, self.isolation = self.isolation, None
+            if keep and ending.clear(self.loop.living):
+                self.kept = ending
+            else:
+                ending.kill()
 
     def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
         until = time.monotonic() + grace
