@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,6 @@ LINES = 60
 COUNT = f"for i in $(seq 1 {LINES}); do echo line $i; sleep 0.1; done"
 #: Times that both are killed around a submission.
 ROUNDS = 50
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[LiveService]:
-    live = LiveService(tmp_path / "home").start()
-    try:
-        yield live
-    finally:
-        live.stop()
-        assert live.marked() == []
 
 
 def records(listed: Iterable[Record]) -> list[Mapping[str, Any]]:
