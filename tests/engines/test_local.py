@@ -18,11 +18,11 @@ import pytest
 from tests.engines.conformance import mounts
 from tests.engines.conftest import InLab
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper
-from tests.engines.processes import ancestor_below, daemon_pid
+from tests.engines.processes import ancestor_below, command_of, daemon_pid
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
-from trainshed.engines.protocol import EngineError, GangResult, GangStatus, NodeCondition, NodeSpec
+from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, GangStatus, NodeCondition, NodeSpec
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import linux
 
@@ -94,6 +94,42 @@ def test_a_dead_daemon_is_replaced_and_the_listener_told(home: Path) -> None:
     assert Layout(home).log.read_text() == ""
 
 
+def test_shut_down_while_the_daemon_is_away(home: Path) -> None:
+    """The reconnection that is under way must not leave a new daemon behind."""
+
+    async def body() -> None:
+        engine = LocalEngine(home)
+        await engine.start(lambda status: None)
+        try:
+            os.kill(daemon_pid(home), signal.SIGKILL)
+            with pytest.raises(EngineUnavailable):
+                await engine.view()
+            await engine.shut_down()
+        finally:
+            await engine.close()
+        assert marked(Layout(home).mark) == []
+
+    asyncio.run(body())
+
+
+def test_a_frozen_node_leaves_all_the_same(in_lab: InLab, home: Path) -> None:
+    """It does not hear that it is to leave (SIGSTOP), so it is killed with all that runs on it."""
+
+    async def body(lab: Lab) -> None:
+        cluster = cluster_spec()
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        await lab.run(sleeper(name), nodes[:1], cluster)
+        await eventually(lambda: living(name), "the job")
+        frozen = ancestor_below(living(name)[0], daemon_pid(home))[0]
+        os.kill(frozen, signal.SIGSTOP)
+        await lab.engine.remove_nodes(nodes[:1])
+        await lab.until(lambda view: True if len(view.nodes) == 1 else None, "the frozen node is gone")
+        assert living(name) == []
+
+    in_lab(body)
+
+
 def test_a_daemon_that_cannot_start_says_why(home: Path) -> None:
     home.mkdir()
     (home / "engine").write_text("in the way")
@@ -107,6 +143,16 @@ def test_a_daemon_that_cannot_start_says_why(home: Path) -> None:
     asyncio.run(body())
 
 
+def test_the_log_says_once_what_nodes_lack(in_lab: InLab, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINSHED_ISOLATION", "none")
+
+    async def body(lab: Lab) -> None:
+        await lab.add_nodes(2, cluster_spec())
+        assert Layout(home).log.read_text().count("no namespaces (TRAINSHED_ISOLATION=none)") == 1
+
+    in_lab(body)
+
+
 def test_gpus_that_are_not_there_are_refused(in_lab: InLab) -> None:
     async def body(lab: Lab) -> None:
         with pytest.raises(EngineError) as refusal:
@@ -118,19 +164,15 @@ def test_gpus_that_are_not_there_are_refused(in_lab: InLab) -> None:
     in_lab(body)
 
 
-def test_secrets_are_in_no_command_line(in_lab: InLab) -> None:
+def test_secrets_are_in_no_command_line(in_lab: InLab, home: Path) -> None:
     async def body(lab: Lab) -> None:
         cluster = cluster_spec()
         nodes = await lab.add_nodes(1, cluster)
         name = mark()
         await lab.run(sleeper(name), nodes, cluster, secrets={"KEY": "the-value-of-the-secret"})
         await eventually(lambda: living(name), "the job")
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                assert b"the-value-of-the-secret" not in (folder / "cmdline").read_bytes()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        assert b"KEY=the-value-of-the-secret" in Path(f"/proc/{living(name)[0]}/environ").read_bytes()
+        assert not [line for line in map(command_of, marked(Layout(home).mark)) if "the-value-of-the-secret" in line]
+        assert "KEY=the-value-of-the-secret" in environment_of(living(name)[0])
 
     in_lab(body)
 
@@ -284,6 +326,11 @@ def test_a_user_without_privileges(isolation: str) -> None:
         shutil.rmtree(home)
 
 
+def environment_of(pid: int) -> list[str]:
+    """Its environment as it was when it was started."""
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
 def in_own_mounts(body: Callable[[], None]) -> None:
     """Call it in a forked process whose mounts are its own."""
     pid = os.fork()
@@ -302,16 +349,9 @@ def in_own_mounts(body: Callable[[], None]) -> None:
 
 def _python_of_anybody(environment: dict[str, str]) -> str:
     """An interpreter that another user may execute and that finds this project and pytest there."""
+    probe = "import subprocess, sys, pytest, tests.engines.lab; subprocess.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):
-        try:
-            tried = subprocess.run(
-                _as_nobody(python, "-c", "import tests.engines.lab, pytest"),
-                env=environment,
-                capture_output=True,
-                check=False,
-            )
-        except OSError:
-            continue
+        tried = subprocess.run(_as_nobody(python, "-c", probe), env=environment, capture_output=True, check=False)
         if tried.returncode == 0:
             return python
     pytest.skip("no Python 3.11 here that another user may execute, with this project in reach")

@@ -14,11 +14,13 @@ import socket
 #: Second and third byte of subnets are drawn from here; low numbers are often used by hand.
 _SECOND = range(32, 224)
 _THIRD = range(256)
-_CLAIM_PORT = 52018
+#: Below the range from which the kernel draws ports for those who ask for any: a job that listens on every address
+#: would take it away from all nodes.
+_CLAIM_PORT = 31018
 #: Port on which the runners of a gang listen, each at its own node's address.
-RUNNER_PORT = 52019
+RUNNER_PORT = 31019
 FIRST_HOST = 4
-#: Nodes that one subnet holds, ordinals counted without end: addresses of nodes that are gone are used again.
+#: Nodes that one subnet holds; addresses of nodes that are gone are used again.
 _HOSTS = 250
 
 
@@ -36,6 +38,8 @@ class Subnets:
                 continue
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
+                # Connections of somebody's port scan may linger; two listeners stay impossible all the same.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((f"{subnet}.1", _CLAIM_PORT))
                 listener.listen(1)
             except OSError:
@@ -52,13 +56,13 @@ class Subnets:
             claim.close()
 
 
-def free_address(subnet: str, used: set[str]) -> str:
-    """The lowest address of the subnet that no node has. Raises OSError when all are taken."""
-    for host in range(FIRST_HOST, FIRST_HOST + _HOSTS):
-        address = f"{subnet}.{host}"
-        if address not in used:
-            return address
-    raise OSError(f"all addresses of {subnet}.0/24 are taken")
+def free_addresses(subnet: str, count: int, used: set[str]) -> list[str]:
+    """The lowest addresses of the subnet that no node has. Raises OSError when there are not so many."""
+    all_of_it = (f"{subnet}.{host}" for host in range(FIRST_HOST, FIRST_HOST + _HOSTS))
+    free = [address for address in all_of_it if address not in used]
+    if len(free) < count:
+        raise OSError(f"a cluster has {_HOSTS} addresses on one machine, and {len(free)} of {subnet}.0/24 are free")
+    return free[:count]
 
 
 def host_name(cluster: str, ordinal: int) -> str:

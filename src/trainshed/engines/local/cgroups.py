@@ -16,7 +16,8 @@ _CONTROLLERS = ("cpu", "memory", "pids")
 _PERIOD = 100_000
 #: Processes and threads that one node may have.
 _PIDS = 32_768
-_PARENT = "trainshed"
+#: The group of all nodes, in each tree.
+PARENT = "trainshed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class NodeGroup:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._folders: list[Path] = []
+        self._folders: dict[str, Path] = {}
         #: What is enforced, and what is not and why; for people.
         self.enforced: list[str] = []
         self.refused: dict[str, str] = {}
@@ -40,7 +41,7 @@ class NodeGroup:
     def create(self, limits: Limits) -> None:
         """Make the group and set its limits, as far as permitted. A group that is there already is used again."""
         for controller, (tree, version) in trees().items():
-            folder = tree / _PARENT / self._name
+            folder = tree / PARENT / self._name
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if version == 2:
@@ -52,23 +53,54 @@ class NodeGroup:
                 self.refused[controller] = error.strerror or str(error)
                 continue
             self.enforced.append(controller)
-            if folder not in self._folders:
-                self._folders.append(folder)
+            self._folders[controller] = folder
         for controller in set(_CONTROLLERS) - set(self.enforced) - set(self.refused):
             self.refused[controller] = "this machine has no such controller"
 
     def enter(self) -> None:
         """Put the calling process into the group."""
-        for folder in self._folders:
-            with suppress(OSError):
+        for controller, folder in self._folders.items():
+            try:
                 (folder / "cgroup.procs").write_text(str(os.getpid()))
+            except OSError as error:
+                self.enforced.remove(controller)
+                self.refused[controller] = error.strerror or str(error)
 
     def remove(self) -> None:
         """Remove the group; its processes must have ended."""
         for tree, _ in trees().values():
-            for folder in (tree / _PARENT / self._name, tree / _PARENT):
-                with suppress(OSError):
-                    folder.rmdir()
+            _remove(tree / PARENT / self._name)
+
+
+def members(mark: str) -> set[int]:
+    """Processes in the groups whose names begin with the mark, the zombies among them too."""
+    found: set[int] = set()
+    for folder in _groups(mark):
+        with suppress(OSError):
+            for procs in (folder / "cgroup.procs", *folder.glob("**/cgroup.procs")):
+                found.update(int(line) for line in procs.read_text().split())
+    return found - {0}
+
+
+def remove_groups(mark: str) -> None:
+    """Remove every group whose name begins with the mark; their processes must have ended."""
+    for folder in _groups(mark):
+        _remove(folder)
+
+
+def _groups(mark: str) -> list[Path]:
+    return [folder for tree, _ in trees().values() for folder in (tree / PARENT).glob(f"{mark}-*")]
+
+
+def _remove(folder: Path) -> None:
+    """With the groups that its processes made below it; then the parent of all, when nobody else uses it."""
+    with suppress(OSError):
+        inner = [path for path in folder.glob("**/") if path != folder]
+        for path in sorted(inner, reverse=True):
+            path.rmdir()
+    for path in (folder, folder.parent):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def trees() -> dict[str, tuple[Path, int]]:

@@ -43,30 +43,30 @@ class Gang:
         return True
 
     def _conclude(self) -> dict[str, Any]:
-        """The master's durable word decides; without it the attempt was stopped or lost."""
-        word = self.outcomes[self.node_ids[0]]
-        if word is not None:
-            return {
-                "attempt_id": self.attempt_id,
-                "result": word.result,
-                "exit_code": word.exit_code,
-                "reason": word.reason,
-                "ended_at": word.ended_at,
-            }
-        if self.stop_reason is not None:
-            result, reason = GangResult.STOPPED, self.stop_reason
-        else:
-            result, reason = GangResult.LOST, (self.loss or _runner_lost(self.node_ids[0])).to_json()
+        """The master's durable word decides; without it the attempt was stopped or lost.
+
+        Where a part died, the daemon knows why; the master saw only that its connection broke.
+        """
+        word = self.outcomes[self.node_ids[0]] or Outcome(GangResult.LOST.value, ended_at=time.time_ns() // 1_000_000)
+        result, reason = GangResult(word.result), word.reason
+        if result is GangResult.STOPPED and self.stop_reason is None and self.loss is not None:
+            result = GangResult.LOST  # Nobody asked for it but the daemon, after another part was lost.
+        if result is GangResult.LOST:
+            if self.stop_reason is not None:
+                result, reason = GangResult.STOPPED, self.stop_reason
+            elif self.loss is not None or reason is None:
+                reason = (self.loss or runner_lost(self.node_ids[0])).to_json()
         return {
             "attempt_id": self.attempt_id,
             "result": result.value,
-            "exit_code": None,
+            "exit_code": word.exit_code,
             "reason": reason,
-            "ended_at": time.time_ns() // 1_000_000,
+            "ended_at": word.ended_at,
         }
 
 
-def _runner_lost(node_id: str) -> Reason:
+def runner_lost(node_id: str) -> Reason:
+    """For attempts one of whose runners died while its node lives on."""
     return Reason(
         ReasonCode.RUNNER_LOST,
         f"The runner of the attempt on node {node_id} died without an outcome; everything that it had started was "
@@ -90,5 +90,15 @@ def node_lost(node_id: str) -> Reason:
     return Reason(
         ReasonCode.NODE_LOST,
         f"Node {node_id} died while the attempt ran on it; all its processes were ended. The job is queued again.",
+        {"node": node_id},
+    )
+
+
+def node_removed(node_id: str) -> Reason:
+    """For attempts on a node that was taken away."""
+    return Reason(
+        ReasonCode.NODE_LOST,
+        f"Node {node_id} was removed while the attempt ran on it; all its processes were ended. "
+        "The job is queued again.",
         {"node": node_id},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 
 @cache
@@ -29,3 +30,8 @@ def list_gpus() -> tuple[str, ...]:
 def count_gpus() -> int:
     """How many GPUs nodes can be given."""
     return len(list_gpus())
+
+
+def driver_is_loaded() -> bool:
+    """Whether the kernel has NVIDIA's driver, whatever Python can see of it."""
+    return Path("/proc/driver/nvidia/version").exists()

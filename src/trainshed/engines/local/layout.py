@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +39,22 @@ class Layout:
     @property
     def mark(self) -> str:
         """Names this home in the environment of every process of it, so that leftovers can be found."""
-        return hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return hashlib.sha256(os.fsencode(os.path.realpath(self.home))).hexdigest()[:16]
 
     @property
     def socket(self) -> Path:
         """The daemon's socket: in the engine's folder, or in a short private one when that path is too long."""
-        usual = self.root / "daemon.sock"
+        usual = Path(os.path.realpath(self.home), "engine", "local", "daemon.sock")
         if len(os.fsencode(usual)) < _SOCKET_PATH_LIMIT:
             return usual
         return Path("/tmp", f"trainshed-{os.geteuid()}-{self.mark}", "daemon.sock")
+
+    def remove_socket(self) -> None:
+        """The socket, and the folder that was made for it alone."""
+        self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self.root.resolve():
+            with suppress(OSError):
+                self.socket.parent.rmdir()
 
     def clusters(self) -> Path:
         """One file a cluster."""
@@ -70,6 +79,14 @@ class Layout:
     def node(self, node_id: str) -> Path:
         """What is local to a node; removed with it."""
         return self.home / "nodes" / node_id
+
+    def removed(self, node_id: str) -> Path:
+        """Where the directory of a node that is gone waits for its deletion."""
+        return self.home / "nodes" / f".removed-{node_id}-{time.monotonic_ns()}"
+
+    def waiting_for_deletion(self) -> list[Path]:
+        """What ``removed`` named and is still there."""
+        return sorted((self.home / "nodes").glob(".removed-*"))
 
     def make(self) -> None:
         """Make the engine's own folders, for the owner only. Raises OSError, PermissionError for a foreign folder."""

@@ -1,4 +1,4 @@
-"""JSON lines over sockets: framing for the daemon's and the nodes' ends."""
+"""JSON lines over sockets: framing for the ends of the service, the daemon and the nodes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 from typing import Any
 
 Message = dict[str, Any]
+#: Of what service and daemon say to each other; raised with every change that an older counterpart would misunderstand.
+PROTOCOL = 1
+#: Longest message that is read: a job with its code manifest.
+MESSAGE_LIMIT = 64 * 2**20
 
 
 def encode(message: Message) -> bytes:

@@ -14,13 +14,17 @@ import gc
 import os
 import signal
 import socket
-from contextlib import suppress
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainshed.engines.local import setup
 from trainshed.engines.local.cgroups import Limits, NodeGroup
+from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
-from trainshed.engines.local.setup import prepare_node
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import isolation, linux
 from trainshed.runner import main as runner
@@ -30,6 +34,8 @@ from trainshed.runner.spec import RunnerSpec
 
 #: Seconds between looks at processes that were killed and have not gone yet.
 _LOOK_AGAIN = 0.01
+#: Bytes that are read at once: more would make every read allocate and give back pages.
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,8 @@ class NodeConfig:
 
 def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
     """The node process's whole life, in a fresh fork. Never returns."""
-    status = 1
-    try:
+    with _dying_loudly():
         Node(config, channel, daemon_pid).live()
-        status = 0
-    finally:
-        os._exit(status)
 
 
 class Node:
@@ -67,7 +69,7 @@ class Node:
         self._runners: dict[int, str] = {}
         self._controls: dict[str, socket.socket] = {}
         self._state_of: dict[str, str] = {}
-        self._setup_pid = 0
+        self._holder = 0
         self._leaving = False
 
     def live(self) -> None:
@@ -80,7 +82,7 @@ class Node:
         group = NodeGroup(self._config.group)
         group.create(self._config.limits)
         group.enter()
-        own_name = self._isolate()
+        self._own_namespaces = self._isolate()
         linux.become_subreaper()
         linux.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != self._daemon_pid:
@@ -91,14 +93,7 @@ class Node:
         self._loop = EventLoop()
         self._loop.watch(self._channel, self._read)
         self._send(
-            {
-                "up": {
-                    "limits": group.enforced,
-                    "noLimits": group.refused,
-                    "isolation": why_not or "namespaces",
-                    "hostName": own_name,
-                },
-            }
+            {"up": {"noLimits": group.refused, "noNamespaces": why_not, "ownNamespaces": self._own_namespaces}},
         )
         self._start_setup()
         self._loop.run_until(lambda: self._leaving)
@@ -122,7 +117,7 @@ class Node:
 
     def _read(self) -> None:
         try:
-            data = self._channel.recv(1 << 20)
+            data = self._channel.recv(_CHUNK)
         except OSError:
             data = b""
         if not data:
@@ -153,51 +148,45 @@ class Node:
         if not config.setup:
             self._send({"prepared": None})
             return
-        reading, writing = os.pipe()
-        self._setup_pid = os.fork()
-        if self._setup_pid == 0:
-            try:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.setsid()
-                linux.set_parent_death_signal(signal.SIGKILL)
-                environment = {k: v for k, v in os.environ.items() if not k.startswith("TRAINSHED_")}
-                mark = {k: v for k, v in os.environ.items() if k == "TRAINSHED_NODE_MARK"}
-                reason = prepare_node(
+        ours, theirs = socket.socketpair()
+        self._holder = os.fork()
+        if self._holder == 0:
+            with _dying_loudly():
+                setup.hold(
                     config.node_id,
                     config.setup,
                     config.setup_suffix,
                     config.mount_root,
                     config.setup_secrets,
-                    {**environment, **mark},
+                    theirs,
                 )
-                os.write(writing, encode({"prepared": reason.to_json() if reason else None}))
-            finally:
-                os._exit(0)
-        os.close(writing)
-        self._loop.on_exit(self._setup_pid, lambda code: self._setup_ended(reading))
+        theirs.close()
+        self._loop.watch(ours, lambda: self._prepared(ours))
+        self._loop.on_exit(self._holder, lambda code: self._holder_ended())
 
-    def _setup_ended(self, reading: int) -> None:
-        self._setup_pid = 0
-        with open(reading, "rb") as answer:
-            text = answer.read()
-        if text:
-            self._send(Lines().feed(text)[0])
+    def _prepared(self, answer: socket.socket) -> None:
+        """The holder has said how it went, or has died before it could."""
+        self._loop.unwatch(answer)
+        with answer.makefile("rb") as words:
+            messages = Lines().feed(words.readline())
+        answer.close()
+        if messages:
+            self._send(messages[0])
         else:
             reason = Reason(ReasonCode.SETUP_TASK_FAILED, "The node's setup was killed before it ended.")
             self._send({"prepared": reason.to_json()})
+
+    def _holder_ended(self) -> None:
+        self._holder = 0
 
     def _start(self, spec: RunnerSpec, secrets: dict[str, str], token: str) -> None:
         spec = replace(spec, token=token)
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            try:
+            with _dying_loudly():
                 signal.set_wakeup_fd(-1)
-                theirs.set_inheritable(False)
                 runner.run(spec, secrets, theirs.detach())
-            finally:
-                os._exit(0)
         theirs.close()
         self._runners[pid] = spec.attempt_id
         self._controls[spec.attempt_id] = ours
@@ -221,18 +210,26 @@ class Node:
 
     def _end_strays(self) -> bool:
         """Kill what no longer has a runner. Whether anything of the kind is left."""
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            children = {int(pid) for pid in file.read().split()}
-        strays = children - set(self._runners) - {self._setup_pid}
-        for pid in strays:
-            for below in (*isolation.descendants(pid), pid):
-                with suppress(ProcessLookupError):
-                    os.kill(below, signal.SIGKILL)
+        strays = children() - set(self._runners) - {self._holder}
+        kill_trees(strays)
         return bool(strays)
 
     def _end_everything(self) -> None:
         """The node is removed: kill runners, setup and strays, and wait for them."""
-        for pid in (*isolation.descendants(os.getpid()),):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        isolation.reap_all()
+        while living := children():
+            kill_trees(living)
+            isolation.reap_all()
+
+
+@contextmanager
+def _dying_loudly() -> Iterator[None]:
+    """The rest of a forked process's life: it never goes on where its parent was."""
+    status = 1
+    try:
+        yield
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

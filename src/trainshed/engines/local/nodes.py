@@ -4,84 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trainshed.engines.local.cgroups import Limits, NodeGroup
 from trainshed.engines.local.layout import Layout, write_durably
+from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
 from trainshed.engines.local.node import NodeConfig, become_node
+from trainshed.engines.local.record import RESTART_FIRST, RESTART_LIMIT, LocalNode
+from trainshed.engines.local.removal import delete, detach, mounted_below
 from trainshed.engines.protocol import NodeCondition
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner import isolation
+from trainshed.runner import isolation, linux
 
 _LOOK_AGAIN = 0.01
-#: Seconds before a node that died at once is started again; doubles up to the limit.
-_RESTART_FIRST, _RESTART_LIMIT = 0.05, 30.0
+_CHUNK = 1 << 16
 #: Seconds of life after which a node counts as having started well.
 _WELL_AFTER = 10.0
-
-
-@dataclass(slots=True)
-class LocalNode:
-    """One node: what is recorded of it, and its process while that lives."""
-
-    node_id: str
-    cluster_uid: str
-    ordinal: int
-    host_name: str
-    address: str
-    cpus: int
-    memory_mib: int
-    gpu_devices: tuple[str, ...]
-    boot: int = 0
-    condition: NodeCondition = NodeCondition.PREPARING
-    reason: Reason | None = None
-    pid: int = 0
-    channel: socket.socket | None = None
-    lines: Lines = field(default_factory=Lines)
-    removing: bool = False
-    started_at: float = 0.0
-    restart_after: float = _RESTART_FIRST
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def record(self) -> dict[str, Any]:
-        """What survives the daemon."""
-        return {
-            "node_id": self.node_id,
-            "cluster_uid": self.cluster_uid,
-            "ordinal": self.ordinal,
-            "host_name": self.host_name,
-            "address": self.address,
-            "cpus": self.cpus,
-            "memory_mib": self.memory_mib,
-            "gpu_devices": list(self.gpu_devices),
-            "boot": self.boot,
-        }
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> LocalNode:
-        """Read what ``record`` gave."""
-        return cls(**{**record, "gpu_devices": tuple(record["gpu_devices"])})
-
-    def status(self) -> dict[str, Any]:
-        """As sent to the service."""
-        return {
-            "node_id": self.node_id,
-            "cluster_uid": self.cluster_uid,
-            "condition": self.condition.value,
-            "boot": self.boot,
-            "host_name": self.host_name,
-            "address": self.address,
-            "ssh_port": None,
-            "reason": self.reason.to_json() if self.reason else None,
-            "facts": self.facts,
-        }
+#: Seconds in which a node's process must take a message, and must leave when asked to; then it is killed.
+_TELL_SECONDS, _LEAVE_SECONDS = 5.0, 2.0
+#: Seconds for which an ending daemon waits for directories that are being deleted; the next one goes on with them.
+_DELETE_SECONDS = 10.0
 
 
 class NodeKeeper:
@@ -102,20 +51,44 @@ class NodeKeeper:
         self.nodes: dict[str, LocalNode] = {}
         #: Node setup of each cluster: what it describes, where it writes, its secrets (in memory only).
         self.setups: dict[str, tuple[dict[str, Any] | None, str, dict[str, str]]] = {}
+        #: Children that delete directories.
+        self._helpers: set[int] = set()
+        #: Nodes whose process is dead and whose orphans may not be.
+        self._unclean: set[str] = set()
+        self._missing = ""
         self._closing = False
+        self._quiet = asyncio.Event()
 
     def start(self, node: LocalNode) -> None:
-        """Fork the node's process. What runs on it afterwards is a new boot."""
-        node.boot += 1
-        node.condition = NodeCondition.PREPARING
-        setup, suffix, secrets = self.setups.get(node.cluster_uid, (None, "", {}))
-        task = bool(setup and setup.get("setupTask"))
-        node.reason = Reason(
-            ReasonCode.SETUP_TASK_RUNNING if task else ReasonCode.NODE_STARTING,
-            "The setup task runs on the node." if task else "The node is starting.",
-        )
+        """Start the node's process. What runs on it afterwards is a new boot. What fails is tried again later."""
         self.nodes[node.node_id] = node
+        if node.removing or self._closing or node.pid:
+            return
+        node.waits_for_secrets = False
+        try:
+            self._launch(node)
+        except OSError as error:
+            self._start_later(node, f"The node's process cannot be started now ({error}); it is tried again.")
+
+    def _start_later(self, node: LocalNode, why: str) -> None:
+        pause = node.restart_after
+        node.restart_after = min(RESTART_LIMIT, pause * 2)
+        node.condition = NodeCondition.PREPARING
+        node.reason = Reason(ReasonCode.NODE_STARTING, why, {"node": node.node_id})
+        self._loop.call_later(pause, self._start_again, node)
+
+    def _start_again(self, node: LocalNode) -> None:
+        if self.nodes.get(node.node_id) is node:
+            self.start(node)
+            self._on_changed()
+
+    def _launch(self, node: LocalNode) -> None:
+        setup, suffix, secrets = self.setups.get(node.cluster_uid, (None, "", {}))
+        node.boot += 1
+        # The number is on disk before anything can run under it.
         write_durably(self._layout.nodes() / f"{node.node_id}.json", node.record())
+        jobs = self._layout.node(node.node_id) / "jobs"
+        jobs.mkdir(parents=True, exist_ok=True)
         config = NodeConfig(
             node_id=node.node_id,
             host_name=node.host_name,
@@ -135,107 +108,109 @@ class NodeKeeper:
         theirs.close()
         ours.setblocking(False)
         node.pid, node.channel, node.lines, node.started_at = pid, ours, Lines(), self._loop.time()
-        self._loop.add_reader(ours, self._read, node, ours)
+        node.condition = NodeCondition.PREPARING
+        task = bool(setup and setup.get("setupTask"))
+        node.reason = Reason(
+            ReasonCode.SETUP_TASK_RUNNING if task else ReasonCode.NODE_STARTING,
+            "The setup task runs on the node." if task else "The node is starting.",
+        )
+        self._loop.add_reader(ours, self._read, node)
 
     def tell(self, node: LocalNode, message: Message) -> None:
         """Send to the node's process. What cannot be sent is lost with the node, which is noticed elsewhere."""
         if node.channel is None:
             return
-        data = encode(message)
-        node.channel.setblocking(True)
+        node.channel.settimeout(_TELL_SECONDS)
         try:
-            node.channel.sendall(data)
+            node.channel.sendall(encode(message))
+        except TimeoutError:
+            print(f"node {node.node_id} does not listen any more and is ended", file=sys.stderr, flush=True)
+            _kill(node.pid)
         except OSError:
             pass
         finally:
             node.channel.setblocking(False)
 
-    def _read(self, node: LocalNode, channel: socket.socket) -> None:
-        try:
-            data = channel.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _read(self, node: LocalNode) -> None:
+        assert node.channel is not None
+        data = b""
+        with suppress(OSError):
+            data = node.channel.recv(_CHUNK)
         if not data:
-            self._loop.remove_reader(channel)
+            self._loop.remove_reader(node.channel)
             return  # Its end is seen as a child's end.
         for message in node.lines.feed(data):
-            if "up" in message:
-                node.facts = message["up"]
-            elif "prepared" in message:
-                told = message["prepared"]
-                node.reason = Reason.from_json(told) if told else None
-                node.condition = NodeCondition.UNUSABLE if told else NodeCondition.READY
-                self._on_changed()
-            elif "ended" in message:
-                self._on_ended(node, message)
+            self._heard(node, message)
+
+    def _heard(self, node: LocalNode, message: Message) -> None:
+        if "up" in message:
+            node.facts = message["up"]
+            self._say_what_is_missing(node)
+        elif "prepared" in message:
+            told = message["prepared"]
+            node.reason = Reason.from_json(told) if told else None
+            node.condition = NodeCondition.UNUSABLE if told else NodeCondition.READY
+            self._on_changed()
+        elif "ended" in message:
+            self._on_ended(node, message)
+
+    def _say_what_is_missing(self, node: LocalNode) -> None:
+        """Into the daemon's log, once: it is the same for all nodes of a machine."""
+        refused = {f"{name} limit": why for name, why in node.facts["noLimits"].items()}
+        if node.facts["noNamespaces"]:
+            refused["namespaces"] = node.facts["noNamespaces"]
+        missing = "; ".join(f"no {what} ({why})" for what, why in sorted(refused.items()))
+        if missing and missing != self._missing:
+            print(f"nodes of this machine have {missing}; see `trainshed doctor`", file=sys.stderr, flush=True)
+        self._missing = missing
 
     def reap(self) -> None:
-        """Children ended: nodes that died, and orphans that came to the daemon."""
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            for node in list(self.nodes.values()):
-                if node.pid == pid:
-                    self._process_ended(node)
+        """Children ended: nodes that died, helpers, and orphans that came to the daemon."""
+        with suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                self._helpers.discard(pid)
+                for node in list(self.nodes.values()):
+                    if node.pid == pid:
+                        self._process_ended(node)
+        self._look_whether_quiet()
 
     def _process_ended(self, node: LocalNode) -> None:
-        if node.channel is not None:
-            self._loop.remove_reader(node.channel)
-            # Words that were said before the end still count.
-            self._read_rest(node)
-            node.channel.close()
-        node.pid, node.channel = 0, None
-        self._when_clean(node)
-
-    def _read_rest(self, node: LocalNode) -> None:
         assert node.channel is not None
+        self._loop.remove_reader(node.channel)
+        # Words that were said before the end still count.
         with suppress(OSError):
-            while data := node.channel.recv(1 << 20):
+            while data := node.channel.recv(_CHUNK):
                 for message in node.lines.feed(data):
                     if "ended" in message:
                         self._on_ended(node, message)
+        node.channel.close()
+        node.pid, node.channel = 0, None
+        node.condition = NodeCondition.PREPARING
+        node.reason = Reason(ReasonCode.NODE_STARTING, "The node's process died; the node is started again.")
+        self._unclean.add(node.node_id)
+        self._loop.call_soon(self._when_clean, node)
 
     def _when_clean(self, node: LocalNode) -> None:
         """Go on only when nothing of a dead node lives: no attempt is called lost while it may still write."""
         if self._end_orphans():
             self._loop.call_later(_LOOK_AGAIN, self._when_clean, node)
             return
+        self._unclean.discard(node.node_id)
         self._on_lost(node)
-        if self._closing:
-            return
-        if node.removing:
+        self._release_mounts(node)
+        if node.removing and not self._closing:
             self._forget(node)
-        else:
-            lived = self._loop.time() - node.started_at
-            pause = _RESTART_FIRST if lived > _WELL_AFTER else node.restart_after
-            node.restart_after = min(_RESTART_LIMIT, pause * 2)
-            node.condition = NodeCondition.PREPARING
-            node.reason = Reason(ReasonCode.NODE_STARTING, "The node's process died; the node is started again.")
-            self._loop.call_later(pause, self._restart, node)
+        elif not self._closing:
+            if self._loop.time() - node.started_at > _WELL_AFTER:
+                node.restart_after = RESTART_FIRST
+            self._start_later(node, "The node's process died; the node is started again.")
         self._on_changed()
-
-    def _restart(self, node: LocalNode) -> None:
-        if node.removing or self._closing or node.pid:
-            return
-        self.start(node)
-        self._on_changed()
+        self._look_whether_quiet()
 
     def _end_orphans(self) -> bool:
-        """Kill children that are no node, with all below them. Whether there were any."""
-        known = {node.pid for node in self.nodes.values()}
-        me = os.getpid()
-        with open(f"/proc/{me}/task/{me}/children") as file:
-            orphans = {int(pid) for pid in file.read().split()} - known
-        for pid in orphans:
-            for below in (*isolation.descendants(pid), pid):
-                with suppress(ProcessLookupError):
-                    os.kill(below, signal.SIGKILL)
+        """Kill children that are neither nodes nor helpers, with all below them. Whether there were any."""
+        orphans = children() - {node.pid for node in self.nodes.values()} - self._helpers
+        kill_trees(orphans)
         self.reap()
         return bool(orphans)
 
@@ -245,40 +220,78 @@ class NodeKeeper:
             return
         node.removing = True
         if node.pid:
-            self.tell(node, {"leave": True})
-            self._loop.call_later(2.0, self._insist, node, node.pid)
-        else:
+            self._ask_to_leave(node)
+        elif node.node_id not in self._unclean:
             self._forget(node)
             self._on_changed()
 
+    def _ask_to_leave(self, node: LocalNode) -> None:
+        self.tell(node, {"leave": True})
+        self._loop.call_later(_LEAVE_SECONDS, self._insist, node, node.pid)
+
     def _insist(self, node: LocalNode, pid: int) -> None:
         if node.pid == pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
 
     def _forget(self, node: LocalNode) -> None:
         self.nodes.pop(node.node_id, None)
         (self._layout.nodes() / f"{node.node_id}.json").unlink(missing_ok=True)
-        shutil.rmtree(self._layout.node(node.node_id), ignore_errors=True)
         NodeGroup(self._group_name(node)).remove()
+        removed = self._layout.removed(node.node_id)
+        with suppress(OSError):
+            self._layout.node(node.node_id).rename(removed)
+            self.delete_in_background(removed)
+
+    def delete_in_background(self, folder: Path) -> None:
+        """In a child of its own: jobs leave many files, and the daemon must answer meanwhile. Raises OSError."""
+        pid = os.fork()
+        if pid:
+            self._helpers.add(pid)
+            return
+        try:
+            signal.set_wakeup_fd(-1)
+            linux.set_parent_death_signal(signal.SIGKILL)
+            os.closerange(3, 1 << 20)
+            delete(folder)
+        finally:
+            os._exit(0)
+
+    def _release_mounts(self, node: LocalNode) -> None:
+        """Without mount namespaces a cluster's volumes are mounted for the whole machine: until its last node ends."""
+        others = any(other.pid for other in self.nodes.values() if other.cluster_uid == node.cluster_uid)
+        setup = self.setups.get(node.cluster_uid, (None, "", {}))[0]
+        if others or not (setup and setup.get("mountVolumes")) or node.facts.get("ownNamespaces", True):
+            return
+        for target in mounted_below(self._layout.mount_root(node.cluster_uid)):
+            detach(target)
 
     async def close(self) -> None:
         """End every node for good, keeping their records."""
         self._closing = True
         for node in self.nodes.values():
-            self.tell(node, {"leave": True})
-        for _ in range(200):
-            if not any(node.pid for node in self.nodes.values()):
-                break
-            await asyncio.sleep(_LOOK_AGAIN)
-        for node in self.nodes.values():
             if node.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(node.pid, signal.SIGKILL)
-        while any(node.pid for node in self.nodes.values()) or self._end_orphans():
-            await asyncio.sleep(_LOOK_AGAIN)
+                self._ask_to_leave(node)
+        self._look_whether_quiet()
+        await self._quiet.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DELETE_SECONDS):
+                while self._helpers:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        kill_trees(children())
+        isolation.reap_all()
         for node in self.nodes.values():
             NodeGroup(self._group_name(node)).remove()
 
+    def _look_whether_quiet(self) -> None:
+        if self._closing and not self._unclean and not any(node.pid for node in self.nodes.values()):
+            self._quiet.set()
+
     def _group_name(self, node: LocalNode) -> str:
         return f"{self._layout.mark}-{node.node_id}"
+
+
+def _kill(pid: int) -> None:
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

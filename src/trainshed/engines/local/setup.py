@@ -1,23 +1,55 @@
 """What a node does before it takes jobs: the cluster's volumes, then the setup task (behaviour 3.5 and 3.6).
 
-Runs in a child of the node process, inside the node's own namespaces, so that what it mounts there stays mounted.
+Runs in a child of the node process, the *holder*, inside the node's own namespaces, so that what it mounts there stays
+mounted. What mounting and setup task leave in the background (a FUSE program, an agent) belongs to the node, not to a
+job: it stays below the holder, which lives as long as any of it.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainshed.engines.local.leftovers import MARK_VARIABLE
+from trainshed.engines.local.messages import encode
 from trainshed.resources import directories
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner import isolation, linux
 from trainshed.volumes import CommandResult, VolumeError, volumes_of
 
 _MOUNT_SECONDS = 120.0
 #: Characters of the task's standard error that are kept in the reason.
 _TAIL = 1024
+
+
+def hold(
+    node_id: str,
+    setup: Mapping[str, Any],
+    suffix: str,
+    mount_root: str,
+    secrets: Mapping[str, str],
+    answer: socket.socket,
+) -> None:
+    """The holder's life, in a fresh fork: set up, say ``{"prepared": reason or null}``, adopt what stays behind."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.closerange(3, answer.fileno())
+    os.closerange(answer.fileno() + 1, 1 << 20)
+    os.setsid()
+    linux.set_parent_death_signal(signal.SIGKILL)
+    linux.become_subreaper()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
+    environment[MARK_VARIABLE] = os.environ.get(MARK_VARIABLE, "")
+    reason = prepare_node(node_id, setup, suffix, mount_root, secrets, environment)
+    answer.sendall(encode({"prepared": reason.to_json() if reason else None}))
+    answer.close()
+    isolation.reap_all()
 
 
 def prepare_node(
@@ -40,21 +72,27 @@ def prepare_node(
 
 
 def _run(command: str, environment: Mapping[str, str]) -> CommandResult:
-    try:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_MOUNT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return CommandResult(124, f"no end after {_MOUNT_SECONDS:g} s")
-    except OSError as error:
-        return CommandResult(127, str(error))
-    return CommandResult(done.returncode, done.stdout.decode(errors="replace"))
+    """To its end. What it prints goes to a file: a mount program that stays in the background may keep it open."""
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return CommandResult(127, str(error))
+        try:
+            code = process.wait(_MOUNT_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return CommandResult(124, f"no end after {_MOUNT_SECONDS:g} s")
+        output.seek(0)
+        return CommandResult(code, output.read().decode(errors="replace"))
 
 
 def _run_task(

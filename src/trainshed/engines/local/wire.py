@@ -1,20 +1,17 @@
-"""What the service and the daemon say to each other beyond framing: version, refusals, and the runners' specs."""
+"""What the daemon makes of what the service says: refusals, and the runners' specs."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict, fields
 from typing import Any
 
 from trainshed.engines.local.addresses import RUNNER_PORT
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import MARK_VARIABLE
-from trainshed.engines.local.nodes import LocalNode
+from trainshed.engines.local.record import LocalNode
 from trainshed.resources import directories
 from trainshed.resources.reasons import Reason
 from trainshed.runner.spec import HostSpec, JobIdentity, NodeDirectories, RunnerSpec
-
-#: Raised with every change that an older counterpart would misunderstand.
-PROTOCOL = 1
 
 
 class Refused(Exception):
@@ -41,27 +38,41 @@ def runner_specs(gang: dict[str, Any], members: list[LocalNode], layout: Layout)
     )
     master_jobs = str(layout.node(members[0].node_id) / "jobs")
     shared = f"{directories.job_temp(master_jobs, identity.workspace, identity.experiment, identity.job)}/shared"
-    specs = []
-    for index, node in enumerate(members):
-        spec = RunnerSpec(
-            attempt_id=gang["attempt_id"],
-            attempt_number=gang["attempt_number"],
-            node_index=index,
-            hosts=hosts,
-            identity=identity,
-            directories=NodeDirectories(
-                mount_root=str(layout.mount_root(node.cluster_uid)),
-                job_temp_root=str(layout.node(node.node_id) / "jobs"),
-                shared_job_temp=shared,
-                state=str(layout.attempt(gang["attempt_id"]) / str(index)),
-            ),
-            properties=gang["properties"],
-            wall_clock_seconds=gang["wall_clock_seconds"],
-            port=RUNNER_PORT,
-            gpu_devices=tuple(",".join(member.gpu_devices) for member in members),
-            code_store=gang["code_store"],
-            code_manifest=gang["code_manifest"],
-            extra_environment={MARK_VARIABLE: layout.mark},
-        )
-        specs.append(json.loads(spec.to_json()))
-    return specs
+    # Everything that the parts have in common is made once: a code manifest may name thousands of files.
+    common = RunnerSpec(
+        attempt_id=gang["attempt_id"],
+        attempt_number=gang["attempt_number"],
+        node_index=0,
+        hosts=hosts,
+        identity=identity,
+        directories=_directories(gang["attempt_id"], 0, members[0], shared, layout),
+        properties=gang["properties"],
+        wall_clock_seconds=gang["wall_clock_seconds"],
+        port=RUNNER_PORT,
+        gpu_devices=tuple(",".join(member.gpu_devices) for member in members),
+        code_store=gang["code_store"],
+        code_manifest=gang["code_manifest"],
+        extra_environment={MARK_VARIABLE: layout.mark},
+    )
+    told = {
+        **{part.name: getattr(common, part.name) for part in fields(common)},
+        "hosts": [asdict(host) for host in hosts],
+        "identity": asdict(identity),
+    }
+    return [
+        {
+            **told,
+            "node_index": index,
+            "directories": asdict(_directories(gang["attempt_id"], index, node, shared, layout)),
+        }
+        for index, node in enumerate(members)
+    ]
+
+
+def _directories(attempt_id: str, index: int, node: LocalNode, shared: str, layout: Layout) -> NodeDirectories:
+    return NodeDirectories(
+        mount_root=str(layout.mount_root(node.cluster_uid)),
+        job_temp_root=str(layout.node(node.node_id) / "jobs"),
+        shared_job_temp=shared,
+        state=str(layout.attempt(attempt_id) / str(index)),
+    )

@@ -1,0 +1,140 @@
+"""What isolation the nodes of this machine have, and why not more (``trainshed doctor``).
+
+Looks only: the one thing that is tried out is a set of namespaces, in a child that ends at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainshed.engines.local import cgroups
+from trainshed.engines.local.capacity import OVERSUBSCRIPTION_VARIABLE, Machine
+from trainshed.engines.local.gpus import driver_is_loaded, list_gpus
+from trainshed.engines.local.layout import Layout
+from trainshed.runner import isolation
+
+_LIMITS = {
+    "cpu": "a job may use more CPU than its node's VM size has",
+    "memory": "a job may use more memory than its node's VM size has",
+    "pids": "a job may start any number of processes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    #: What mends it; empty when nothing has to be, or nothing can.
+    mend: str = ""
+    #: False: jobs run without it, but less well.
+    needed: bool = True
+
+
+def capabilities(home: Path) -> list[Check]:
+    """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
+    return [_place(home), *_namespaces(), *_limits(), _capacity(), _gpus()]
+
+
+def _place(home: Path) -> Check:
+    """Where the daemon listens: paths of Unix sockets are short (unix(7))."""
+    layout = Layout(home.absolute())
+    usual = layout.root / "daemon.sock"
+    if layout.socket.name == usual.name and layout.socket.parent == layout.root.resolve():
+        return Check("node daemon", True, f"{_state(layout)}; its socket is {layout.socket}")
+    place = f"the home's path is too long for a socket, so the daemon's is {layout.socket}"
+    if os.access(tempfile.gettempdir(), os.W_OK):
+        return Check("node daemon", True, f"{_state(layout)}; {place}")
+    return Check("node daemon", False, f"{place}, which cannot be made", "choose a shorter TRAINSHED_HOME")
+
+
+def _state(layout: Layout) -> str:
+    return "running" if layout.socket.exists() else "not running; the service starts it"
+
+
+def _namespaces() -> list[Check]:
+    why_not = isolation.permitted("trainshed-doctor")
+    if not why_not:
+        return [
+            Check("process isolation", True, "PID and mount namespaces: nothing of a job outlives it"),
+            Check("host names", True, "each node has its own, and an /etc/hosts that knows the gang's nodes"),
+        ]
+    asked = os.environ.get(isolation.ISOLATION_VARIABLE) == "none"
+    mend = f"unset {isolation.ISOLATION_VARIABLE}" if asked else _namespace_mend()
+    return [
+        Check(
+            "process isolation",
+            False,
+            f"no namespaces ({why_not}): a job's processes are found by their ancestry and killed one by one",
+            mend,
+            needed=False,
+        ),
+        Check(
+            "host names",
+            False,
+            f"no namespaces ({why_not}): all nodes have this machine's host name; frameworks that look up their own "
+            "name (gloo, JAX) need the address given to them",
+            mend,
+            needed=False,
+        ),
+    ]
+
+
+def _namespace_mend() -> str:
+    for name, wanted in (
+        ("kernel/unprivileged_userns_clone", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+    ):
+        switch = Path("/proc/sys", name)
+        if switch.exists() and switch.read_text().strip() != wanted:
+            return f"sysctl -w {name.replace('/', '.')}={wanted}"
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if limit.exists() and limit.read_text().strip() == "0":
+        return "sysctl -w user.max_user_namespaces=10000"
+    return "run trainshed serve as root (in a container: with --privileged)"
+
+
+def _limits() -> list[Check]:
+    trees = cgroups.trees()
+    checks = []
+    for controller, consequence in _LIMITS.items():
+        name = f"{controller} limits"
+        if controller not in trees:
+            detail = f"this machine has no cgroup controller {controller}: {consequence}"
+            checks.append(Check(name, False, detail, f"boot with the {controller} cgroup enabled", needed=False))
+            continue
+        tree, version = trees[controller]
+        parent = tree / cgroups.PARENT
+        if os.access(parent if parent.exists() else tree, os.W_OK):
+            checks.append(Check(name, True, f"by cgroup v{version} at {parent}"))
+        else:
+            mend = f"as root: mkdir -p {parent} && chown -R {os.geteuid()} {parent}, or run trainshed serve as root"
+            checks.append(Check(name, False, f"{tree} is not writable: {consequence}", mend, needed=False))
+    return checks
+
+
+def _capacity() -> Check:
+    machine = Machine.here()
+    most = machine.cpus * machine.oversubscription
+    detail = f"{machine.cpus} CPUs, nodes may have {most:g} cores in all ({OVERSUBSCRIPTION_VARIABLE})"
+    if most >= 1:
+        return Check("capacity", True, detail)
+    return Check("capacity", False, detail, f"unset {OVERSUBSCRIPTION_VARIABLE}")
+
+
+def _gpus() -> Check:
+    gpus = list_gpus()
+    if gpus:
+        return Check("gpus", True, f"{len(gpus)}, handed out exclusively: {', '.join(gpus)}")
+    if not driver_is_loaded():
+        return Check("gpus", True, "none: no NVIDIA driver is loaded")
+    if importlib.util.find_spec("pynvml") is None:
+        detail = "an NVIDIA driver is loaded, and its GPUs cannot be listed without the extra 'gpu'"
+        return Check("gpus", False, detail, "pip install 'trainshed[gpu]'", needed=False)
+    return Check("gpus", False, "an NVIDIA driver is loaded, and NVML lists no GPU", "nvidia-smi", needed=False)

@@ -1,0 +1,62 @@
+"""What the doctor says of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainshed.engines.local import doctor
+from trainshed.engines.local.doctor import Check, capabilities
+
+
+def named(home: Path) -> dict[str, Check]:
+    return {check.name: check for check in capabilities(home)}
+
+
+def test_every_capability_is_looked_at(tmp_path: Path) -> None:
+    assert list(named(tmp_path)) == [
+        "node daemon",
+        "process isolation",
+        "host names",
+        "cpu limits",
+        "memory limits",
+        "pids limits",
+        "capacity",
+        "gpus",
+    ]
+
+
+def test_looking_leaves_nothing(tmp_path: Path) -> None:
+    capabilities(tmp_path / "home")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_says_what_would_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINSHED_ISOLATION", "none")
+    monkeypatch.setenv("TRAINSHED_CPU_OVERSUBSCRIPTION", "0")
+    monkeypatch.setattr(doctor.cgroups, "trees", dict)
+    monkeypatch.setattr(doctor, "list_gpus", tuple)
+    monkeypatch.setattr(doctor, "driver_is_loaded", lambda: True)
+    checks = named(tmp_path)
+    failing = {name for name, check in checks.items() if not check.ok}
+    assert failing == set(checks) - {"node daemon"}
+    assert all(checks[name].mend for name in failing)
+    assert checks["process isolation"].mend == "unset TRAINSHED_ISOLATION"
+    # Jobs run without isolation, but not without a CPU.
+    assert {name for name in failing if checks[name].needed} == {"capacity"}
+
+
+def test_a_tree_that_is_closed_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.cgroups, "trees", lambda: {"cpu": (tmp_path / "cpu", 1)})
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    check = named(tmp_path)["cpu limits"]
+    assert not check.ok
+    assert f"mkdir -p {tmp_path}/cpu/trainshed" in check.mend
+
+
+def test_gpus_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "list_gpus", lambda: ("GPU-1", "GPU-2"))
+    check = named(tmp_path)["gpus"]
+    assert check.ok
+    assert check.detail.startswith("2, ")
