@@ -18,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainshed.engines.local import setup
@@ -30,7 +30,6 @@ from trainshed.runner import isolation, linux
 from trainshed.runner import main as runner
 from trainshed.runner.events import EventLoop
 from trainshed.runner.outcome import read as read_outcome
-from trainshed.runner.spec import RunnerSpec
 
 #: Seconds between looks at processes that were killed and have not gone yet.
 _LOOK_AGAIN = 0.01
@@ -58,6 +57,35 @@ def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> 
         Node(config, channel, daemon_pid).live()
 
 
+@dataclass(slots=True, eq=False)
+class RunnerProcess:
+    """A fork that carries out attempts, one after another (``runner.main.serve``)."""
+
+    pid: int
+    control: socket.socket
+    lines: Lines = field(default_factory=Lines)
+    #: The attempt that it has now, and where that attempt's outcome will be; empty while it waits.
+    attempt_id: str = ""
+    state: str = ""
+
+    def send(self, message: Message) -> None:
+        """Its death is noticed elsewhere."""
+        with suppress(OSError):
+            self.control.sendall(encode(message))
+
+    def receive(self, loop: EventLoop) -> list[Message]:
+        """What it has said since. When the line is cut it is ending, and there is nothing more to hear."""
+        try:
+            data = self.control.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            loop.unwatch(self.control)
+        return self.lines.feed(data)
+
+
 class Node:
     """The state of the node process."""
 
@@ -66,9 +94,9 @@ class Node:
         self._channel = channel
         self._daemon_pid = daemon_pid
         self._lines = Lines()
-        self._runners: dict[int, str] = {}
-        self._controls: dict[str, socket.socket] = {}
-        self._state_of: dict[str, str] = {}
+        #: The runner of each attempt, and those that wait for one.
+        self._busy: dict[str, RunnerProcess] = {}
+        self._idle: list[RunnerProcess] = []
         self._holder = 0
         self._leaving = False
 
@@ -128,17 +156,16 @@ class Node:
 
     def _handle(self, message: Message) -> None:
         if "start" in message:
-            self._start(RunnerSpec.from_dict(message["start"]), message["secrets"], message["token"])
+            self._start(message)
         elif "stop" in message:
-            control = self._controls.get(message["stop"])
-            if control is not None:
-                with suppress(OSError):
-                    control.sendall(encode({"stop": message["reason"], "grace": message["grace"]}))
+            attempt_id = message["stop"]
+            if attempt_id in self._busy:
+                stop = {"stop": message["reason"], "grace": message["grace"], "attempt": attempt_id}
+                self._busy[attempt_id].send(stop)
         elif "kill" in message:
-            for pid, attempt_id in self._runners.items():
-                if attempt_id == message["kill"]:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            if message["kill"] in self._busy:
+                with suppress(ProcessLookupError):
+                    os.kill(self._busy[message["kill"]].pid, signal.SIGKILL)
         elif "leave" in message:
             self._leaving = True
 
@@ -179,25 +206,45 @@ class Node:
     def _holder_ended(self) -> None:
         self._holder = 0
 
-    def _start(self, spec: RunnerSpec, secrets: dict[str, str], token: str) -> None:
-        spec = replace(spec, token=token)
+    def _start(self, message: Message) -> None:
+        process = self._idle.pop() if self._idle else self._fork_runner()
+        process.attempt_id = message["start"]["attempt_id"]
+        process.state = message["start"]["directories"]["state"]
+        self._busy[process.attempt_id] = process
+        process.send({"run": message["start"], "secrets": message["secrets"], "token": message["token"]})
+
+    def _fork_runner(self) -> RunnerProcess:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             with _dying_loudly():
                 signal.set_wakeup_fd(-1)
-                runner.run(spec, secrets, theirs.detach())
+                runner.serve(theirs.detach())
         theirs.close()
-        self._runners[pid] = spec.attempt_id
-        self._controls[spec.attempt_id] = ours
-        self._state_of[spec.attempt_id] = spec.directories.state
-        self._loop.on_exit(pid, lambda code: self._runner_ended(pid))
+        process = RunnerProcess(pid, ours)
+        self._loop.watch(ours, lambda: self._heard(process))
+        self._loop.on_exit(pid, lambda code: self._runner_ended(process))
+        return process
 
-    def _runner_ended(self, pid: int) -> None:
-        attempt_id = self._runners.pop(pid)
-        self._controls.pop(attempt_id).close()
-        state = self._state_of.pop(attempt_id)
-        self._when_clean(attempt_id, state)
+    def _heard(self, process: RunnerProcess) -> None:
+        """A runner that takes another attempt says so; any other is reported when its process has ended."""
+        for message in process.receive(self._loop):
+            if message.get("again"):
+                attempt_id, state = process.attempt_id, process.state
+                del self._busy[attempt_id]
+                process.attempt_id = ""
+                self._idle.append(process)
+                self._when_clean(attempt_id, state)
+
+    def _runner_ended(self, process: RunnerProcess) -> None:
+        self._heard(process)  # Its last words, if they have not been read yet.
+        self._loop.unwatch(process.control)
+        process.control.close()
+        if process in self._idle:
+            self._idle.remove(process)
+        if process.attempt_id:
+            del self._busy[process.attempt_id]
+            self._when_clean(process.attempt_id, process.state)
 
     def _when_clean(self, attempt_id: str, state: str) -> None:
         """Report the end once nothing of the attempt lives: normally at once, after a killed runner a little later."""
@@ -210,7 +257,8 @@ class Node:
 
     def _end_strays(self) -> bool:
         """Kill what no longer has a runner. Whether anything of the kind is left."""
-        strays = children() - set(self._runners) - {self._holder}
+        runners = {process.pid for process in (*self._busy.values(), *self._idle)}
+        strays = children() - runners - {self._holder}
         kill_trees(strays)
         return bool(strays)
 
