@@ -151,6 +151,19 @@ def test_auto_scale_grows_with_the_queue_and_shrinks_when_idle(run: Run) -> None
     run(scenario)
 
 
+def test_a_new_controller_tells_the_engine_of_every_cluster(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        cluster = await world.write(lambda tx: make_cluster(tx, nodes=1))
+        await world.until(steady(cluster, 1))
+        await world.controller.stop()
+        world.engine.clusters.clear()
+        world.controller = world.make_controller()
+        await world.controller.start()
+        await world.until(lambda tx: cluster.uid in world.engine.clusters)
+
+    run(scenario)
+
+
 def test_a_node_whose_setup_fails_is_unusable_and_says_why(run: Run) -> None:
     async def scenario(world: World) -> None:
         world.engine.prepare_slowly = True

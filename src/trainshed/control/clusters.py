@@ -75,6 +75,7 @@ class ClusterPass:
         *,
         view_nodes: set[str],
         refused: dict[str, tuple[int, Reason]],
+        introduce: bool = False,
     ) -> None:
         self._tx = tx
         self._actions = actions
@@ -85,6 +86,9 @@ class ClusterPass:
         self._view_nodes = view_nodes
         #: Clusters whose nodes could not be had: until when (Unix ms) not to ask again, and why.
         self._refused = refused
+        #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
+        #: so an engine that was started again needs them from the service.
+        self._introduce = introduce
         #: Clusters on which nothing new may start.
         self.draining: set[str] = set()
         #: Whether any cluster scales by itself.
@@ -99,6 +103,9 @@ class ClusterPass:
                 continue
             if cluster.state is ProvisioningState.CREATING:
                 self._provision(cluster)
+            elif self._introduce:
+                spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
+                self._actions.ensure_clusters.append(spec)
             self._release(members)
             self._scale(cluster, members)
 

@@ -72,6 +72,8 @@ class Controller:
         self._full_house = False
         self._refused: dict[str, tuple[int, Reason]] = {}
         self._available = False
+        #: Whether the engine has been told of all clusters since this service started.
+        self._introduced = False
         self._growth: asyncio.TimerHandle | None = None
         self._loop: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -164,6 +166,7 @@ class Controller:
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
+        self._introduced = True
         self._carry_out(actions)
         if actions.again:
             self.wake()
@@ -184,6 +187,7 @@ class Controller:
             now,
             view_nodes={node.node_id for node in view.nodes},
             refused=self._refused,
+            introduce=not self._introduced,
         )
         clusters.run()
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
