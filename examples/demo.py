@@ -121,9 +121,8 @@ def main() -> int:
         say(f"test accuracy of the downloaded model: {accuracy:.4f}")
         print(f"    model     {target / 'digits.npz'}")
         print(f"    logs      {root / 'stdouterr'}")
-        print(
-            f"    again     TRAINSHED_HOME={HOME} trainshed serve   then   trainshed job show -w demo -e digits -n {JOB}"
-        )
+        print(f"    again     TRAINSHED_HOME={HOME} trainshed serve")
+        print(f"              TRAINSHED_HOME={HOME} trainshed job show -w demo -e digits -n {JOB}")
         return 0 if accuracy >= 0.95 else 1
     finally:
         say("Stopping the service and its nodes")

@@ -148,9 +148,10 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         await server.serve(sockets=[listener])
     finally:
         service_file.unlink(missing_ok=True)
+        await controller.stop()
         if stop_nodes_at_exit:
             await engine.shut_down()
-        await controller.stop()
+        await engine.close()
         await db.close()
     return 0
 

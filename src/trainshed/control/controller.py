@@ -85,14 +85,13 @@ class Controller:
         self._loop = asyncio.create_task(self._run(), name="controller")
 
     async def stop(self) -> None:
-        """Stop deciding; whatever runs goes on."""
+        """Stop deciding; whatever runs goes on, and the engine stays connected."""
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
-        await self._engine.close()
 
     def wake(self) -> None:
         """Somebody changed what is wanted: look at everything now."""

@@ -28,17 +28,31 @@ from trainshed.cli.storage import Storage, storage_options
     shell_complete=completing.clusters,
     help="Cluster, by name or ARM id.  [default: the file's]",
 )
+@click.option(
+    "--code",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Send this folder's code, as `run` does; the job starts in it.",
+)
 @storage_options
 @options.no_wait
 @options.session(experiment=True)
 def create(
-    session: Session, name: str, config_file: Path, cluster: str | None, no_wait: bool, storage: Storage
+    session: Session,
+    name: str,
+    config_file: Path,
+    cluster: str | None,
+    code: Path | None,
+    no_wait: bool,
+    storage: Storage,
 ) -> None:
     """Submit a job. (`trainshed job wait` and `job logs -f` follow it.)"""
+    from trainshed.cli.codesending import send_code
     from trainshed.cli.definitions import read_job
     from trainshed.cli.parents import with_parents
     from trainshed.cli.provide import refuse_existing
     from trainshed.cli.tables import JOBS
+    from trainshed.client.transport import API_VERSION
 
     properties, version = read_job(config_file, storage)
     refuse_existing(session, name)
@@ -46,6 +60,10 @@ def create(
     volumes = storage.add_to(properties.get("mountVolumes") or {}, session)
     if volumes:
         properties["mountVolumes"] = volumes
+    if code is not None:
+        # Only the newer version has the member.
+        properties["codeSnapshot"] = with_parents(session, lambda: send_code(session, code))
+        version = API_VERSION
     job = with_parents(
         session,
         lambda: session.client.jobs.create(name, properties, wait=not no_wait, version=version),

@@ -68,6 +68,7 @@ def run(
 
     Ctrl-C leaves the job running; a second one within 3 seconds terminates it.
     """
+    from trainshed.cli.codesending import send_code
     from trainshed.cli.following import follow
     from trainshed.cli.naming import friendly_name
     from trainshed.cli.output import Format, structured
@@ -92,7 +93,7 @@ def run(
     if name:
         refuse_existing(session, name)
     on = provide_cluster(session, cluster, nodes, vm_size)
-    snapshot = None if no_code else _send_code(session)
+    snapshot = None if no_code else send_code(session, Path.cwd())
     name = name or friendly_name()
     job = session.client.jobs.create(name, submission.properties(on.id, snapshot), wait=False)
     if detach:
@@ -113,15 +114,6 @@ def run(
             (f"trainshed job files download {name}", "fetch its logs and outputs"),
         )
     return code
-
-
-def _send_code(session: Session) -> str:
-    from trainshed.cli.times import size
-
-    sent = session.client.code.upload(Path.cwd())
-    if sent.sent:
-        session.note(f"sent {sent.sent} of {sent.files} files ({size(sent.sent_size)})")
-    return sent.id
 
 
 def _environment(given: Iterable[str]) -> dict[str, str]:

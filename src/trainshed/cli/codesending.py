@@ -1,0 +1,22 @@
+"""Sending a folder's code before a job is submitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainshed.cli.times import size
+
+if TYPE_CHECKING:
+    from trainshed.cli.session import Session
+
+
+def send_code(session: Session, folder: Path) -> str:
+    """Send the folder, honouring its ``.trainshedignore`` or ``.gitignore``; the id for a job's ``codeSnapshot``.
+
+    Raises CodeFolderError for what cannot be sent.
+    """
+    sent = session.client.code.upload(folder)
+    if sent.sent:
+        session.note(f"sent {sent.sent} of {sent.files} files ({size(sent.sent_size)})")
+    return sent.id
