@@ -1,15 +1,22 @@
-"""The original's own Python client, azure-mgmt-batchai 2.0.0 from PyPI, unpatched, against a live service."""
+"""The original's own Python client, unpatched, from a workspace to its deletion (issue 2, show 2).
+
+``azure-mgmt-batchai`` 2.0.0 as PyPI has it; only its base URL and token are ours.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import httpx
 import pytest
-from azure.mgmt.batchai import BatchAIManagementClient
-from azure.mgmt.batchai import models as m
+
+pytest.importorskip("azure.mgmt.batchai", reason="azure-mgmt-batchai 2.0.0 is not installed")
+
+from azure.mgmt.batchai import BatchAIManagementClient, models
 from msrest.authentication import BasicTokenAuthentication
 from msrestazure.azure_exceptions import CloudError
 
@@ -17,144 +24,295 @@ from tests.support.live_service import LiveService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-GROUP = "TeamGroup"
-SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
-WHERE = (GROUP, "vision")
+T = TypeVar("T")
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+GROUP = "sdkGroup"
+PREFIX = "$AZ_BATCHAI_MOUNT_ROOT/logs"
+#: Seconds for one long-running operation, and for a job.
+PATIENCE = 30.0
 
 
-@pytest.fixture
-def sdk(service: LiveService) -> Iterator[BatchAIManagementClient]:
-    told = service.told()
-    credentials = BasicTokenAuthentication({"access_token": told["token"]})
-    yield BatchAIManagementClient(credentials, SUBSCRIPTION, base_url=told["url"])
+@dataclass(frozen=True)
+class Sdk:
+    """The client, and the calls that every test makes."""
+
+    client: BatchAIManagementClient
+
+    def finished(self, poller: Any) -> Any:
+        """The poller's result, with a bound."""
+        poller.wait(PATIENCE)
+        assert poller.done(), "the operation did not end in time"
+        return poller.result()
+
+    def submit(self, workspace: str, name: str, cluster: Any, command: str, nodes: int = 1, **more: Any) -> Any:
+        parameters = models.JobCreateParameters(
+            cluster=models.ResourceId(id=cluster.id),
+            node_count=nodes,
+            std_out_err_path_prefix=PREFIX,
+            custom_toolkit_settings=models.CustomToolkitSettings(command_line=command),
+            **more,
+        )
+        return self.finished(self.client.jobs.create(GROUP, workspace, "experiment", name, parameters))
+
+    def ended(self, workspace: str, name: str) -> Any:
+        def final() -> Any:
+            job = self.client.jobs.get(GROUP, workspace, "experiment", name)
+            return job if job.execution_state in ("succeeded", "failed") else None
+
+        return until(final, f"the end of {name}")
+
+    def files(self, workspace: str, name: str, output: str = "stdouterr", **more: Any) -> dict[str, Any]:
+        options = models.JobsListOutputFilesOptions(outputdirectoryid=output, **more)
+        listed = self.client.jobs.list_output_files(GROUP, workspace, "experiment", name, options)
+        return {file.name: file for file in listed}
 
 
-def cluster_parameters(nodes: int) -> Any:
-    return m.ClusterCreateParameters(
-        vm_size="Standard_D1",
-        scale_settings=m.ScaleSettings(manual=m.ManualScaleSettings(target_node_count=nodes)),
-        user_account_settings=m.UserAccountSettings(admin_user_name="tester", admin_user_password="only-for-tests-1"),
-    )
-
-
-def job_parameters(cluster_id: str, command: str, nodes: int = 1, **more: Any) -> Any:
-    return m.JobCreateParameters(
-        cluster=m.ResourceId(id=cluster_id),
-        node_count=nodes,
-        custom_toolkit_settings=m.CustomToolkitSettings(command_line=command),
-        std_out_err_path_prefix="$AZ_BATCHAI_MOUNT_ROOT/logs",
-        **more,
-    )
-
-
-def until(check: Any, what: str, seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (answer := check()):
-        assert time.monotonic() < deadline, f"{what} did not come"
+def until(check: Callable[[], T | None], what: str) -> T:
+    """The first answer that is not None; fails after PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while (answer := check()) is None:
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:g} s"
         time.sleep(0.05)
     return answer
 
 
-def test_the_whole_way_through_the_clients_own_pollers(sdk: Any) -> None:
-    workspace = sdk.workspaces.create(GROUP, "vision", "northeurope").result()
-    assert (workspace.name, workspace.location, workspace.provisioning_state) == ("vision", "northeurope", "succeeded")
-    assert sdk.experiments.create(*WHERE, "digits").result().provisioning_state == "succeeded"
+def client_of(service: LiveService, token: str | None = None) -> BatchAIManagementClient:
+    told = service.told()
+    credentials = BasicTokenAuthentication({"access_token": token or told["token"]})
+    return BatchAIManagementClient(credentials, SUBSCRIPTION, base_url=told["url"])
 
-    cluster = sdk.clusters.create(*WHERE, "pair", cluster_parameters(2)).result()
-    assert cluster.vm_size == "STANDARD_D1" and cluster.provisioning_state == "succeeded"
-    assert cluster.user_account_settings.admin_user_password is None
-    until(lambda: sdk.clusters.get(*WHERE, "pair").node_state_counts.idle_node_count == 2, "idle nodes")
 
-    command = "echo hello; cat $AZ_BATCHAI_MPI_HOST_FILE; echo model > $AZ_BATCHAI_OUTPUT_MODEL/weights.txt"
-    job = sdk.jobs.create(
-        *WHERE,
-        "digits",
-        "train",
-        job_parameters(
-            cluster.id,
-            command,
-            nodes=2,
-            output_directories=[
-                m.OutputDirectory(id="MODEL", path_prefix="$AZ_BATCHAI_MOUNT_ROOT/models", path_suffix="best")
-            ],
-            secrets=[m.EnvironmentVariableWithSecretValue(name="KEY", value="hush")],
+@pytest.fixture(scope="module")
+def sdk(shared_service: LiveService) -> Iterator[Sdk]:
+    yield Sdk(client_of(shared_service))
+
+
+def two_nodes() -> Any:
+    return models.ClusterCreateParameters(
+        vm_size="Standard_D1",
+        user_account_settings=models.UserAccountSettings(
+            admin_user_name="tester", admin_user_password="only-for-tests-1"
         ),
-    ).result()
-    assert job.tool_type == "custom" and job.scheduling_priority == "normal"
-    assert [(secret.name, secret.value) for secret in job.secrets] == [("KEY", None)]
-    until(lambda: sdk.jobs.get(*WHERE, "digits", "train").execution_state == "succeeded", "the job's success")
-    ended = sdk.jobs.get(*WHERE, "digits", "train")
-    assert ended.execution_info.exit_code == 0 and not ended.execution_info.errors
-
-    logs = {
-        file.name: file
-        for file in sdk.jobs.list_output_files(
-            *WHERE, "digits", "train", m.JobsListOutputFilesOptions(outputdirectoryid="stdouterr")
-        )
-    }
-    assert {"stdout.txt", "stderr.txt", "execution.log"} <= set(logs)
-    whole = httpx.get(logs["stdout.txt"].download_url)
-    assert whole.status_code == 200 and whole.text.startswith("hello\n127.")
-    assert len(whole.content) == logs["stdout.txt"].content_length
-    rest = httpx.get(logs["stdout.txt"].download_url, headers={"Range": "bytes=6-"})
-    assert rest.status_code == 206 and rest.content == whole.content[6:]
-    beyond = httpx.get(logs["stdout.txt"].download_url, headers={"Range": f"bytes={len(whole.content)}-"})
-    assert beyond.status_code == 416
-    [model] = sdk.jobs.list_output_files(
-        *WHERE, "digits", "train", m.JobsListOutputFilesOptions(outputdirectoryid="MODEL")
+        scale_settings=models.ScaleSettings(manual=models.ManualScaleSettings(target_node_count=2)),
     )
-    assert httpx.get(model.download_url).text == "model\n"
-
-    sdk.jobs.create(*WHERE, "digits", "endless", job_parameters(cluster.id, "sleep 1000")).result()
-    until(lambda: sdk.jobs.get(*WHERE, "digits", "endless").execution_state == "running", "the second job's start")
-    sdk.jobs.terminate(*WHERE, "digits", "endless").result()
-    stopped = sdk.jobs.get(*WHERE, "digits", "endless")
-    assert stopped.execution_state == "failed" and stopped.execution_info.exit_code is None
-    assert [error.code for error in stopped.execution_info.errors] == ["JobTerminated"]
-    assert {found.name for found in sdk.jobs.list_by_experiment(*WHERE, "digits")} == {"train", "endless"}
-
-    sdk.jobs.delete(*WHERE, "digits", "train").result()
-    sdk.clusters.delete(*WHERE, "pair").result()
-    sdk.workspaces.delete(*WHERE).result()
-    assert list(sdk.workspaces.list()) == []
 
 
-def test_scaling_listing_and_what_else_the_client_offers(sdk: Any) -> None:
-    sdk.workspaces.create(GROUP, "vision", "northeurope").result()
-    assert sdk.workspaces.update(*WHERE, tags={"team": "a"}).tags == {"team": "a"}
-    sdk.clusters.create(*WHERE, "pair", cluster_parameters(1)).result()
-    until(lambda: sdk.clusters.get(*WHERE, "pair").node_state_counts.idle_node_count == 1, "an idle node")
-    resized = sdk.clusters.update(
-        *WHERE, "pair", scale_settings=m.ScaleSettings(manual=m.ManualScaleSettings(target_node_count=0))
+def test_from_a_workspace_to_its_deletion(sdk: Sdk) -> None:
+    client = sdk.client
+    workspace = sdk.finished(client.workspaces.create(GROUP, "whole", "local"))
+    assert workspace.id.endswith("/resourceGroups/sdkgroup/providers/Microsoft.BatchAI/workspaces/whole")
+    sdk.finished(client.experiments.create(GROUP, "whole", "experiment"))
+    cluster = sdk.finished(client.clusters.create(GROUP, "whole", "pair", two_nodes()))
+    assert (cluster.vm_size, cluster.user_account_settings.admin_user_password) == ("STANDARD_D1", None)
+    until(lambda: _idle(client.clusters.get(GROUP, "whole", "pair"), 2), "two idle nodes")
+
+    command = "echo hello from $(hostname); echo $WHO; echo made > $AZ_BATCHAI_OUTPUT_MODEL/model.txt"
+    job = sdk.submit(
+        "whole",
+        "first",
+        cluster,
+        command,
+        nodes=2,
+        environment_variables=[models.EnvironmentVariable(name="WHO", value="an official client")],
+        output_directories=[models.OutputDirectory(id="MODEL", path_prefix="$AZ_BATCHAI_MOUNT_ROOT/models")],
+        job_preparation=models.JobPreparation(command_line="echo prepared"),
     )
-    assert resized.scale_settings.manual.target_node_count == 0
-    until(lambda: sdk.clusters.get(*WHERE, "pair").current_node_count == 0, "the end of the node")
-    assert list(sdk.clusters.list_remote_login_information(*WHERE, "pair")) == []
-    for name in ("a", "b", "c"):
-        sdk.experiments.create(*WHERE, name).result()
-    pages = sdk.experiments.list_by_workspace(*WHERE, m.ExperimentsListByWorkspaceOptions(max_results=2))
-    assert [found.name for found in pages] == ["a", "b", "c"]
-    assert [usage.name.value for usage in sdk.usages.list("northeurope")][:2] == [
-        "Clusters",
-        "Total Cluster Dedicated Regional vCPUs",
-    ]
-    assert len(list(sdk.operations.list())) == 26
-    sdk.experiments.delete(*WHERE, "b").result()
-    assert [found.name for found in sdk.experiments.list_by_workspace(*WHERE)] == ["a", "c"]
+    assert (job.tool_type, job.scheduling_priority, job.node_count) == ("custom", "normal", 2)
+    job = sdk.ended("whole", "first")
+    assert (job.execution_state, job.execution_info.exit_code, job.execution_info.errors) == ("succeeded", 0, None)
+
+    files = sdk.files("whole", "first")
+    assert {"stdout.txt", "stderr.txt", "execution.log"} <= set(files)
+    with urllib.request.urlopen(files["stdout.txt"].download_url, timeout=PATIENCE) as answer:
+        printed = answer.read()
+    assert printed == b"hello from pair-1\nan official client\n"
+    assert len(printed) == files["stdout.txt"].content_length
+    (model,) = sdk.files("whole", "first", "MODEL").values()
+    with urllib.request.urlopen(model.download_url, timeout=PATIENCE) as answer:
+        assert (model.name, answer.read()) == ("model.txt", b"made\n")
+
+    sdk.submit("whole", "endless", cluster, "sleep 1000")
+    until(lambda: _in_state(client.jobs.get(GROUP, "whole", "experiment", "endless"), "running"), "the second job")
+    sdk.finished(client.jobs.terminate(GROUP, "whole", "experiment", "endless"))
+    endless = client.jobs.get(GROUP, "whole", "experiment", "endless")
+    assert (endless.execution_state, endless.execution_info.exit_code) == ("failed", None)
+    assert [error.code for error in endless.execution_info.errors] == ["JobTerminated"]
+
+    sdk.finished(client.jobs.delete(GROUP, "whole", "experiment", "first"))
+    sdk.finished(client.clusters.delete(GROUP, "whole", "pair"))
+    sdk.finished(client.experiments.delete(GROUP, "whole", "experiment"))
+    sdk.finished(client.workspaces.delete(GROUP, "whole"))
+    with pytest.raises(CloudError) as gone:
+        client.workspaces.get(GROUP, "whole")
+    assert gone.value.status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("call", "status", "code"),
-    [
-        (lambda sdk: sdk.workspaces.get(GROUP, "absent"), 404, "WorkspaceNotFound"),
-        (lambda sdk: sdk.jobs.get(*WHERE, "absent", "j"), 404, "ExperimentNotFound"),
-        (lambda sdk: sdk.clusters.create(*WHERE, "c", cluster_parameters(1)), 404, "ParentResourceNotFound"),
-    ],
-)
-def test_refusals_are_the_clients_own_errors(sdk: Any, call: Any, status: int, code: str) -> None:
-    if code == "ExperimentNotFound":
-        sdk.workspaces.create(GROUP, "vision", "northeurope").result()
+def test_a_growing_log_is_followed_by_range(sdk: Sdk, shared_service: LiveService) -> None:
+    """As ``az batchai job file stream`` does: the rest is asked for again and again; 416 says that there is none."""
+    prepare(sdk, "stream")
+    cluster = shared_service.client.clusters.get("c")
+    # It goes on when the reader has said that it saw the first line, so that the log grows between two readings.
+    gate = shared_service.home.parent / "gate"
+    command = f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo second; rm {gate}"
+    sdk.submit("stream", "growing", cluster, command)
+    log = until(lambda: _with_content(sdk.files("stream", "growing").get("stdout.txt")), "the first line")
+    first = ranged(log.download_url, 0)
+    assert first == (206, b"first\n")
+    assert ranged(log.download_url, len(first[1]))[0] == 416
+    gate.touch()
+    assert sdk.ended("stream", "growing").execution_state == "succeeded"
+    assert ranged(log.download_url, len(first[1])) == (206, b"second\n")
+
+
+def test_lists_come_in_pages(sdk: Sdk, shared_service: LiveService) -> None:
+    """The client follows ``nextLink`` by itself, with POST where the first call was one."""
+    prepare(sdk, "paged")
+    cluster = shared_service.client.clusters.get("c")
+    names = ["a", "b", "c"]
+    for name in names:
+        sdk.submit("paged", name, cluster, "true")
+    listed = sdk.client.jobs.list_by_experiment(
+        GROUP, "paged", "experiment", models.JobsListByExperimentOptions(max_results=1)
+    )
+    listed.advance_page()
+    assert [job.name for job in listed.current_page] == ["a"]
+    assert listed.next_link is not None
+    listed.reset()
+    assert [job.name for job in listed] == names
+    sdk.ended("paged", "a")
+    assert set(sdk.files("paged", "a", max_results=1)) == set(sdk.files("paged", "a"))
+    workspaces = sdk.client.workspaces.list_by_resource_group(
+        GROUP, models.WorkspacesListByResourceGroupOptions(max_results=1)
+    )
+    assert "paged" in {workspace.name for workspace in workspaces}
+
+
+def test_usages_operations_and_logins(sdk: Sdk, shared_service: LiveService) -> None:
+    usages = {usage.name.value: usage for usage in sdk.client.usages.list("local")}
+    assert usages["Clusters"].current_value >= 1
+    assert usages["Standard D Family Cluster Dedicated vCPUs"].current_value == 2
+    assert "Microsoft.BatchAI/workspaces/read" in {operation.name for operation in sdk.client.operations.list()}
+    (cluster,) = sdk.client.clusters.list_by_workspace("trainshed", "default")
+    logins = list(sdk.client.clusters.list_remote_login_information("trainshed", "default", cluster.name))
+    assert len({login.node_id for login in logins}) == 2
+    assert all(login.node_id.startswith("tvm-") and login.ip_address.startswith("127.") for login in logins)
+    prepare(sdk, "logins")
+    sdk.submit("logins", "j", cluster, "true", nodes=2)
+    sdk.ended("logins", "j")
+    of_job = sdk.client.jobs.list_remote_login_information(GROUP, "logins", "experiment", "j")
+    assert {login.node_id for login in of_job} == {login.node_id for login in logins}
+
+
+def test_a_cluster_is_resized(sdk: Sdk) -> None:
+    prepare(sdk, "resized")
+    sdk.finished(sdk.client.clusters.create(GROUP, "resized", "one", two_nodes()))
+    scale = models.ScaleSettings(manual=models.ManualScaleSettings(target_node_count=0))
+    answered = sdk.client.clusters.update(GROUP, "resized", "one", scale_settings=scale)
+    assert answered.scale_settings.manual.target_node_count == 0
+
+    def empty() -> Any:
+        found = sdk.client.clusters.get(GROUP, "resized", "one")
+        return found if (found.allocation_state, found.current_node_count) == ("steady", 0) else None
+
+    until(empty, "an empty cluster")
+    sdk.finished(sdk.client.workspaces.delete(GROUP, "resized"))
+
+
+def test_a_failed_job_says_so(sdk: Sdk, shared_service: LiveService) -> None:
+    prepare(sdk, "failing")
+    cluster = shared_service.client.clusters.get("c")
+    sdk.submit("failing", "j", cluster, "exit 7")
+    job = sdk.ended("failing", "j")
+    assert (job.execution_state, job.execution_info.exit_code) == ("failed", 7)
+    assert [error.code for error in job.execution_info.errors] == ["JobFailed"]
+
+
+BAD_CALLS: list[tuple[str, str, Callable[[BatchAIManagementClient], Any]]] = [
+    ("an absent workspace", "WorkspaceNotFound", lambda client: client.workspaces.get(GROUP, "absent")),
+    ("an absent job", "JobNotFound", lambda client: client.jobs.get(GROUP, "refused", "experiment", "absent")),
+    (
+        "an absent parent",
+        "ParentResourceNotFound",
+        lambda client: client.experiments.create(GROUP, "absent", "experiment"),
+    ),
+    (
+        "an unknown size",
+        "InvalidPropertyValue",
+        lambda client: client.clusters.create(
+            GROUP,
+            "refused",
+            "c",
+            models.ClusterCreateParameters(
+                vm_size="Standard_Abacus",
+                user_account_settings=models.UserAccountSettings(admin_user_name="u", admin_user_password="p4ssw0rd-1"),
+                scale_settings=models.ScaleSettings(manual=models.ManualScaleSettings(target_node_count=1)),
+            ),
+        ),
+    ),
+    (
+        "a job without a toolkit",
+        "InvalidRequestContent",
+        lambda client: client.jobs.create(
+            GROUP,
+            "refused",
+            "experiment",
+            "j",
+            models.JobCreateParameters(
+                cluster=models.ResourceId(id=_cluster_id("refused", "c")),
+                node_count=1,
+                std_out_err_path_prefix=PREFIX,
+            ),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "call"), [bad[1:] for bad in BAD_CALLS], ids=[bad[0] for bad in BAD_CALLS])
+def test_bad_requests_are_cloud_errors(sdk: Sdk, code: str, call: Callable[[BatchAIManagementClient], Any]) -> None:
+    prepare(sdk, "refused")
     with pytest.raises(CloudError) as refused:
-        call(sdk)
-    assert refused.value.status_code == status
+        call(sdk.client)
     assert refused.value.error.error == code
+    assert refused.value.message
+
+
+def test_a_wrong_token_is_a_cloud_error(shared_service: LiveService) -> None:
+    with pytest.raises(CloudError) as refused:
+        client_of(shared_service, token="wrong").workspaces.get(GROUP, "any")
+    assert (refused.value.status_code, refused.value.error.error) == (401, "AuthenticationFailed")
+
+
+def prepare(sdk: Sdk, workspace: str) -> None:
+    """A workspace with an experiment ``experiment``."""
+    sdk.finished(sdk.client.workspaces.create(GROUP, workspace, "local"))
+    sdk.finished(sdk.client.experiments.create(GROUP, workspace, "experiment"))
+
+
+def ranged(url: str, start: int) -> tuple[int, bytes]:
+    """A plain GET from a byte on, without a token: status and body."""
+    try:
+        asked = urllib.request.Request(url, headers={"Range": f"bytes={start}-"})
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refused:
+        return refused.code, b""
+
+
+def _idle(cluster: Any, count: int) -> Any:
+    return cluster if cluster.node_state_counts.idle_node_count == count else None
+
+
+def _in_state(job: Any, state: str) -> Any:
+    return job if job.execution_state == state else None
+
+
+def _with_content(file: Any) -> Any:
+    return file if file is not None and file.content_length else None
+
+
+def _cluster_id(workspace: str, name: str) -> str:
+    return (
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.BatchAI"
+        f"/workspaces/{workspace}/clusters/{name}"
+    )

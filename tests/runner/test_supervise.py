@@ -33,7 +33,8 @@ def test_a_server_that_fails_fails_the_job() -> None:
     outcome = end_of(Supervisor(plan, HOSTS).process_ended, 1, "ps", 0, 4)
     assert (outcome.result, outcome.exit_code) == ("failed", 4)
     assert outcome.reason is not None
-    assert outcome.reason["details"] == {"process": "ps 0", "node": "node-1", "nodeId": "n1"}
+    where = {"process": "ps 0", "node": "node-1", "nodeId": "n1", "stdErrFile": "stderr.txt"}
+    assert outcome.reason["details"] == where
 
 
 @pytest.mark.parametrize("launcher_first", [True, False])

@@ -22,7 +22,7 @@ from trainshed.resources import parsing
 from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import segment
 from trainshed.resources.ids import Kind, cluster_key_of
-from trainshed.resources.job import PRIORITIES, JobCreate
+from trainshed.resources.job import PRIORITIES, JobCreate, JobProperties
 from trainshed.resources.lifecycle import (
     JOB,
     JobState,
@@ -42,6 +42,9 @@ from trainshed.store.records import (
     OperationRecord,
     WorkspaceRecord,
 )
+
+#: By their names in JSON, which are the models' too.
+_NEWER_MEMBERS = JobProperties.since_2026
 
 
 async def create(call: Call) -> Response:
@@ -149,7 +152,13 @@ def required(tx: Connection, call: Call, key: str) -> JobRecord:
 
 
 def view(record: JobRecord, extra: Json | None = None) -> Json:
-    """The job's JSON. Its parents' names, in the case in which they were given, are in its path segment."""
+    """The job's JSON. Its parents' names, in the case in which they were given, are in its path segment.
+
+    ``extra`` are the newer version's own members; without them the answer is the original contract's.
+    """
+    definition = record.definition
+    if extra is None:
+        definition = {name: value for name, value in definition.items() if name not in _NEWER_MEMBERS}
     subscription, group, _, workspace, _, experiment, *_ = record.segment.split("/")
     return job_view(
         subscription=subscription,
@@ -157,7 +166,7 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
         workspace=workspace,
         experiment=experiment,
         name=record.name,
-        definition=record.definition,
+        definition=definition,
         segment=record.segment,
         state=record.state.value,
         state_at=record.state_at,

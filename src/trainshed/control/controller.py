@@ -258,7 +258,7 @@ class Controller:
         try:
             await self._engine.start_gang(start.gang)
             self._started[start.gang.attempt_id] = time.monotonic()
-            asyncio.get_running_loop().call_later(RECORD_START_SECONDS, self._wake.set)
+            asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
             raise
         except EngineError as error:

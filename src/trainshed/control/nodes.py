@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, AddNodes, StartGang, StopGang
 from trainshed.control.gangs import Unseal, cluster_spec, gang_spec
-from trainshed.control.outcomes import settle
+from trainshed.control.outcomes import record_start, settle
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, NodeStatus
 from trainshed.resources.lifecycle import AttemptState, NodeEvent, NodeState, ProvisioningState
@@ -91,6 +91,8 @@ def sync_gangs(
             actions.starts.append(StartGang(gang_spec(tx, job, attempt, settings, unseal)))
         elif gang_seen.result is None and attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
             actions.stops.append(StopGang(attempt.id, attempt.stop_reason))
+        elif gang_seen.result is None:
+            record_start(tx, attempt.id, now)
 
 
 def refused_nodes(tx: Connection, cluster_uid: str, node_ids: tuple[str, ...], reason: Reason, now: int) -> None:

@@ -35,6 +35,7 @@ class ReasonCode(StrEnum):
     NODE_LOST = "NodeLost"
     NODE_DAEMON_LOST = "NodeDaemonLost"
     RUNNER_LOST = "RunnerLost"
+    ENGINE_STOPPED = "EngineStopped"
     REQUEUED_BY_SCALE_DOWN = "RequeuedByScaleDown"
     TOO_MANY_LOST_ATTEMPTS = "TooManyLostAttempts"
     DELETED_BY_USER = "DeletedByUser"

@@ -30,6 +30,7 @@ class Supervisor:
         self._hosts = hosts
         self._essential = {(p.host, p.role, p.index) for p in plan.processes if p.essential}
         self._count = len(plan.processes)
+        self._stderr = {(p.host, p.role, p.index): p.stderr for p in plan.processes}
         self._ranks = plan.mpi_ranks
         self._words: dict[int, int] = {}
         #: (exit code, details) of what failed, in order of arrival.
@@ -97,4 +98,7 @@ class Supervisor:
     def _details(self, host: int, role: str, index: int) -> dict[str, str]:
         if self._count == 1 and not self._ranks and len(self._hosts) == 1:
             return {}
-        return {"process": f"{role} {index}", "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
+        details = {"process": f"{role} {index}", "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
+        # A rank writes where the launcher's output goes, which is the only process that the plan has then.
+        stderr = self._stderr.get((host, role, index)) or next(iter(self._stderr.values()), "")
+        return {**details, "stdErrFile": stderr}

@@ -31,7 +31,7 @@ def test_it_ends_when_every_part_has() -> None:
 
 def test_the_masters_word_decides() -> None:
     one = gang()
-    one.part_ended("worker", None)
+    one.part_ended("worker", CUT_OFF)
     one.part_ended("master", FAILED)
     assert one.final == {
         "attempt_id": "a",
@@ -40,6 +40,15 @@ def test_the_masters_word_decides() -> None:
         "reason": FAILED.reason,
         "ended_at": 42,
     }
+
+
+def test_a_failure_beside_a_lost_part_is_a_loss() -> None:
+    """mpirun fails when a node goes, before the master's runner knows why."""
+    one = gang()
+    one.part_ended("worker", None)
+    one.part_ended("master", FAILED)
+    assert one.final is not None
+    assert (one.final["result"], one.final["exit_code"]) == ("lost", None)
 
 
 def test_a_part_ends_once() -> None:

@@ -76,7 +76,8 @@ def terminate(session: Session, name: str, yes: bool, no_wait: bool) -> None:
     session.confirm(f"Terminate job {name}?", yes=yes)
     session.client.jobs.terminate(name, wait=not no_wait)
     found = session.client.jobs.get(name)
-    session.note(f"job {name} is {found.execution_state.value}")
+    terminated = any(error.code == "JobTerminated" for error in found.errors)
+    session.note(f"job {name} {'was terminated' if terminated else f'is {found.execution_state.value}'}")
 
 
 @click.command("delete")

@@ -32,6 +32,9 @@ from trainshed.engines.local.wire import Refused
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import linux
 
+#: Seconds that attempts have to end by themselves when the daemon is told to end.
+_END_GRACE = 3.0
+
 
 class Daemon:
     """All state of the daemon."""
@@ -77,6 +80,7 @@ class Daemon:
         try:
             await self._done.wait()
         finally:
+            await self._gangs.end_all(_END_GRACE)
             # Nodes first: who is connected hears how its gangs end, and finds the home free afterwards.
             await self._keeper.close()
             await self._port.close()

@@ -51,6 +51,9 @@ class Gang:
         result, reason = GangResult(word.result), word.reason
         if result is GangResult.STOPPED and self.stop_reason is None and self.loss is not None:
             result = GangResult.LOST  # Nobody asked for it but the daemon, after another part was lost.
+        if result is GangResult.FAILED and None in self.outcomes.values():
+            # With a part gone the rest fails in all sorts of ways (mpirun's exit code, a broken connection).
+            result = GangResult.LOST
         if result is GangResult.LOST:
             if self.stop_reason is not None:
                 result, reason = GangResult.STOPPED, self.stop_reason
@@ -59,7 +62,7 @@ class Gang:
         return {
             "attempt_id": self.attempt_id,
             "result": result.value,
-            "exit_code": word.exit_code,
+            "exit_code": None if result is GangResult.LOST else word.exit_code,
             "reason": reason,
             "ended_at": word.ended_at,
         }
@@ -91,6 +94,14 @@ def node_lost(node_id: str) -> Reason:
         ReasonCode.NODE_LOST,
         f"Node {node_id} died while the attempt ran on it; all its processes were ended. The job is queued again.",
         {"node": node_id},
+    )
+
+
+def service_stopped() -> Reason:
+    """For attempts that ran when the daemon was told to end with its nodes."""
+    return Reason(
+        ReasonCode.ENGINE_STOPPED,
+        "The service was stopped together with its nodes while the attempt ran; the job is queued again.",
     )
 
 

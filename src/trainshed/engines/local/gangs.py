@@ -8,10 +8,18 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainshed.engines.local.gang import Gang, daemon_lost, node_lost, node_removed, runner_lost
+from trainshed.engines.local.gang import (
+    Gang,
+    daemon_lost,
+    node_lost,
+    node_removed,
+    runner_lost,
+    service_stopped,
+)
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.messages import Message
 from trainshed.engines.local.nodes import NodeKeeper
@@ -37,6 +45,8 @@ class GangKeeper:
         self._on_ended = on_ended
         self._gangs: dict[str, Gang] = {}
         self._busy: dict[str, str] = {}
+        self._closing = False
+        self._none_runs = asyncio.Event()
 
     def recover(self) -> None:
         """What a former daemon left. Nothing of it lives: it ended with a durable word, or was lost with the daemon."""
@@ -46,9 +56,12 @@ class GangKeeper:
             except (OSError, ValueError, KeyError):
                 # The power went before the file was whole: only the master's word can tell.
                 node_ids = ("unknown",)
-            gang = Gang(folder.name, node_ids, loss=daemon_lost(node_ids))
-            for index, node_id in enumerate(node_ids):
-                gang.part_ended(node_id, self._durable_word(gang, index))
+            gang = Gang(folder.name, node_ids)
+            words = [self._durable_word(gang, index) for index in range(len(node_ids))]
+            if None in words:
+                gang.loss = daemon_lost(node_ids)
+            for node_id, word in zip(node_ids, words, strict=True):
+                gang.part_ended(node_id, word)
             self._gangs[gang.attempt_id] = gang
 
     def statuses(self) -> list[dict[str, Any]]:
@@ -74,7 +87,7 @@ class GangKeeper:
 
     def _ready_node(self, node_id: str) -> LocalNode:
         node = self._keeper.nodes.get(node_id)
-        if node is None or node.condition is not NodeCondition.READY or not node.pid or node.removing:
+        if node is None or node.condition is not NodeCondition.READY or not node.pid or node.removing or self._closing:
             raise Refused(
                 Reason(
                     ReasonCode.NODE_LOST,
@@ -107,6 +120,19 @@ class GangKeeper:
             if node is not None:
                 self._keeper.tell(node, {"stop": gang.attempt_id, "reason": reason, "grace": grace})
         asyncio.get_running_loop().call_later(grace + _STOP_MARGIN, self._kill, gang)
+
+    async def end_all(self, grace: float) -> None:
+        """The daemon ends in good order: every attempt is stopped with a reason that its job is queued again for."""
+        self._closing = True
+        self._none_runs = asyncio.Event()
+        for gang in list(self._gangs.values()):
+            if gang.running:
+                self.stop(gang.attempt_id, service_stopped().to_json(), grace)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace + 2 * _STOP_MARGIN):
+                while self._busy:
+                    self._none_runs.clear()
+                    await self._none_runs.wait()
 
     def forget(self, attempt_ids: list[str]) -> None:
         """Drop gangs that have ended, with their files."""
@@ -144,6 +170,7 @@ class GangKeeper:
     def _conclude(self, node: LocalNode, attempt_id: str, outcome: Outcome | None) -> None:
         if self._busy.get(node.node_id) == attempt_id:
             del self._busy[node.node_id]
+            self._none_runs.set()
         gang = self._gangs.get(attempt_id)
         if gang is None:
             return

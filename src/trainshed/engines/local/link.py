@@ -26,7 +26,13 @@ _CALL_PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _LOOK_AGAIN = 0.01
 #: What the service is told by its environment is not for nodes and jobs.
-_OWN_VARIABLES = {"TRAINSHED_URL", "TRAINSHED_TOKEN", "TRAINSHED_HOME", "TRAINSHED_VAULT_KEY"}
+_OWN_VARIABLES = {
+    "TRAINSHED_URL",
+    "TRAINSHED_TOKEN",
+    "TRAINSHED_HOME",
+    "TRAINSHED_VAULT_KEY",
+    "TRAINSHED_DATABASE_URL",
+}
 
 log = logging.getLogger(__name__)
 
