@@ -158,6 +158,10 @@ CASES: dict[str, Bad] = {
     "directory id": bad_job(
         ("my-data",), "properties.inputDirectories[0].id", inputDirectories=[{"id": "my-data", "path": "/d"}]
     ),
+    "secret by reference": bad_job(
+        ("Key Vault", "value"), "properties.secrets[0].valueSecretReference",
+        secrets=[{"name": "TOKEN", "valueSecretReference": {"sourceVault": {"id": "/v"}, "secretUrl": "https://v/s"}}],
+    ),
     "secret without value": bad_job(
         ("alue",), "properties.secrets[0]", secrets=[{"name": "TOKEN"}]
     ),

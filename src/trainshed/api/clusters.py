@@ -15,6 +15,7 @@ from trainshed.api.differences import differing
 from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.api.references import refuse_references
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -44,6 +45,7 @@ async def create(call: Call) -> Response:
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
+    refuse_references(wanted)
     scale = wanted.pop(_SCALE)
     now = call.now()
 

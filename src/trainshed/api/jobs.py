@@ -16,6 +16,7 @@ from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, p
 from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.api.references import refuse_references
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -57,6 +58,7 @@ async def create(call: Call) -> Response:
     body = await call.body()
     parsed = parsing.parse_job(body, call.version)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
+    refuse_references(wanted)
     now = call.now()
 
     def store(tx: Connection) -> OperationRecord | JobRecord:
