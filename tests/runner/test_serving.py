@@ -18,6 +18,7 @@ import pytest
 
 from tests.runner.harness import BOUND, custom, make_spec, marked, stdouterr, wait_for
 from trainshed.runner import main
+from trainshed.runner.serving import serve
 
 
 class Server:
@@ -32,7 +33,7 @@ class Server:
         if self.pid == 0:
             try:
                 self._line.close()
-                main.serve(theirs.detach())
+                serve(theirs.detach())
             finally:
                 os._exit(0)
         theirs.close()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import time
@@ -40,9 +39,6 @@ from trainshed.volumes import Volume
 #: Seconds by which the other nodes' clocks lag behind the coordinator's, which ends the gang on time.
 _MEMBER_MARGIN = 15.0
 
-#: Attempts after which a serving runner makes room for a fresh one.
-_ATTEMPTS_A_PROCESS = 100
-
 _why_not: str | None = None
 
 
@@ -64,64 +60,18 @@ def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcom
     where nobody listens; then SIGTERM asks for a stop. When the parent dies everything is killed at once, and the
     outcome that is returned is neither on disk nor reported.
     """
-    _let_go_of_descriptors({control_fd})
+    let_go_of_descriptors({control_fd})
     control = Control(control_fd)
     control.send({"running": True})
     try:
-        result, _ = _carry_out(spec, secrets, control)
+        result, _ = carry_out(spec, secrets, control)
     except ParentDied:
         return Outcome(LOST, None, _daemon_lost().to_json(), _now())
     control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": False})
     return result
 
 
-def serve(control_fd: int) -> None:
-    """Carry out one attempt after another, as the parent asks; returns when it asks no more or must not.
-
-    Forking an interpreter costs several milliseconds of copied pages, which a job of a millisecond should not pay each
-    time. Attempts that leave nothing in their namespaces but processes share them: the next one begins when the kernel
-    knows of no process in there and the mounts are as they were. Before any other the process goes back to the parent's
-    namespaces; what it cannot undo (a gang's sockets, a user namespace) makes it the last one. Guarantees are those of
-    ``run``.
-    """
-    control = Control(control_fd)
-    namespaces = {
-        os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): kind
-        for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
-    }
-    keep = {control_fd, *namespaces}
-    kept: PidNamespace | None = None
-    returns = _return_to(namespaces)
-    gc.disable()
-    for served in range(1, _ATTEMPTS_A_PROCESS + 1):
-        _let_go_of_descriptors(keep | ({kept.descriptor} if kept else set()))
-        try:
-            message = control.next_attempt()
-            spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
-            simple = returns and _is_simple(spec)
-            if kept is not None and not simple:
-                kept.kill()
-                kept = None
-                _return_to(namespaces)
-            result, left = _carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple)
-        except ParentDied:
-            return
-        kept = left if isinstance(left, PidNamespace) else None
-        again = returns and len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS
-        if again and kept is None:
-            again = _return_to(namespaces)
-        control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": again})
-        if not again:
-            return
-
-
-def _is_simple(spec: RunnerSpec) -> bool:
-    """Whether the attempt leaves nothing in its namespaces but processes, so that the next one may use them too."""
-    others = ("mountVolumes", "jobPreparation", "containerSettings")
-    return len(spec.hosts) == 1 and not any(spec.properties.get(name) for name in others)
-
-
-def _carry_out(
+def carry_out(
     spec: RunnerSpec,
     secrets: Mapping[str, str],
     control: Control,
@@ -129,7 +79,10 @@ def _carry_out(
     kept: PidNamespace | None = None,
     keep_isolation: bool = False,
 ) -> tuple[Outcome, isolation.Isolation | None]:
-    """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed."""
+    """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed.
+
+    ``kept`` is the isolation of the attempt before, which this one uses too.
+    """
     loop = EventLoop()
     attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
     attempt.node.isolation = kept
@@ -142,17 +95,6 @@ def _carry_out(
         raise
     finally:
         loop.close()
-
-
-def _return_to(namespaces: Mapping[int, int]) -> bool:
-    """Leave the attempt's namespaces for those that the process came from. False where that is not permitted."""
-    try:
-        os.chdir("/")
-        for descriptor, kind in namespaces.items():
-            linux.enter_namespace(descriptor, kind)
-    except OSError:
-        return False
-    return True
 
 
 class Attempt:
@@ -315,7 +257,7 @@ def _daemon_lost() -> Reason:
     return Reason(ReasonCode.NODE_DAEMON_LOST, "The process that started the runner died; its attempt was killed.")
 
 
-def _let_go_of_descriptors(keep: set[int]) -> None:
+def let_go_of_descriptors(keep: set[int]) -> None:
     """Close what the parent had open: a runner that holds its sockets would hide the parent's death from others."""
     first = 3
     for descriptor in sorted(keep):

@@ -30,6 +30,7 @@ from trainshed.runner import isolation, linux
 from trainshed.runner import main as runner
 from trainshed.runner.events import EventLoop
 from trainshed.runner.outcome import read as read_outcome
+from trainshed.runner.serving import serve
 
 #: Seconds between looks at processes that were killed and have not gone yet.
 _LOOK_AGAIN = 0.01
@@ -59,7 +60,7 @@ def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> 
 
 @dataclass(slots=True, eq=False)
 class RunnerProcess:
-    """A fork that carries out attempts, one after another (``runner.main.serve``)."""
+    """A fork that carries out attempts, one after another (``runner.serving.serve``)."""
 
     pid: int
     control: socket.socket
@@ -219,7 +220,7 @@ class Node:
         if pid == 0:
             with _dying_loudly():
                 signal.set_wakeup_fd(-1)
-                runner.serve(theirs.detach())
+                serve(theirs.detach())
         theirs.close()
         process = RunnerProcess(pid, ours)
         self._loop.watch(ours, lambda: self._heard(process))

@@ -1,0 +1,78 @@
+"""One runner process for several attempts.
+
+Forking an interpreter costs several milliseconds of copied pages, which a job of a millisecond should not pay each
+time. So a runner that can go on does.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from trainshed.runner import linux
+from trainshed.runner.control import Control
+from trainshed.runner.failure import ParentDied
+from trainshed.runner.isolation import PidNamespace
+from trainshed.runner.main import carry_out, let_go_of_descriptors
+from trainshed.runner.spec import RunnerSpec
+
+#: Attempts after which a serving runner makes room for a fresh one.
+_ATTEMPTS_A_PROCESS = 100
+
+
+def serve(control_fd: int) -> None:
+    """Carry out one attempt after another, as the parent asks; returns when it asks no more or must not.
+
+    Attempts that leave nothing in their namespaces but processes share them: the next one begins when the kernel
+    knows of no process in there and the mounts are as they were. Before any other the process goes back to the parent's
+    namespaces; what it cannot undo (a gang's sockets, a user namespace) makes it the last one. Guarantees are those of
+    ``run``.
+    """
+    control = Control(control_fd)
+    namespaces = {
+        os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): kind
+        for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
+    }
+    keep = {control_fd, *namespaces}
+    kept: PidNamespace | None = None
+    returns = _return_to(namespaces)
+    gc.disable()
+    for served in range(1, _ATTEMPTS_A_PROCESS + 1):
+        let_go_of_descriptors(keep | ({kept.descriptor} if kept else set()))
+        try:
+            message = control.next_attempt()
+            spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
+            simple = returns and _is_simple(spec)
+            if kept is not None and not simple:
+                kept.kill()
+                kept = None
+                _return_to(namespaces)
+            result, left = carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple)
+        except ParentDied:
+            return
+        kept = left if isinstance(left, PidNamespace) else None
+        again = returns and len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS
+        if again and kept is None:
+            again = _return_to(namespaces)
+        control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": again})
+        if not again:
+            return
+
+
+def _is_simple(spec: RunnerSpec) -> bool:
+    """Whether the attempt leaves nothing in its namespaces but processes, so that the next one may use them too."""
+    others = ("mountVolumes", "jobPreparation", "containerSettings")
+    return len(spec.hosts) == 1 and not any(spec.properties.get(name) for name in others)
+
+
+def _return_to(namespaces: Mapping[int, int]) -> bool:
+    """Leave the attempt's namespaces for those that the process came from. False where that is not permitted."""
+    try:
+        os.chdir("/")
+        for descriptor, kind in namespaces.items():
+            linux.enter_namespace(descriptor, kind)
+    except OSError:
+        return False
+    return True
