@@ -68,6 +68,19 @@ def test_kill_the_node_daemon_while_a_gang_runs(service: LiveService) -> None:
     assert log_of(service, "long") == ["attempt 1", "attempt 2"]
 
 
+def test_an_orderly_stop_with_running_jobs_queues_them_again(service: LiveService) -> None:
+    cluster = service.make_cluster(1)
+    command = "echo attempt $TRAINSHED_ATTEMPT; if [ $TRAINSHED_ATTEMPT = 1 ]; then sleep 1000; fi"
+    service.client.jobs.create("long", custom(command, cluster))
+    service.wait_for(lambda: _log_or_nothing(service, "long"), "the first line")
+    service.stop()
+    assert service.marked() == []
+    service.start()
+    assert service.client.jobs.wait("long", interval=0.1, timeout=30).execution_state.value == "succeeded"
+    reasons = [attempt.get("reason") for attempt in records(service.client.jobs.attempts("long"))]
+    assert [reason["code"] for reason in reasons if reason] == ["EngineStopped"]
+
+
 def test_kill_both_around_submission(service: LiveService, tmp_path: Path) -> None:
     """At random moments around a submission; the seed is printed and makes the delays the same again."""
     seed = random.randrange(1 << 32)

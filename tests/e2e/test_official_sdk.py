@@ -100,9 +100,12 @@ def two_nodes() -> Any:
 
 def test_from_a_workspace_to_its_deletion(sdk: Sdk) -> None:
     client = sdk.client
-    workspace = sdk.finished(client.workspaces.create(GROUP, "whole", "local"))
+    workspace = sdk.finished(client.workspaces.create(GROUP, "whole", "northeurope"))
     assert workspace.id.endswith("/resourceGroups/sdkgroup/providers/Microsoft.BatchAI/workspaces/whole")
-    sdk.finished(client.experiments.create(GROUP, "whole", "experiment"))
+    assert (workspace.location, workspace.provisioning_state) == ("northeurope", "succeeded")
+    assert client.workspaces.update(GROUP, "whole", tags={"team": "a"}).tags == {"team": "a"}
+    experiment = sdk.finished(client.experiments.create(GROUP, "whole", "experiment"))
+    assert experiment.provisioning_state == "succeeded"
     cluster = sdk.finished(client.clusters.create(GROUP, "whole", "pair", two_nodes()))
     assert (cluster.vm_size, cluster.user_account_settings.admin_user_password) == ("STANDARD_D1", None)
     until(lambda: _idle(client.clusters.get(GROUP, "whole", "pair"), 2), "two idle nodes")
@@ -115,10 +118,14 @@ def test_from_a_workspace_to_its_deletion(sdk: Sdk) -> None:
         command,
         nodes=2,
         environment_variables=[models.EnvironmentVariable(name="WHO", value="an official client")],
-        output_directories=[models.OutputDirectory(id="MODEL", path_prefix="$AZ_BATCHAI_MOUNT_ROOT/models")],
+        secrets=[models.EnvironmentVariableWithSecretValue(name="KEY", value="hush")],
+        output_directories=[
+            models.OutputDirectory(id="MODEL", path_prefix="$AZ_BATCHAI_MOUNT_ROOT/models", path_suffix="best")
+        ],
         job_preparation=models.JobPreparation(command_line="echo prepared"),
     )
     assert (job.tool_type, job.scheduling_priority, job.node_count) == ("custom", "normal", 2)
+    assert [(secret.name, secret.value) for secret in job.secrets] == [("KEY", None)]
     job = sdk.ended("whole", "first")
     assert (job.execution_state, job.execution_info.exit_code, job.execution_info.errors) == ("succeeded", 0, None)
 
@@ -139,6 +146,8 @@ def test_from_a_workspace_to_its_deletion(sdk: Sdk) -> None:
     assert (endless.execution_state, endless.execution_info.exit_code) == ("failed", None)
     assert [error.code for error in endless.execution_info.errors] == ["JobTerminated"]
 
+    listed = client.jobs.list_by_experiment(GROUP, "whole", "experiment")
+    assert {found.name for found in listed} == {"first", "endless"}
     sdk.finished(client.jobs.delete(GROUP, "whole", "experiment", "first"))
     sdk.finished(client.clusters.delete(GROUP, "whole", "pair"))
     sdk.finished(client.experiments.delete(GROUP, "whole", "experiment"))
@@ -146,6 +155,7 @@ def test_from_a_workspace_to_its_deletion(sdk: Sdk) -> None:
     with pytest.raises(CloudError) as gone:
         client.workspaces.get(GROUP, "whole")
     assert gone.value.status_code == 404
+    assert "whole" not in {found.name for found in client.workspaces.list()}
 
 
 def test_a_growing_log_is_followed_by_range(sdk: Sdk, shared_service: LiveService) -> None:
@@ -182,6 +192,11 @@ def test_lists_come_in_pages(sdk: Sdk, shared_service: LiveService) -> None:
     assert [job.name for job in listed] == names
     sdk.ended("paged", "a")
     assert set(sdk.files("paged", "a", max_results=1)) == set(sdk.files("paged", "a"))
+    for name in ("f", "g"):
+        sdk.finished(sdk.client.experiments.create(GROUP, "paged", name))
+    pages = models.ExperimentsListByWorkspaceOptions(max_results=2)
+    experiments = sdk.client.experiments.list_by_workspace(GROUP, "paged", pages)
+    assert [found.name for found in experiments] == ["experiment", "f", "g"]
     workspaces = sdk.client.workspaces.list_by_resource_group(
         GROUP, models.WorkspacesListByResourceGroupOptions(max_results=1)
     )
@@ -192,7 +207,9 @@ def test_usages_operations_and_logins(sdk: Sdk, shared_service: LiveService) -> 
     usages = {usage.name.value: usage for usage in sdk.client.usages.list("local")}
     assert usages["Clusters"].current_value >= 1
     assert usages["Standard D Family Cluster Dedicated vCPUs"].current_value == 2
-    assert "Microsoft.BatchAI/workspaces/read" in {operation.name for operation in sdk.client.operations.list()}
+    assert list(usages)[:2] == ["Clusters", "Total Cluster Dedicated Regional vCPUs"]
+    operations = {operation.name for operation in sdk.client.operations.list()}
+    assert (len(operations), "Microsoft.BatchAI/workspaces/read" in operations) == (26, True)
     (cluster,) = sdk.client.clusters.list_by_workspace("trainshed", "default")
     # Nothing listens for logins on the local engine's nodes yet: a page without entries, and no error.
     assert list(sdk.client.clusters.list_remote_login_information("trainshed", "default", cluster.name)) == []
@@ -226,16 +243,24 @@ def test_a_failed_job_says_so(sdk: Sdk, shared_service: LiveService) -> None:
     assert [error.code for error in job.execution_info.errors] == ["JobFailed"]
 
 
-BAD_CALLS: list[tuple[str, str, Callable[[BatchAIManagementClient], Any]]] = [
-    ("an absent workspace", "WorkspaceNotFound", lambda client: client.workspaces.get(GROUP, "absent")),
-    ("an absent job", "JobNotFound", lambda client: client.jobs.get(GROUP, "refused", "experiment", "absent")),
+BAD_CALLS: list[tuple[str, int, str, Callable[[BatchAIManagementClient], Any]]] = [
+    ("an absent workspace", 404, "WorkspaceNotFound", lambda client: client.workspaces.get(GROUP, "absent")),
+    ("an absent job", 404, "JobNotFound", lambda client: client.jobs.get(GROUP, "refused", "experiment", "absent")),
+    (
+        "an absent experiment",
+        404,
+        "ExperimentNotFound",
+        lambda client: client.jobs.get(GROUP, "refused", "absent", "j"),
+    ),
     (
         "an absent parent",
+        404,
         "ParentResourceNotFound",
         lambda client: client.experiments.create(GROUP, "absent", "experiment"),
     ),
     (
         "an unknown size",
+        400,
         "InvalidPropertyValue",
         lambda client: client.clusters.create(
             GROUP,
@@ -250,6 +275,7 @@ BAD_CALLS: list[tuple[str, str, Callable[[BatchAIManagementClient], Any]]] = [
     ),
     (
         "a job without a toolkit",
+        400,
         "InvalidPropertyValue",
         lambda client: client.jobs.create(
             GROUP,
@@ -266,12 +292,14 @@ BAD_CALLS: list[tuple[str, str, Callable[[BatchAIManagementClient], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("code", "call"), [bad[1:] for bad in BAD_CALLS], ids=[bad[0] for bad in BAD_CALLS])
-def test_bad_requests_are_cloud_errors(sdk: Sdk, code: str, call: Callable[[BatchAIManagementClient], Any]) -> None:
+@pytest.mark.parametrize(("status", "code", "call"), [bad[1:] for bad in BAD_CALLS], ids=[bad[0] for bad in BAD_CALLS])
+def test_bad_requests_are_cloud_errors(
+    sdk: Sdk, status: int, code: str, call: Callable[[BatchAIManagementClient], Any]
+) -> None:
     prepare(sdk, "refused")
     with pytest.raises(CloudError) as refused:
         call(sdk.client)
-    assert refused.value.error.error == code
+    assert (refused.value.status_code, refused.value.error.error) == (status, code)
     assert refused.value.message
 
 

@@ -113,7 +113,7 @@ def test_time_limit_ends_what_detached_itself(shared_service: LiveService, escap
     shared_service.wait_for(escapee.is_detached, "the detached process")
     escapee.gone_after(time.monotonic() + 2)
     job = shared_service.client.jobs.wait("stubborn-3", interval=0.05, timeout=LIMIT)
-    assert [problem.code for problem in job.errors] == ["JobTimedOut"]
+    assert [problem.code for problem in job.errors] == ["JobMaxWallClockTimeExceeded"]
 
 
 @pytest.mark.parametrize(("status", "state"), [(0, "succeeded"), (3, "failed")])

@@ -1,4 +1,4 @@
-"""What a home has on this machine beside its files: processes, mounts, control groups, network namespaces."""
+"""What a home has on this machine beside its files: processes, mounts, control groups."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ class Leftovers:
     processes: tuple[str, ...]
     mounts: tuple[str, ...]
     groups: tuple[str, ...]
-    namespaces: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return any((self.processes, self.mounts, self.groups, self.namespaces))
+        return any((self.processes, self.mounts, self.groups))
 
 
 def look(home: Path) -> Leftovers:
@@ -35,7 +34,6 @@ def look(home: Path) -> Leftovers:
         tuple(f"{pid}: {command}" for pid, command in processes_of(home).items()),
         tuple(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(home) in line),
         tuple(str(path) for tree, _ in trees().values() for path in (tree / "trainshed").glob(f"{mark}*")),
-        tuple(str(path) for path in Path("/run/netns").glob(f"*{mark}*")),
     )
 
 

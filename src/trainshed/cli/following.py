@@ -105,11 +105,12 @@ def _standing(job: Job) -> str:
 
 
 def _second_thoughts(session: Session, name: str) -> int:
-    session.note(
-        f"\ndetached: job {name} goes on. Come back with: trainshed job logs -f {name}\n"
-        f"Ctrl-C again within {SECOND_THOUGHTS:.0f} s terminates it."
-    )
     try:
+        # The second Ctrl-C may come while this is still being printed.
+        session.note(
+            f"\ndetached: job {name} goes on. Come back with: trainshed job logs -f {name}\n"
+            f"Ctrl-C again within {SECOND_THOUGHTS:.0f} s terminates it."
+        )
         time.sleep(SECOND_THOUGHTS)
     except KeyboardInterrupt:
         session.client.jobs.terminate(name, wait=False)

@@ -20,6 +20,7 @@ from trainshed.runner.control import Control
 from trainshed.runner.crew import Coordinator, Crew, Member, Solo
 from trainshed.runner.events import EventLoop
 from trainshed.runner.failure import (
+    FAILED,
     LOST,
     SUCCEEDED,
     AttemptEnded,
@@ -206,9 +207,11 @@ class Attempt:
         self._ending = True
         node = self.node
         grace = self._spec.grace_seconds if ended.grace is None else ended.grace
-        if ended.outcome.result == SUCCEEDED:
-            # The essential processes are done: what serves them (parameter servers) gets the grace, all else is killed.
-            grace = grace if self._loop.living else 0.0
+        over = ended.outcome.result == SUCCEEDED or (ended.outcome.result == FAILED and not node.several)
+        if over and not self._loop.living:
+            # The job's processes are done. What serves them (parameter servers) would get the grace; what they left in
+            # the background is killed.
+            grace = 0.0
         self._crew.announce(ended.outcome, grace)
         if self._volumes and node.isolation is not None:
             node.prelude = ""

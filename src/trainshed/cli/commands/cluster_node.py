@@ -14,7 +14,7 @@ def node() -> None:
 
 
 @node.command("list")
-@options.name("cluster", flags=("-c", "--cluster"))
+@options.name("cluster", flags=("-c", "--cluster", "-n", "--name"))
 @options.session()
 def list_nodes(session: Session, name: str) -> None:
     """List a cluster's nodes: state, address, and why one is not usable."""
