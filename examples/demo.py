@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("TRAINSHED_DEMO_HOME") or HERE.parent / ".demo").absolute()
 JOB = f"digits-{time.strftime('%Y%m%d-%H%M%S')}"
+#: Of the nodes' user, whom nobody needs here.
+PASSWORD = secrets.token_urlsafe(16)
 #: Seconds within which the service must be ready or gone.
 PATIENCE = 60
 
@@ -28,7 +31,7 @@ def say(text: str) -> None:
 
 def trainshed(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
     """Run the command line in the demo's home; the command is shown, so that it can be repeated."""
-    print("    $ trainshed " + " ".join(arguments), flush=True)
+    print("    $ trainshed " + " ".join("***" if word == PASSWORD else word for word in arguments), flush=True)
     return subprocess.run(
         [sys.executable, "-m", "trainshed", *arguments],
         check=True,
@@ -82,7 +85,10 @@ def main() -> int:
     try:
         say("A workspace, a cluster of two nodes, an experiment")
         trainshed("workspace", "create", "-n", "demo", "-l", "local", "-o", "quiet")
-        trainshed("cluster", "create", "-w", "demo", "-n", "pair", "-s", "STANDARD_D1", "-t", "2", "-o", "quiet")
+        account = ("-u", "demo", "-p", PASSWORD)
+        trainshed(
+            "cluster", "create", "-w", "demo", "-n", "pair", "-s", "STANDARD_D1", "-t", "2", *account, "-o", "quiet"
+        )
         trainshed("experiment", "create", "-w", "demo", "-n", "digits", "-o", "quiet")
         say(f"Training on both nodes: job {JOB}")
         where = ("-w", "demo", "-e", "digits")
