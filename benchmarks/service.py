@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,10 +97,10 @@ def idle_nodes(client: Client) -> int:
     return int(client.clusters.get("bench").properties["nodeStateCounts"]["idleNodeCount"])
 
 
-def wait_for(check: object, what: str) -> None:
+def wait_for(check: Callable[[], bool], what: str) -> None:
     """Until ``check()`` is true; fails after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
-    while not check():  # type: ignore[operator]
+    while not check():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {PATIENCE:g} s")
         time.sleep(0.01)

@@ -37,7 +37,7 @@ def trainshed(*arguments: str, **more: object) -> subprocess.CompletedProcess[st
         check=True,
         text=True,
         env=environment(),
-        **more,  # type: ignore[call-overload]
+        **more,
     )
 
 

@@ -128,7 +128,7 @@ def test_a_terminated_job_exits_143(trainshed: Run, stub: StubService) -> None:
 def test_explain_gives_the_reason(trainshed: Run, stub: StubService) -> None:
     queued = job("later", "queued")
     why = {"code": "WaitingForNodes", "message": "2 nodes are needed, 1 is idle", "details": {"needed": "2"}}
-    queued["properties"] = {**queued["properties"], "whyWaiting": why}  # type: ignore[dict-item]
+    queued["properties"] = {**queued["properties"], "whyWaiting": why}
     stub.on("GET", f"{EXPERIMENT}/jobs/later", answer(queued))
     stub.on("GET", f"{EXPERIMENT}/jobs/later/attempts", answer({"value": []}))
     out = trainshed("job", "explain", "later").out

@@ -98,7 +98,7 @@ def test_a_blob_is_read_again_for_a_retry(client: Client, stub: StubService, tmp
         return answer({}, 503 if len(bodies) == 1 else 200)
 
     stub.on("POST", f"{WORKSPACE}/code/missing", answer({"missing": [digest]}))
-    stub.on("PUT", f"{WORKSPACE}/code/blobs/{digest}", refuse_once)  # type: ignore[arg-type]
+    stub.on("PUT", f"{WORKSPACE}/code/blobs/{digest}", refuse_once)
     stub.on("PUT", f"{WORKSPACE}/code/snapshots/{snapshot_id(manifest)}", answer({}))
     client.code.upload(tmp_path)
     assert bodies == [b"x", b"x"]

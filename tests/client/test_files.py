@@ -36,7 +36,7 @@ def _listings(*trees: tuple[str, list[dict[str, object]]]) -> object:
 
 def test_a_tree_is_downloaded(client: Client, stub: StubService, tmp_path: Path) -> None:
     top = [_entry(stub, "model.bin", "/f/1"), {"name": "sub", "fileType": "directory"}]
-    stub.on("POST", LISTING, _listings((".", top), ("sub", [_entry(stub, "b.bin", "/f/2")])))  # type: ignore[arg-type]
+    stub.on("POST", LISTING, _listings((".", top), ("sub", [_entry(stub, "b.bin", "/f/2")])))
     stub.on("GET", "/f/1", _ranged)
     stub.on("GET", "/f/2", _ranged)
     done = list(client.files.download("j", "OUTPUT", tmp_path / "to"))

@@ -59,7 +59,7 @@ def test_leaving_early_closes_the_connection(client: Client, stub: StubService) 
     stub.on("GET", LOG, Answer(pieces=(b"one\n", b"two\n")))
     pieces = client.jobs.stream_log("j")
     assert next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
     stub.on("GET", LOG, _from_offset)
     assert b"".join(client.jobs.stream_log("j")) == TEXT
 

@@ -34,7 +34,7 @@ def in_state(job: JobRecord, *states: JobState) -> Callable[[Connection], JobRec
 
 async def one_job(world: World, **more: object) -> JobRecord:
     async def both() -> JobRecord:
-        return await world.write(lambda tx: make_job(tx, make_cluster(tx), **more))  # type: ignore[arg-type]
+        return await world.write(lambda tx: make_job(tx, make_cluster(tx), **more))
 
     return await both()
 

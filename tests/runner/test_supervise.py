@@ -15,7 +15,7 @@ MPI = LaunchPlan((Process(0, "master", 0, "mpirun"),), mpi_ranks=2)
 
 def end_of(call: object, *arguments: object) -> Outcome:
     with pytest.raises(AttemptEnded) as caught:
-        call(*arguments)  # type: ignore[operator]
+        call(*arguments)
     return caught.value.outcome
 
 

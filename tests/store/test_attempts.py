@@ -64,6 +64,26 @@ def test_a_second_live_attempt_of_a_job_is_refused_and_the_transaction_goes_on(d
     assert [attempt.id for attempt in db.read_sync(attempts.live)] == ["b"]
 
 
+def test_overdue_are_the_live_ones_past_their_jobs_limit(db: Database) -> None:
+    cluster = ready_cluster(db, 3)
+
+    def place(tx: Connection) -> None:
+        for index, seconds in enumerate((2.0, 100.0, None)):
+            job = make_job(tx, cluster, f"job-{index}", wall_clock_seconds=seconds)
+            _place(tx, cluster, job, f"a{index}", f"c-n{index}")  # At 10 ms.
+
+    db.write_sync(place)
+
+    def overdue(before: int) -> list[str]:
+        return [attempt.id for attempt in db.read_sync(lambda tx: attempts.overdue(tx, before))]
+
+    assert overdue(2010) == []
+    assert overdue(2011) == ["a0"]
+    assert overdue(10**9) == ["a0", "a1"]
+    db.write_sync(lambda tx: _end(tx, "a0"))
+    assert overdue(2011) == []
+
+
 def test_a_node_in_two_live_attempts_is_refused(db: Database) -> None:
     cluster = ready_cluster(db)
 

@@ -53,7 +53,7 @@ class _Commits:
             commit()
             self.count += 1
 
-        session.commit = counted  # type: ignore[method-assign]
+        session.commit = counted
         return session
 
 
@@ -77,7 +77,7 @@ def _in_one_group(writer: Writer, calls: list[Callable[[Connection], object]]) -
 
 def test_a_group_shares_one_commit(url: str) -> None:
     commits = _Commits(backend_of(url))
-    writer = Writer(commits)  # type: ignore[arg-type]
+    writer = Writer(commits)
     tickets = _in_one_group(writer, [_increment] * 20)
     assert [ticket.future.result() for ticket in tickets] == list(range(1, 21))
     writer.close()
@@ -120,7 +120,7 @@ def test_a_lone_function_that_raises_leaves_nothing(db: Database) -> None:
 
 def test_when_the_commit_fails_every_caller_of_the_group_hears_it(url: str) -> None:
     commits = _Commits(backend_of(url))
-    writer = Writer(commits)  # type: ignore[arg-type]
+    writer = Writer(commits)
     calls: list[Callable[[Connection], object]] = [_increment, _increment]
 
     def fail_from_now_on(tx: Connection) -> None:
@@ -322,11 +322,11 @@ def test_a_connection_cut_after_the_commit_does_not_write_twice(url: str) -> Non
             commit()
             raise DBAPIError.instance("COMMIT", None, _lost(), Exception, connection_invalidated=True)
 
-        session.commit = commit_and_lose_the_answer  # type: ignore[method-assign]
+        session.commit = commit_and_lose_the_answer
         return session
 
-    commits.writer = writer  # type: ignore[method-assign]
-    lone = Writer(commits)  # type: ignore[arg-type]
+    commits.writer = writer
+    lone = Writer(commits)
     ticket = sync_ticket(_increment)
     lone.submit(ticket)
     assert ticket.future.result(30) == 1

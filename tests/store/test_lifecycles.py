@@ -78,10 +78,10 @@ def test_only_the_lifecycles_pairs_are_taken(
     table: str,
     column: str,
     lifecycle: Lifecycle[object, object],
-    states: type,  # type: ignore[type-var]
+    states: type,
 ) -> None:
     taken: set[tuple[str, str]] = set()
-    values = [state.value for state in states]  # type: ignore[attr-defined]
+    values = [state.value for state in states]
     for before in values:
         for after in values:
 

@@ -75,7 +75,7 @@ def test_events_are_paged_in_order_and_told_apart(db: Database) -> None:
     db.write_sync(log)
 
     def names(**options: object) -> list[str]:
-        return [event.event for event in db.read_sync(lambda tx: events.page(tx, resource_key="k", **options))]  # type: ignore[arg-type]
+        return [event.event for event in db.read_sync(lambda tx: events.page(tx, resource_key="k", **options))]
 
     first, *_ = db.read_sync(lambda tx: events.page(tx, resource_key="k"))
     assert (first.at, first.reason, first.details, first.to_state) == (99, REASON, {"n": 1}, "queued")

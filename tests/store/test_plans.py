@@ -38,7 +38,7 @@ def test_answered_from_its_index(db: Database, name: str) -> None:
     statement: Executable
     statement, index = _CASES[name]
     # Parameters take any value: only the plan is asked for.
-    compiled = statement.compile(dialect=sqlite.dialect())  # type: ignore[attr-defined]
+    compiled = statement.compile(dialect=sqlite.dialect())
     sql = str(compiled).replace("(__[POSTCOMPILE_states])", "('queued')")
     values = ("x",) * sql.count("?")
     plan = [row[3] for row in db.read_sync(lambda tx: tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all())]

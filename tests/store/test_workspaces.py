@@ -94,7 +94,7 @@ def test_deletion_goes_by_the_lifecycle_and_waits_for_what_is_below(db: Database
 
 
 @pytest.mark.parametrize("noun", [workspaces, experiments], ids=["workspaces", "experiments"])
-def test_what_is_not_there_is_not_found(db: Database, noun: type[workspaces]) -> None:  # type: ignore[valid-type]
+def test_what_is_not_there_is_not_found(db: Database, noun: type[workspaces]) -> None:
     for call in (
         lambda tx: noun.get(tx, "none"),
         lambda tx: noun.delete(tx, "none"),

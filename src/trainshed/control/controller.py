@@ -38,7 +38,7 @@ from trainshed.engines.protocol import (
     GangStatus,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, jobs, nodes
+from trainshed.store import attempts, nodes
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
 
@@ -214,16 +214,12 @@ class Controller:
         return [attempt_id for attempt_id in due if attempt_id not in ended]
 
     def _stop_overdue(self, tx: Connection, actions: Actions, now: int) -> None:
-        for attempt in attempts.live(tx):
-            job = jobs.get_by_id(tx, attempt.job_id)
-            if job.wall_clock_seconds is None:
-                continue
-            if now > attempt.placed_at + (job.wall_clock_seconds + WALL_CLOCK_BACKSTOP_SECONDS) * 1000:
-                reason = Reason(
-                    ReasonCode.JOB_WALL_CLOCK_EXCEEDED,
-                    f"The job ran longer than its maxWallClockTime of {job.wall_clock_seconds:g} s and was stopped.",
-                )
-                stop_attempt(tx, attempt, reason, "fail", actions, now)
+        for attempt in attempts.overdue(tx, now - int(WALL_CLOCK_BACKSTOP_SECONDS * 1000)):
+            reason = Reason(
+                ReasonCode.JOB_WALL_CLOCK_EXCEEDED,
+                "The job ran longer than its maxWallClockTime and was stopped.",
+            )
+            stop_attempt(tx, attempt, reason, "fail", actions, now)
 
     # What follows runs after the commit. Calls do not hold up the loop; a failed one is made good by a full pass.
 
@@ -258,6 +254,7 @@ class Controller:
         try:
             await self._engine.start_gang(start.gang)
             self._started[start.gang.attempt_id] = time.monotonic()
+            # A little later than it is ripe: the loop's clock may lag behind.
             asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
             raise

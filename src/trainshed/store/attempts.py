@@ -42,6 +42,8 @@ _with_job_key = select(table, jobs.c.key).select_from(table.join(jobs, jobs.c.id
 _get = select(table).where(_of)
 _of_job = select(table).where(_job).order_by(table.c.number)
 _live = select(table).where(LIVE).order_by(table.c.placed_at, table.c.id)
+_wall_clock = select(jobs.c.wall_clock_seconds).where(jobs.c.id == table.c.job_id).scalar_subquery()
+_overdue = _live.where(table.c.placed_at + _wall_clock * 1000 < bindparam("before"))
 _live_of_job = select(table).where(_job, LIVE)
 _live_of_cluster = _live.where(table.c.cluster_uid == bindparam("cluster_uid"))
 _change = update(table).where(_of, table.c.state == bindparam("before"))
@@ -108,6 +110,11 @@ def of_job(tx: Connection, job_id: int) -> list[AttemptRecord]:
 def live(tx: Connection) -> list[AttemptRecord]:
     """Every attempt that may have processes, the oldest first."""
     return [_record(row) for row in tx.execute(_live)]
+
+
+def overdue(tx: Connection, before: int) -> list[AttemptRecord]:
+    """Live attempts whose wall-clock limit, counted from their placement, was over at that time (Unix ms)."""
+    return [_record(row) for row in tx.execute(_overdue, {"before": before})]
 
 
 def live_of_job(tx: Connection, job_id: int) -> AttemptRecord | None:
