@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -49,7 +50,8 @@ def _shape(tx: Connection) -> list[tuple[str, ...]]:
         sql = tx.execute(text("SELECT sql FROM sqlite_master WHERE name = :n"), {"n": name}).scalar_one()
         shape.append((name, "AUTOINCREMENT" if "AUTOINCREMENT" in sql else ""))
         # Column definitions and constraints may be written in any order: compare them as sets of lines.
-        body = sql[sql.index("(") + 1 : sql.rindex(")")]
+        # A column that a later migration added stands in the line of the one before it.
+        body = re.sub(r", (?=\w+ (?:BIGINT|TEXT))", ",\n", sql[sql.index("(") + 1 : sql.rindex(")")])
         lines = sorted(" ".join(line.strip().rstrip(",").split()) for line in body.splitlines() if line.strip())
         shape += [(name, line) for line in lines]
         shape += [(name, *map(str, row)) for row in tx.execute(text(f"PRAGMA table_info({name})"))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Connection
 
@@ -29,7 +31,21 @@ def _experiment(name: str) -> ExperimentRecord:
 def test_a_workspace_comes_back_as_it_was_stored(db: Database) -> None:
     workspace = _workspace("Group", "Name")
     db.write_sync(lambda tx: workspaces.insert(tx, workspace))
-    assert db.read_sync(lambda tx: workspaces.get(tx, workspace.key)) == workspace
+    assert db.read_sync(lambda tx: workspaces.get(tx, workspace.key)) == replace(workspace, user_number=1)
+
+
+def test_a_user_number_is_never_given_again(db: Database) -> None:
+    def add_and_remove(name: str) -> int:
+        def change(tx: Connection) -> int:
+            workspace = _workspace("g", name)
+            workspaces.insert(tx, workspace)
+            number = workspaces.get(tx, workspace.key).user_number
+            workspaces.delete(tx, workspace.key)
+            return number
+
+        return db.write_sync(change)
+
+    assert [add_and_remove(name) for name in ("w", "w", "v")] == [1, 2, 3]
 
 
 def test_a_second_of_the_same_key_is_refused_and_the_transaction_goes_on(db: Database) -> None:

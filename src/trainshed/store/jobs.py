@@ -85,6 +85,7 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         "attempts": 0,
         "lost_attempts": 0,
         "code_snapshot": job.code_snapshot,
+        "submitted_by": job.submitted_by,
     }
     with refused_as(tx, lambda: AlreadyExists("job", job.key)):
         result = tx.execute(_insert, row)
@@ -120,6 +121,7 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         created_at=job.created_at,
         modified_at=job.created_at,
         code_snapshot=job.code_snapshot,
+        submitted_by=job.submitted_by,
     )
 
 

@@ -31,6 +31,8 @@ class WorkspaceRecord:
     state_at: int
     created_at: int
     modified_at: int
+    #: Which unprivileged user of the configured range its jobs run as; ``workspaces.insert`` gives it.
+    user_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ class JobRecord:
     #: Why it was queued again, if it was.
     requeue_reason: Reason | None = None
     code_snapshot: str | None = None
+    #: Own failures that the retry policy forgave, and before when (Unix ms) it is not tried again.
+    retries: int = 0
+    not_before: int | None = None
+    #: Object id of the principal that submitted it.
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,7 @@ class NewJob:
     wall_clock_seconds: float | None
     created_at: int
     code_snapshot: str | None = None
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

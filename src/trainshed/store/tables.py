@@ -85,8 +85,45 @@ workspaces = Table(
     Column("state_at", Time, nullable=False),
     Column("created_at", Time, nullable=False),
     Column("modified_at", Time, nullable=False),
+    # Which unprivileged user of the configured range its jobs run as. Never given again.
+    Column("user_number", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     Index("ix_workspaces_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
+)
+
+resource_groups = Table(
+    "resource_groups",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("subscription", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    _one_of("state", ProvisioningState),
+    Index("ix_resource_groups_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
+)
+
+#: Embedded storage accounts: directories that the service owns. Their keys are sealed in ``secrets``.
+storage_accounts = Table(
+    "storage_accounts",
+    metadata,
+    # Lower case; unique in the whole service, as the original's are in the world.
+    Column("name", Key, primary_key=True),
+    Column("uid", Key, nullable=False, unique=True),
+    Column("group_key", Key, nullable=False),
+    Column("subscription", Text, nullable=False),
+    Column("resource_group", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    Index("ix_storage_accounts_group", "group_key", "name"),
 )
 
 experiments = Table(
@@ -127,6 +164,24 @@ clusters = Table(
     _one_of("state", ProvisioningState),
     _one_of("allocation", AllocationState),
     Index("ix_clusters_workspace", "workspace_key", "key"),
+)
+
+file_servers = Table(
+    "file_servers",
+    metadata,
+    Column("key", Key, primary_key=True),
+    Column("workspace_key", Key, ForeignKey("workspaces.key", ondelete="RESTRICT"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("uid", Key, nullable=False, unique=True),
+    Column("definition", Text, nullable=False),
+    # mountSettings of the contract, once it has an address.
+    Column("mount_settings", Text),
+    Column("state", Text, nullable=False),
+    Column("state_at", Time, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("modified_at", Time, nullable=False),
+    _one_of("state", ProvisioningState),
+    Index("ix_file_servers_workspace", "workspace_key", "key"),
 )
 
 nodes = Table(
@@ -181,6 +236,11 @@ jobs = Table(
     Column("lost_attempts", BigInteger, nullable=False),
     Column("requeue_reason", Text),
     Column("code_snapshot", Text),
+    # Own failures that the retry policy forgave, and before when it is not tried again.
+    Column("retries", BigInteger, nullable=False, server_default=text("0")),
+    Column("not_before", Time),
+    # The principal that submitted it.
+    Column("submitted_by", Key),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -283,4 +343,74 @@ code_snapshots = Table(
     Column("workspace_key", Key, nullable=False),
     Column("manifest", Text, nullable=False),
     Column("created_at", Time, nullable=False),
+)
+
+#: Who may call: people and programs.
+principals = Table(
+    "principals",
+    metadata,
+    # The object id: a GUID.
+    Column("id", Key, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Key, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    # Who vouches for it, for those that come with a token of an OpenID provider.
+    Column("issuer", Key),
+    Column("subject", Key),
+    Column("disabled_at", Time),
+    Column("created_at", Time, nullable=False),
+    UniqueConstraint("issuer", "subject"),
+)
+
+#: Personal access tokens. Only a digest is kept.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("principal_id", Key, ForeignKey("principals.id", ondelete="RESTRICT"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    # What the token allows at most: a scope, and a role's name; null for all that its owner may.
+    Column("scope", Key),
+    Column("role", Text),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("revoked_at", Time),
+    Column("last_used_at", Time),
+    Index("ix_tokens_principal", "principal_id", "id"),
+)
+
+role_assignments = Table(
+    "role_assignments",
+    metadata,
+    Column("id", Key, primary_key=True),
+    # Lower case, without the provider's part of the path: ``/``, ``/subscriptions/s`` ...
+    Column("scope_key", Key, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("principal_id", Key, ForeignKey("principals.id", ondelete="RESTRICT"), nullable=False),
+    Column("role", Key, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("created_by", Key, nullable=False),
+    UniqueConstraint("scope_key", "principal_id", "role"),
+    Index("ix_role_assignments_principal", "principal_id"),
+)
+
+#: Who changed what, append-only: the database refuses every update and deletion.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("at", Time, nullable=False),
+    Column("principal_id", Key),
+    Column("caller", Text, nullable=False),
+    Column("token_id", Key),
+    Column("action", Key, nullable=False),
+    Column("resource", Key, nullable=False),
+    # ``accepted``, ``refused`` or ``failed``; the status and code that the caller saw.
+    Column("outcome", Text, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    Column("code", Text),
+    Column("source", Text, nullable=False),
+    Column("request_id", Key, nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy import insert as insert_into
 
 from trainshed.resources.lifecycle import ProvisioningEvent, ProvisioningState
+from trainshed.store import meta
 from trainshed.store._provisioning import Provisioned
 from trainshed.store._statements import first, refused_as, rows_changed
 from trainshed.store.encoding import from_json, to_json
@@ -19,6 +20,8 @@ from trainshed.store.tables import DELETING
 from trainshed.store.tables import workspaces as table
 
 _provisioned = Provisioned(table, Kind.WORKSPACE)
+#: Fact in ``meta``: the number that the next workspace's jobs run under.
+_NEXT_USER = "next-user-number"
 
 _insert = insert_into(table).inline()
 _get = select(table).where(table.c.key == bindparam("of"))
@@ -31,7 +34,9 @@ _set_tags = update(table).where(table.c.key == bindparam("of")).values(tags=bind
 
 
 def insert(tx: Connection, workspace: WorkspaceRecord) -> None:
-    """Store a new workspace. Raises AlreadyExists."""
+    """Store a new workspace and give it its user number, never given before. Raises AlreadyExists."""
+    number = int(meta.get(tx, _NEXT_USER) or 1)
+    meta.set(tx, _NEXT_USER, str(number + 1))
     with refused_as(tx, lambda: AlreadyExists("workspace", workspace.key)):
         tx.execute(
             _insert,
@@ -46,6 +51,7 @@ def insert(tx: Connection, workspace: WorkspaceRecord) -> None:
                 "state_at": workspace.state_at,
                 "created_at": workspace.created_at,
                 "modified_at": workspace.modified_at,
+                "user_number": number,
             },
         )
     _provisioned.created(tx, workspace.key, workspace.state, workspace.created_at)
@@ -102,7 +108,7 @@ def _range(subscription: str, resource_group: str | None) -> tuple[str, str]:
 
 
 def _record(row: Sequence[Any]) -> WorkspaceRecord:
-    key, subscription, resource_group, name, location, tags, state, state_at, created_at, modified_at = row
+    key, subscription, resource_group, name, location, tags, state, state_at, created_at, modified_at, user_number = row
     return WorkspaceRecord(
         key,
         subscription,
@@ -114,4 +120,5 @@ def _record(row: Sequence[Any]) -> WorkspaceRecord:
         state_at,
         created_at,
         modified_at,
+        user_number,
     )
