@@ -13,6 +13,8 @@ from trainshed.api.call import Call
 from trainshed.api.services import Services
 
 Handler = Callable[[Call], Awaitable[Response]]
+#: Action of what is open to everybody who reaches the port.
+OPEN = "*open*"
 #: Where the path's template is left for the metrics.
 ROUTE = "trainshed.route"
 
@@ -27,6 +29,9 @@ class Endpoint:
     operation_id: str
     body: str | None = None
     answer: str | None = None
+    #: What a caller must be allowed to do, for example ``Microsoft.BatchAI/workspaces/jobs/write``; the scope is in the
+    #: path. ``OPEN`` where no token is needed.
+    action: str = ""
     #: Statuses of success; those of failure are the same everywhere.
     statuses: tuple[int, ...] = (200,)
     #: Names of query parameters beside api-version.
