@@ -29,9 +29,6 @@ class Endpoint:
     operation_id: str
     body: str | None = None
     answer: str | None = None
-    #: What a caller must be allowed to do, for example ``Microsoft.BatchAI/workspaces/jobs/write``; the scope is in the
-    #: path. ``OPEN`` where no token is needed.
-    action: str = ""
     #: Statuses of success; those of failure are the same everywhere.
     statuses: tuple[int, ...] = (200,)
     #: Names of query parameters beside api-version.
@@ -41,6 +38,9 @@ class Endpoint:
     #: Media types that are not JSON.
     body_type: str = "application/json"
     answer_type: str = "application/json"
+    #: What a caller must be allowed to do, for example ``Microsoft.BatchAI/workspaces/jobs/write``; the scope is in the
+    #: path. ``OPEN`` where no token is needed.
+    action: str = ""
 
     @property
     def parameters(self) -> list[str]:
