@@ -86,7 +86,7 @@ CLIENTS = {
         Client(
             "az-0.4.10",
             (ROOT / "examples" / "azure-cli" / "requirements.txt",),
-            "import warnings; warnings.simplefilter('ignore'); import azure.cli.core, azure.cli.command_modules.batchai",
+            "import azure.cli.core, azure.cli.command_modules.batchai",
         ),
         Client(
             "node-2.2.1",
