@@ -40,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
     scrape = Endpoint("GET", "/metrics", metrics.answer, "Probes_Metrics")
     app.router.routes.extend(route(services, endpoint) for endpoint in (*ENDPOINTS, scrape))
     # Added from the inside out.
-    app.add_middleware(GateMiddleware, tokens=services.tokens)
+    app.add_middleware(GateMiddleware, authenticator=services.authenticator)
     app.add_middleware(FailureMiddleware)
     app.add_middleware(PathCaseMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
