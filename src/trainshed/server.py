@@ -54,31 +54,37 @@ class AlreadyRunning(Exception):
     """Another service uses this home."""
 
 
+#: What may be wrong at the start: told in one line, with the way out.
+_START_ERRORS = (
+    AlreadyRunning,
+    CannotListen,
+    EngineUnavailable,
+    InvalidIssuers,
+    SchemaMismatch,
+    UnsafeSecretFile,
+    VaultError,
+)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     home: Path | None = None,
     database_url: str | None = None,
     stop_nodes_at_exit: bool = False,
-    oidc: tuple[Issuer, ...] = (),
+    oidc_issuer: str | None = None,
+    oidc_audiences: tuple[str, ...] = (),
 ) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status."""
     home = home or default_home()
     try:
         prepare_home(home)
+        oidc = (oidc_settings.issuer_of(oidc_issuer, list(oidc_audiences)),) if oidc_issuer else ()
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
             return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc))
-    except (
-        AlreadyRunning,
-        UnsafeSecretFile,
-        VaultError,
-        SchemaMismatch,
-        EngineUnavailable,
-        CannotListen,
-        InvalidIssuers,
-    ) as error:
+    except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

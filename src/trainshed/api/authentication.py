@@ -167,8 +167,8 @@ def _unauthenticated(problem: str) -> ApiError:
         401,
         "AuthenticationFailed",
         f"Authentication failed: the Authorization header {problem}. Send 'Authorization: Bearer TOKEN' with a "
-        "personal access token, your OpenID provider's token, or, as the administrator, the token in the file admin.token of "
-        "the service's home directory (clients: TRAINSHED_TOKEN).",
+        "personal access token, your OpenID provider's token, or, as the administrator, the token in the file "
+        "admin.token of the service's home directory (clients: TRAINSHED_TOKEN).",
         target="Authorization",
         headers={"WWW-Authenticate": 'Bearer realm="trainshed"', **GATEWAY},
     )

@@ -18,6 +18,7 @@ from trainshed.api import (
     usages,
     workspaces,
 )
+from trainshed.api.access_endpoints import ACCESS_ENDPOINTS
 from trainshed.api.authorization import OPEN, Reach
 from trainshed.api.routing import Endpoint
 
@@ -354,6 +355,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer_type=_OCTETS,
         action=OPEN,
     ),
+    *ACCESS_ENDPOINTS,
     Endpoint("GET", "/healthz", probes.health, "Probes_Health", action=OPEN),
     Endpoint("GET", "/readyz", probes.readiness, "Probes_Readiness", action=OPEN),
 )

@@ -1,4 +1,4 @@
-"""What a description uses beyond its own workspace: clusters and file servers, each of which the caller must be allowed.
+"""What a description uses beyond its workspace: clusters and file servers; the caller must be allowed each.
 
 Asked before they are looked up: whether a cluster that one may not use exists is not told.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trainshed.identity.roles import OWN_ACTIONS, OWNER, permits
+from trainshed.identity.roles import OWN_ACTIONS, OWNER, WHO_AM_I, permits
 from trainshed.identity.scopes import holds
 
 
@@ -39,6 +39,8 @@ class Caller:
 
     def may(self, action: str, scope_key: str) -> bool:
         """Whether the caller may do this there."""
+        if action == WHO_AM_I:
+            return True
         if self.limit is not None and not _allows(self.limit, action, scope_key):
             return False
         if action.startswith(OWN_ACTIONS):

@@ -80,6 +80,8 @@ ROLES: dict[str, Role] = {role.name: role for role in (OWNER, CONTRIBUTOR, READE
 
 #: What whoever has signed in may do without any role: see and manage what is their own.
 OWN_ACTIONS = "Trainshed.Identity/me/"
+#: What every token allows, however limited.
+WHO_AM_I = "Trainshed.Identity/me/read"
 
 
 def role_named(text: str) -> Role | None:

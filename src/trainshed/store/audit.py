@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Connection, and_, func, insert, select
 
 from trainshed.store.records import AuditRecord, NewAudit
 from trainshed.store.tables import audit as table
@@ -39,6 +39,7 @@ def page(
     caller: str | None = None,
     action: str | None = None,
     resource: str | None = None,
+    below: str | None = None,
     outcome: str | None = None,
     since: int | None = None,
     until: int | None = None,
@@ -46,7 +47,7 @@ def page(
     """Entries after (with ``newest_first``: before) the sequence number ``after_seq``; 0 from the beginning.
 
     ``caller`` is a name or an object id; ``action`` and ``resource`` match what contains them, in any case; ``since``
-    and ``until`` are Unix ms, the second exclusive.
+    and ``until`` are Unix ms, the second exclusive; ``below`` is a path: entries of it and what it holds.
     """
     conditions = []
     if after_seq:
@@ -57,6 +58,10 @@ def page(
         conditions.append(table.c.action.icontains(action, autoescape=True))
     if resource is not None:
         conditions.append(table.c.resource.icontains(resource, autoescape=True))
+    if below is not None:
+        path = below.rstrip("/").lower()
+        lowered = func.lower(table.c.resource)
+        conditions.append((lowered == path) | lowered.startswith(f"{path}/", autoescape=True))
     if outcome is not None:
         conditions.append(table.c.outcome == outcome)
     if since is not None:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
 from trainshed.store._statements import first, refused_as, rows_changed
 from trainshed.store.errors import AlreadyExists, NotFound
 from trainshed.store.records import PrincipalRecord
 from trainshed.store.tables import principals as table
+from trainshed.store.tables import role_assignments, tokens
 
 _insert = insert_into(table).inline()
 _get = select(table).where(table.c.id == bindparam("of"))
@@ -19,7 +21,16 @@ _get_by_name = select(table).where(table.c.name == bindparam("of"))
 _get_by_subject = select(table).where(table.c.issuer == bindparam("issuer"), table.c.subject == bindparam("subject"))
 _page = select(table).where(table.c.name > bindparam("after")).order_by(table.c.name).limit(bindparam("limit"))
 _count = select(func.count()).select_from(table)
-_set_disabled = update(table).where(table.c.id == bindparam("of")).values(disabled_at=bindparam("at"))
+_change = (
+    update(table)
+    .where(table.c.id == bindparam("of"))
+    .values(display_name=bindparam("shown"), disabled_at=bindparam("at"))
+)
+_deletions = (
+    delete_from(tokens).where(tokens.c.principal_id == bindparam("of")),
+    delete_from(role_assignments).where(role_assignments.c.principal_id == bindparam("of")),
+    delete_from(table).where(table.c.id == bindparam("of")),
+)
 
 
 def insert(tx: Connection, principal: PrincipalRecord) -> None:
@@ -65,10 +76,16 @@ def count(tx: Connection) -> int:
     return int(tx.execute(_count).scalar_one())
 
 
-def set_disabled(tx: Connection, id: str, at: int | None) -> None:
-    """Lock out from the time given (Unix ms), or let in again (None). Raises NotFound."""
-    if rows_changed(tx, _set_disabled, {"of": id, "at": at}) == 0:
+def change(tx: Connection, id: str, display_name: str, disabled_at: int | None) -> None:
+    """Give another display name; lock out from the time given (Unix ms) or let in again (None). Raises NotFound."""
+    if rows_changed(tx, _change, {"of": id, "shown": display_name, "at": disabled_at}) == 0:
         raise NotFound("principal", id)
+
+
+def delete(tx: Connection, id: str) -> None:
+    """Remove, with tokens and roles. What the audit log tells of it stays."""
+    for statement in _deletions:
+        tx.execute(statement, {"of": id})
 
 
 def _one(row: Sequence[Any] | None, of: str) -> PrincipalRecord:
