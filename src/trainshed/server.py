@@ -25,6 +25,7 @@ import uvicorn
 import uvloop
 
 from trainshed.api.app import create_app
+from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
@@ -32,7 +33,9 @@ from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
-from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
+from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
+from trainshed.identity.oidc import Issuer, Verifier
+from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -51,22 +54,37 @@ class AlreadyRunning(Exception):
     """Another service uses this home."""
 
 
+#: What may be wrong at the start: told in one line, with the way out.
+_START_ERRORS = (
+    AlreadyRunning,
+    CannotListen,
+    EngineUnavailable,
+    InvalidIssuers,
+    SchemaMismatch,
+    UnsafeSecretFile,
+    VaultError,
+)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     home: Path | None = None,
     database_url: str | None = None,
     stop_nodes_at_exit: bool = False,
+    oidc_issuer: str | None = None,
+    oidc_audiences: tuple[str, ...] = (),
 ) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status."""
     home = home or default_home()
     try:
         prepare_home(home)
+        oidc = (oidc_settings.issuer_of(oidc_issuer, list(oidc_audiences)),) if oidc_issuer else ()
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit))
-    except (AlreadyRunning, UnsafeSecretFile, VaultError, SchemaMismatch, EngineUnavailable, CannotListen) as error:
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc))
+    except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -97,10 +115,19 @@ def only_service_of(home: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(host: str, port: int, home: Path, database_url: str | None, stop_nodes_at_exit: bool) -> int:
+async def _serve(
+    host: str,
+    port: int,
+    home: Path,
+    database_url: str | None,
+    stop_nodes_at_exit: bool,
+    oidc: tuple[Issuer, ...],
+) -> int:
     listener = _listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
+    issuers = oidc_settings.load(home) + oidc
+    verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
@@ -110,7 +137,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         db=db,
         vault=vault,
         links=LinkSigner.from_vault(vault),
-        tokens=tokens,
+        authenticator=Authenticator(db, tokens, verifier, now_ms),
         home=home,
         wake=controller.wake,
         wake_queue=controller.wake_queue,

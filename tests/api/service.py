@@ -13,6 +13,7 @@ import httpx
 from sqlalchemy import Connection, text
 
 from trainshed.api.app import create_app
+from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.identity import LinkSigner, Tokens, Vault
 from trainshed.resources.lifecycle import (
@@ -157,7 +158,7 @@ class Service:
             db=self.db,
             vault=self.vault,
             links=self.links,
-            tokens=self.tokens,
+            authenticator=Authenticator(self.db, self.tokens, None, self.clock),
             home=home,
             wake=self.controller.wake,
             wake_queue=self.controller.wake,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from trainshed import __version__
+from trainshed.api.authorization import OPEN
 from trainshed.api.endpoints import ENDPOINTS
 from trainshed.api.errors import EXCEPTION_HANDLERS, FailureMiddleware
 from trainshed.api.gate import GateMiddleware
@@ -37,10 +38,10 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     metrics = Metrics()
-    scrape = Endpoint("GET", "/metrics", metrics.answer, "Probes_Metrics")
+    scrape = Endpoint("GET", "/metrics", metrics.answer, "Probes_Metrics", action=OPEN)
     app.router.routes.extend(route(services, endpoint) for endpoint in (*ENDPOINTS, scrape))
     # Added from the inside out.
-    app.add_middleware(GateMiddleware, tokens=services.tokens)
+    app.add_middleware(GateMiddleware, authenticator=services.authenticator)
     app.add_middleware(FailureMiddleware)
     app.add_middleware(PathCaseMiddleware)
     app.add_middleware(MetricsMiddleware, metrics=metrics)

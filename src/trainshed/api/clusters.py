@@ -16,6 +16,7 @@ from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import refuse_references
+from trainshed.api.uses import require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -46,6 +47,7 @@ async def create(call: Call) -> Response:
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
     refuse_references(wanted)
+    require_file_servers(call, (wanted.get("nodeSetup") or {}).get("mountVolumes"))
     scale = wanted.pop(_SCALE)
     now = call.now()
 

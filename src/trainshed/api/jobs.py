@@ -17,6 +17,7 @@ from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import refuse_references
+from trainshed.api.uses import require_cluster, require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -59,7 +60,9 @@ async def create(call: Call) -> Response:
     parsed = parsing.parse_job(body, call.version)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
     refuse_references(wanted)
-    now = call.now()
+    require_cluster(call, wanted["cluster"]["id"])
+    require_file_servers(call, wanted.get("mountVolumes"))
+    now, submitter = call.now(), call.caller.id
 
     def store(tx: Connection) -> OperationRecord | JobRecord:
         existing = find(jobs.get, tx, key)
@@ -68,7 +71,7 @@ async def create(call: Call) -> Response:
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, body)
-        new = _new_job(workspace, experiment, cluster, key, name, wanted, now)
+        new = _new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
         jobs.insert(tx, new)
         if values:
             vault = call.services.vault
@@ -262,6 +265,7 @@ def _new_job(
     key: str,
     name: str,
     wanted: dict[str, Any],
+    submitter: str,
     now: int,
 ) -> NewJob:
     uid = str(uuid.uuid4())
@@ -281,6 +285,7 @@ def _new_job(
         wall_clock_seconds=duration_seconds(wanted["constraints"]["maxWallClockTime"]),
         created_at=now,
         code_snapshot=wanted.get("codeSnapshot"),
+        submitted_by=submitter,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
 from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
@@ -20,7 +21,7 @@ Schema = dict[str, Any]
 
 _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
-    RemoteLoginInformation, OperationStatus, Usage,
+    RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
 )  # fmt: skip
 _REFERENCES = "#/components/schemas/{model}"
 
@@ -36,7 +37,7 @@ def component_schemas() -> dict[str, Schema]:
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
-        "Event", "Node", "VmSize", "Operation",
+        "Event", "Node", "VmSize", "Operation", "Principal", "Token", "RoleAssignment", "RoleDefinition", "Audit",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -180,7 +181,102 @@ def _answers() -> dict[str, Schema]:
             "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
         },
         "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        **_access_answers(),
         "Bytes": {"type": "string", "format": "binary"},
+    }
+
+
+def _access_answers() -> dict[str, Schema]:
+    grant = _object({"role": _TEXT, "scope": _TEXT}, required=["role", "scope"])
+    flag: Schema = {"type": "boolean"}
+    texts: Schema = {"type": "array", "items": _TEXT}
+    return {
+        "Me": _resource(
+            _object(
+                {
+                    "principalId": _TEXT,
+                    "kind": _TEXT,
+                    "administrator": flag,
+                    "roles": {"type": "array", "items": grant},
+                    "tokenId": _TEXT,
+                    "tokenAllows": grant,
+                }
+            )
+        ),
+        "Principal": _resource(
+            _object(
+                {
+                    "principalId": _TEXT,
+                    "kind": _TEXT,
+                    "displayName": _TEXT,
+                    "disabled": flag,
+                    "creationTime": _TIME,
+                    "issuer": _TEXT,
+                    "subject": _TEXT,
+                }
+            )
+        ),
+        "Token": _resource(
+            _object(
+                {
+                    "displayName": _TEXT,
+                    "state": {"type": "string", "enum": ["active", "expired", "revoked"]},
+                    "creationTime": _TIME,
+                    "expiryTime": _TIME,
+                    "revocationTime": _TIME,
+                    "lastUseTime": _TIME,
+                    "role": _TEXT,
+                    "scope": _TEXT,
+                    "token": _TEXT | {"description": "Only in the answer that made it"},
+                }
+            )
+        ),
+        "RoleAssignment": _resource(
+            _object(
+                dict.fromkeys(
+                    (
+                        "scope",
+                        "roleDefinitionId",
+                        "roleName",
+                        "principalId",
+                        "principalName",
+                        "principalType",
+                        "createdBy",
+                        "updatedBy",
+                    ),
+                    _TEXT,
+                )
+                | {"createdOn": _TIME, "updatedOn": _TIME}
+            )
+        ),
+        "RoleDefinition": _resource(
+            _object(
+                {
+                    "roleName": _TEXT,
+                    "description": _TEXT,
+                    "type": _TEXT,
+                    "assignableScopes": texts,
+                    "permissions": {"type": "array", "items": _object({"actions": texts, "notActions": texts})},
+                }
+            )
+        ),
+        "Audit": _object(
+            {
+                "sequence": _WHOLE,
+                "time": _TIME,
+                "caller": _TEXT,
+                "principalId": _TEXT,
+                "tokenId": _TEXT,
+                "action": _TEXT,
+                "resource": _TEXT,
+                "outcome": {"type": "string", "enum": ["accepted", "refused", "failed"]},
+                "status": _WHOLE,
+                "code": _TEXT,
+                "source": _TEXT,
+                "requestId": _TEXT,
+            },
+            required=["sequence", "time", "caller", "action", "resource", "outcome"],
+        ),
     }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.api.authentication import Authenticator
+from trainshed.identity import LinkSigner, Vault
 from trainshed.resources.reasons import Reason
 from trainshed.resources.vmsizes import VmSize
 from trainshed.store.database import Database
@@ -36,7 +37,7 @@ class Services:
     db: Database
     vault: Vault
     links: LinkSigner
-    tokens: Tokens
+    authenticator: Authenticator
     #: The service's home directory; uploaded code lies below it.
     home: Path
     #: Tells the controller that there is something to do. Called after the commit.

@@ -7,10 +7,12 @@ from starlette.responses import Response
 
 from trainshed.api import lro
 from trainshed.api.answers import JSON, entity
+from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import being_deleted, conflict, not_found
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.identity import Scope
 from trainshed.resources import parsing
 from trainshed.resources.ids import Kind, operation_resource_id
 from trainshed.resources.lifecycle import (
@@ -158,12 +160,26 @@ def begin_for(
     )
 
 
+def scope_of(record: WorkspaceRecord) -> Scope:
+    """Where roles for the workspace count."""
+    return Scope(record.subscription, record.resource_group, record.name)
+
+
 async def _list(call: Call, subscription: str, group: str | None) -> Response:
     asked = page_request(call)
 
     def query(tx: Connection) -> bytes:
-        rows = workspaces.page(
-            tx, subscription=subscription, resource_group=group, after=asked.after, limit=asked.one_more
+        rows = visible(
+            call.caller,
+            "Microsoft.BatchAI/workspaces/read",
+            Scope(subscription, group or ""),
+            lambda after: workspaces.page(
+                tx, subscription=subscription, resource_group=group, after=after, limit=asked.one_more
+            ),
+            lambda record: record.key,
+            scope_of,
+            asked.after,
+            asked.one_more,
         )
         return page(call, asked, rows, view, lambda record: record.key)
 

@@ -406,9 +406,9 @@ audit = Table(
     Column("token_id", Key),
     Column("action", Key, nullable=False),
     Column("resource", Key, nullable=False),
-    # ``accepted``, ``refused`` or ``failed``; the status and code that the caller saw.
+    # ``accepted`` (written with the change itself), or ``refused`` and ``failed`` with what the caller was answered.
     Column("outcome", Text, nullable=False),
-    Column("status", BigInteger, nullable=False),
+    Column("status", BigInteger),
     Column("code", Text),
     Column("source", Text, nullable=False),
     Column("request_id", Key, nullable=False),
