@@ -17,7 +17,7 @@ _NUMBERS = {
     "linkexpiryinminutes": (5, 600, 60),
     "offset": (0, None, 0),
 }
-_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig"})
+_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken"})
 
 
 def document() -> dict[str, Any]:

@@ -87,7 +87,7 @@ function shown(value) {
 }
 
 function snake(name) {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return name.replace(/[A-Z]+/g, (letters) => `_${letters.toLowerCase()}`);
 }
 
 // All pages: the first by the list's own operation, the others by its "...Next".
