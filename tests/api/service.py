@@ -46,7 +46,7 @@ CLUSTER_KEY = f"{WS_KEY}/c"
 WAITING = Reason(ReasonCode.WAITING_FOR_NODES, "It waits for 1 node of c.", {"cluster": "c"})
 BASE = "http://shed.test:8080"
 TABLES = ("workspaces", "experiments", "clusters", "nodes", "jobs", "attempts", "operations", "events", "secrets",
-          "code_snapshots", "meta")  # fmt: skip
+          "code_snapshots", "meta", "principals", "tokens", "role_assignments")  # fmt: skip
 
 
 @dataclass
