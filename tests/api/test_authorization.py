@@ -15,6 +15,7 @@ from trainshed.api.routing import Endpoint
 from trainshed.identity.roles import ROLES
 
 B, A, T = "Microsoft.BatchAI", "Microsoft.Authorization", "Trainshed"
+S, R = "Microsoft.Storage", "Microsoft.Resources"
 ROLE_OF = {
     "O": "Owner",
     "C": "Contributor",
@@ -57,6 +58,22 @@ ALLOWED = {
     f"{B}/workspaces/experiments/jobs/events/read": "OCRJK",
     f"{B}/workspaces/code/read": "OCRJK",
     f"{B}/workspaces/code/write": "OCJ",
+    f"{B}/register/action": "OC",
+    f"{B}/unregister/action": "OC",
+    f"{S}/storageAccounts/read": "OCR",
+    f"{S}/storageAccounts/write": "OC",
+    f"{S}/storageAccounts/delete": "OC",
+    f"{S}/storageAccounts/listKeys/action": "OC",
+    f"{S}/storageAccounts/regenerateKey/action": "OC",
+    f"{S}/checknameavailability/read": "OCR",
+    f"{R}/tenants/read": "OCRJK",
+    f"{R}/subscriptions/read": "OCRJK",
+    f"{R}/subscriptions/locations/read": "OCRJK",
+    f"{R}/subscriptions/providers/read": "OCRJK",
+    f"{R}/subscriptions/operationresults/read": "OCRJK",
+    f"{R}/subscriptions/resourceGroups/read": "OCRJK",
+    f"{R}/subscriptions/resourceGroups/write": "OC",
+    f"{R}/subscriptions/resourceGroups/delete": "OC",
     f"{A}/roleAssignments/read": "OCR",
     f"{A}/roleAssignments/write": "O",
     f"{A}/roleAssignments/delete": "O",
@@ -122,6 +139,8 @@ NAMES = {
     "snapshot": "0" * 64,
     "assignment": "5b1d5c0e-6a9e-4e0b-9d0c-000000000001",
     "role": "Reader",
+    "account": "absent0account",
+    "namespace": "Microsoft.BatchAI",
     "principal": "nobody-of-this-name",
     "token": "0" * 24,
 }
@@ -206,7 +225,9 @@ def test_each_role_may_do_what_the_table_says_and_where(everywhere: Service, let
                 )
                 cells += 1
                 expected = everybody or (reached and letter in ALLOWED[endpoint.action])
-                refused = answer.status_code == 403 and answer.json()["error"]["code"] == "AuthorizationFailed"
+                refused = answer.status_code == 403
+                if refused and endpoint.method != "HEAD":
+                    assert answer.json()["error"]["code"] == "AuthorizationFailed"
                 # The audit log is asked for as a whole here, and needs the role there.
                 if endpoint.operation_id == "Audit_List":
                     expected = expected and held_at == "/"
@@ -221,10 +242,8 @@ def test_the_cluster_of_a_job_needs_a_role_of_its_own(everywhere: Service, lette
     may_submit = letter in ALLOWED[f"{B}/workspaces/clusters/submit/action"]
     for held_at, reached in HELD_AT.items():
         # The job itself is allowed in the own workspace; the cluster lies in each of the places.
-        token = make_caller(
-            everywhere, f"caller {held_at}".replace("/", "|"), (ROLE_OF[letter], held_at),
-            ("Job Submitter", _workspace(OWN)),
-        )  # fmt: skip
+        roles = {(ROLE_OF[letter], held_at.lower()), ("Job Submitter", _workspace(OWN).lower())}
+        token = make_caller(everywhere, f"caller {held_at}".replace("/", "|"), *sorted(roles))
         for number, (place, counts) in enumerate(zip(PLACES, reached, strict=True)):
             for cluster in ("c", "absent"):
                 cluster_id = f"{_workspace(place)}/clusters/{cluster}"

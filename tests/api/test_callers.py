@@ -218,6 +218,9 @@ def test_assignments_repeat_and_conflict_as_azures(service: Service) -> None:
     assert first.json()["properties"]["roleDefinitionId"] == owner
     other = {"properties": {"roleDefinitionId": "Reader", "principalId": "ann"}}
     assert code(send(service, "PUT", path, other)) == "RoleAssignmentUpdateNotPermitted"
+    no_group = send(service, "PUT", f"{WS}/{ASSIGNMENTS}/{uuid.uuid4()}", body)
+    assert (no_group.status_code, code(no_group)) == (404, "ResourceGroupNotFound")
+    service.send("PUT", f"{WS}-other", {"location": "local"})
     absent = send(service, "PUT", f"{WS}/{ASSIGNMENTS}/{uuid.uuid4()}", body)
     assert (absent.status_code, code(absent)) == (404, "WorkspaceNotFound")
     assert send(service, "DELETE", path).status_code == 200
