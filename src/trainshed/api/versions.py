@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 
+#: The query parameter's name.
+VERSION_PARAMETER = "api-version"
 _KNOWN = ", ".join(KNOWN_VERSIONS)
 
 
 def version_of(query: Mapping[str, str]) -> ApiVersion:
     """The version that a request asks for. Raises ApiError naming the known ones."""
-    given = query.get("api-version")
+    given = query.get(VERSION_PARAMETER)
     if not given:
         raise ApiError(
             400,
