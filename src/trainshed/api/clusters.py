@@ -14,6 +14,7 @@ from trainshed.api.call import Call
 from trainshed.api.differences import differing
 from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.lookup import find
+from trainshed.api.members import keep_newer_scale, original_scale
 from trainshed.api.mounted import fill_subnet, keep_subnet
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import refuse_references
@@ -108,9 +109,10 @@ async def create(call: Call) -> Response:
                 "Only scaleSettings of a cluster can be changed. Send the other properties as they are, use another "
                 "name, or delete the cluster first.",
             )
-        quota.check_rescale(tx, call, workspace, existing, scale)
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
-        _rescale(tx, existing, scale, now)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     stored = await call.write(store)
@@ -137,11 +139,12 @@ async def update(call: Call) -> Response:
         workspace, existing = _with_workspace(tx, call, key, name)
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
         if scale is None:
-            return existing.modified_at, shown
-        quota.check_rescale(tx, call, workspace, existing, scale)
-        _rescale(tx, existing, scale, now)
+            return existing.modified_at, _view_of(tx, workspace, existing, newer=call.newer)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     modified_at, shown = await call.write(store)
@@ -224,13 +227,14 @@ def _view_of(
     newer: bool,
     scale: dict[str, Any] | None = None,
 ) -> Json:
+    scale = record.scale if scale is None else scale
     return cluster_view(
         subscription=workspace.subscription,
         resource_group=workspace.resource_group,
         workspace=workspace.name,
         name=record.name,
         definition=record.definition,
-        scale=record.scale if scale is None else scale,
+        scale=scale if newer else original_scale(scale),
         state=record.state.value,
         state_at=record.state_at,
         allocation=record.allocation.value,

@@ -15,6 +15,7 @@ from trainshed.api.differences import differing
 from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
+from trainshed.api.members import original_job
 from trainshed.api.mounted import check_file_servers
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import refuse_references
@@ -25,7 +26,7 @@ from trainshed.resources import parsing
 from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import segment
 from trainshed.resources.ids import Kind, cluster_key_of
-from trainshed.resources.job import PRIORITIES, JobCreate, JobProperties
+from trainshed.resources.job import PRIORITIES, JobCreate
 from trainshed.resources.lifecycle import (
     JOB,
     JobState,
@@ -45,9 +46,6 @@ from trainshed.store.records import (
     OperationRecord,
     WorkspaceRecord,
 )
-
-#: By their names in JSON, which are the models' too.
-_NEWER_MEMBERS = JobProperties.since_2026
 
 
 async def create(call: Call) -> Response:
@@ -71,7 +69,7 @@ async def create(call: Call) -> Response:
         nonlocal places
         existing = find(jobs.get, tx, key)
         if existing is not None:
-            return _same_job(existing, wanted)
+            return _same_job(existing, wanted, newer=call.newer)
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, body)
@@ -91,7 +89,7 @@ async def create(call: Call) -> Response:
     if isinstance(stored, OperationRecord):
         await first_use.make(call, places)
         return lro.accepted(call, stored, warning(parsed.ignored))
-    return entity(view(stored), stored.modified_at, parsed.ignored)
+    return entity(_with_attempt(stored) if call.newer else view(stored), stored.modified_at, parsed.ignored)
 
 
 async def get(call: Call) -> Response:
@@ -170,9 +168,7 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
 
     ``extra`` are the newer version's own members; without them the answer is the original contract's.
     """
-    definition = record.definition
-    if extra is None:
-        definition = {name: value for name, value in definition.items() if name not in _NEWER_MEMBERS}
+    definition = original_job(record.definition) if extra is None else record.definition
     subscription, group, _, workspace, _, experiment, *_ = record.segment.split("/")
     return job_view(
         subscription=subscription,
@@ -196,11 +192,16 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
 
 
 def _with_attempt(record: JobRecord) -> Json:
-    return view(record, {"attempt": record.attempts})
+    return view(record, _counts(record))
+
+
+def _counts(record: JobRecord) -> Json:
+    retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
+    return {"attempt": record.attempts, **retries}
 
 
 def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
-    extra: Json = {"attempt": record.attempts}
+    extra = _counts(record)
     if record.execution is JobState.QUEUED:
         extra["whyWaiting"] = call.services.explain(tx, record).to_batchai_error()
         if record.requeue_reason is not None:
@@ -208,10 +209,10 @@ def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
     return extra
 
 
-def _same_job(existing: JobRecord, wanted: dict[str, Any]) -> JobRecord:
+def _same_job(existing: JobRecord, wanted: dict[str, Any], *, newer: bool) -> JobRecord:
     if existing.state is ProvisioningState.DELETING:
         raise being_deleted(Kind.JOB, existing.name)
-    differences = differing(existing.definition, wanted)
+    differences = differing(existing.definition if newer else original_job(existing.definition), wanted)
     if differences:
         raise conflict(
             Kind.JOB,

@@ -60,6 +60,14 @@ class Actions:
     #: An auto-scaled cluster has jobs that wait and could have more nodes.
     grow: bool = False
 
+    #: When (Unix ms) a job that failed is to be tried again, if one is.
+    due: int | None = None
+
+    def wake_at(self, due: int | None) -> None:
+        """Somebody has to look again at this time (Unix ms), or earlier."""
+        if due is not None:
+            self.due = due if self.due is None else min(self.due, due)
+
     @property
     def any(self) -> bool:
         """Whether there is anything to carry out."""

@@ -53,7 +53,7 @@ def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeReco
 def plan_size(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord], now: int) -> tuple[int, Resize]:
     """The number of nodes that the cluster should have now, and how to get there."""
     staying = scaling_nodes(tx, cluster, members)
-    queued = jobs.queued_nodes(tx, cluster.uid) if "autoScale" in cluster.scale else 0
+    queued = jobs.queued_nodes(tx, cluster.uid, now) if "autoScale" in cluster.scale else 0
     target = target_of(cluster.scale, staying, queued, now, created=cluster.next_ordinal > 0)
     return target, resize(cluster.scale, staying, target)
 

@@ -40,7 +40,7 @@ from trainshed.engines.protocol import (
     GangStatus,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, nodes, removals
+from trainshed.store import attempts, jobs, nodes, removals
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
 
@@ -78,6 +78,8 @@ class Controller:
         #: Whether the engine has been told of all clusters since this service started.
         self._introduced = False
         self._growth: asyncio.TimerHandle | None = None
+        #: The next moment (Unix ms) at which a job that failed is to be tried again, and what wakes the loop then.
+        self._alarm: tuple[int, asyncio.TimerHandle] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -86,11 +88,13 @@ class Controller:
         await self._engine.start(self._on_engine_event)
         self._available = True
         self._loop = asyncio.create_task(self._run(), name="controller")
+        self.wake()
 
     async def stop(self) -> None:
         """Stop deciding; whatever runs goes on, and the engine stays connected."""
         if self._loop is not None:
             self._loop.cancel()
+            self._clear_alarm()
             await asyncio.gather(self._loop, return_exceptions=True)
         for call in self._calls:
             call.cancel()
@@ -154,6 +158,7 @@ class Controller:
             self._ended = {**ended, **self._ended}
             raise
         self._carry_out(actions)
+        self._set_alarm(actions.due, now)
         if actions.grow and self._growth is None:
             self._growth = asyncio.get_running_loop().call_later(GROWTH_PAUSE_SECONDS, self.wake)
 
@@ -170,6 +175,7 @@ class Controller:
             raise
         self._introduced = True
         self._carry_out(actions)
+        self._set_alarm(actions.due, now)
         if actions.again:
             self.wake()
 
@@ -196,19 +202,37 @@ class Controller:
         clusters.run()
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
         self._full_house = False
+        actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, now)
 
     def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
         for attempt_id in self._starts_to_record(ended):
             record_start(tx, attempt_id, now)
         for status in ended.values():
-            settle(tx, status, now, self._settings.lost_attempts_limit)
+            actions.wake_at(settle(tx, status, now, self._settings.lost_attempts_limit))
             actions.forget.append(status.attempt_id)
         end_jobs(tx, actions, now)
         if not self._full_house or ended:
             place_jobs(tx, actions, self._held, self._settings, self._unseal, now)
             self._full_house = not self._held.automatic and not nodes.any_idle(tx)
         return actions
+
+    def _set_alarm(self, due: int | None, now: int) -> None:
+        """Look at everything when a job may be tried again, rather than at the next turn of the slow clock."""
+        if due is None or (self._alarm is not None and self._alarm[0] <= due):
+            return
+        self._clear_alarm()
+        seconds = max(0, due - now) / 1000
+        self._alarm = (due, asyncio.get_running_loop().call_later(seconds, self._ring))
+
+    def _clear_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm[1].cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     def _starts_to_record(self, ended: dict[str, GangStatus]) -> list[str]:
         """Attempts that have run for a moment: one that ends at once needs no record of having started."""

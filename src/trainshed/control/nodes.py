@@ -80,7 +80,7 @@ def sync_gangs(
     live = {attempt.id: attempt for attempt in attempts.live(tx)}
     for gang in view.gangs:
         if gang.result is not None:
-            settle(tx, gang, now, settings.lost_attempts_limit)
+            actions.wake_at(settle(tx, gang, now, settings.lost_attempts_limit))
             actions.forget.append(gang.attempt_id)
         elif gang.attempt_id not in live:
             actions.stops.append(StopGang(gang.attempt_id, _UNKNOWN_GANG))

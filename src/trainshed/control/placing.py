@@ -49,7 +49,7 @@ def place_jobs(
         if not idle:
             continue
         # In strict order no more gangs can start than there are idle nodes, and the next one decides who waits.
-        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, max_nodes=attainable)
+        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, now=now, max_nodes=attainable)
         snapshot = ClusterSnapshot(
             queue=tuple(QueuedGang(job.id, job.priority, job.node_count) for job in head),
             idle_nodes=idle,
