@@ -21,6 +21,7 @@ from trainshed.api import (
 from trainshed.api.access_endpoints import ACCESS_ENDPOINTS
 from trainshed.api.arm_endpoints import ARM_ENDPOINTS
 from trainshed.api.authorization import OPEN, Reach
+from trainshed.api.paging import continued
 from trainshed.api.routing import Endpoint
 
 _PROVIDER = "/providers/Microsoft.BatchAI"
@@ -38,6 +39,7 @@ _JOBS = f"{_EXPERIMENT}/jobs"
 _JOB = f"{_JOBS}/{{job}}"
 _FILE = "/files/{uid}/{directory}/{path:path}"
 _PAGED = ("maxresults",)
+_CONTINUED = ("$skiptoken", *_PAGED)
 _FILES = ("outputdirectoryid", "directory", "linkexpiryinminutes", "maxresults")
 _OCTETS = "application/octet-stream"
 _DELETED = (202, 204)
@@ -91,6 +93,34 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         query=_PAGED,
         action=f"{_A_JOBS}/remoteLoginInformation/action",
         reads=True,
+    ),
+    # Lists that POST begins and that some clients go on with by GET.
+    Endpoint(
+        "GET",
+        f"{_JOB}/listOutputFiles",
+        continued(outputs.list_output_files),
+        "Jobs_ListOutputFilesNext",
+        answer="FileList",
+        query=("$skiptoken", *_FILES),
+        action=f"{_A_JOBS}/listoutputfiles/action",
+    ),
+    Endpoint(
+        "GET",
+        f"{_JOB}/listRemoteLoginInformation",
+        continued(logins.of_job),
+        "Jobs_ListRemoteLoginInformationNext",
+        answer="RemoteLoginInformationList",
+        query=_CONTINUED,
+        action=f"{_A_JOBS}/remoteLoginInformation/action",
+    ),
+    Endpoint(
+        "GET",
+        f"{_CLUSTER}/listRemoteLoginInformation",
+        continued(logins.of_cluster),
+        "Clusters_ListRemoteLoginInformationNext",
+        answer="RemoteLoginInformationList",
+        query=_CONTINUED,
+        action=f"{_A_CLUSTERS}/remoteLoginInformation/action",
     ),
     Endpoint(
         "GET",

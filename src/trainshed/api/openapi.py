@@ -23,7 +23,7 @@ _NUMBERS = {
     "linkexpiryinminutes": (5, 600, 60),
     "offset": (0, None, 0),
 }
-_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig"})
+_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken"})
 
 
 @cache
