@@ -108,7 +108,7 @@ class Limits:
     def cores_excess(
         self, others: Iterable[ClusterUse], size: VmSize, priority: str, nodes: int, sizes: Mapping[str, VmSize]
     ) -> Excess | None:
-        """Why so many nodes of a size cannot be had beside ``others`` (the tightest limit), or None."""
+        """Why so many nodes of a size cannot be had beside ``others``: the tightest limit. None if they can."""
         reserved = reserved_cores(others, sizes)
         requested = nodes * size.cores
         excesses = [
