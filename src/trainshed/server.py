@@ -33,6 +33,7 @@ from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
+from trainshed.identity.keyvault import open_keyvault
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -105,12 +106,14 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     settings = ControlSettings(local_sizes=machine_sizes, code_store=str(home / "code"))
-    controller = Controller(db, engine, vault.unseal_text, settings)
+    keyvault = open_keyvault(home)
+    controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
     services = Services(
         db=db,
         vault=vault,
         links=LinkSigner.from_vault(vault),
         tokens=tokens,
+        keyvault=keyvault,
         home=home,
         wake=controller.wake,
         wake_queue=controller.wake_queue,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from trainshed.api.app import create_app
 from trainshed.api.services import Services
 from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.identity.keyvault_files import FileKeyVault
 from trainshed.resources.lifecycle import (
     AllocationEvent,
     AttemptEvent,
@@ -151,6 +152,7 @@ class Service:
         self.vault = Vault.load_or_create(home, {})
         self.tokens = Tokens.load_or_create(home)
         self.links = LinkSigner.from_vault(self.vault)
+        self.keyvault = FileKeyVault(home / "keyvault")
         self.stopping = False
         (home / "mounts").mkdir()
         self.services = Services(
@@ -158,6 +160,7 @@ class Service:
             vault=self.vault,
             links=self.links,
             tokens=self.tokens,
+            keyvault=self.keyvault,
             home=home,
             wake=self.controller.wake,
             wake_queue=self.controller.wake,

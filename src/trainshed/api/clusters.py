@@ -16,7 +16,7 @@ from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_
 from trainshed.api.lookup import find
 from trainshed.api.members import keep_newer_scale, original_scale
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -46,7 +46,7 @@ async def create(call: Call) -> Response:
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
+    problem = await unresolved(call, wanted)
     scale = wanted.pop(_SCALE)
     now = call.now()
 
@@ -58,6 +58,8 @@ async def create(call: Call) -> Response:
             raise being_deleted(Kind.WORKSPACE, workspace.name)
         existing = find(clusters.get, tx, key)
         if existing is None:
+            if problem is not None:
+                raise problem
             uid = str(uuid.uuid4())
             clusters.insert(
                 tx,

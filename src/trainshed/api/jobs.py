@@ -17,7 +17,7 @@ from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
 from trainshed.api.members import original_job
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -56,7 +56,7 @@ async def create(call: Call) -> Response:
     body = await call.body()
     parsed = parsing.parse_job(body, call.version)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
+    problem = await unresolved(call, wanted)
     now = call.now()
 
     def store(tx: Connection) -> OperationRecord | JobRecord:
@@ -66,6 +66,8 @@ async def create(call: Call) -> Response:
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, body)
+        if problem is not None:
+            raise problem
         new = _new_job(workspace, experiment, cluster, key, name, wanted, now)
         jobs.insert(tx, new)
         if values:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.reasons import Reason
 from trainshed.resources.vmsizes import VmSize
 from trainshed.store.database import Database
@@ -37,6 +38,8 @@ class Services:
     vault: Vault
     links: LinkSigner
     tokens: Tokens
+    #: Where Key Vault references lead.
+    keyvault: KeyVault
     #: The service's home directory; uploaded code lies below it.
     home: Path
     #: Tells the controller that there is something to do. Called after the commit.
