@@ -35,6 +35,7 @@ from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
+from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
@@ -146,6 +147,7 @@ async def _serve(
     quotas = load_quotas(home, psutil.cpu_count() or 1)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
+    keyvault = open_keyvault(home)
     settings = ControlSettings(
         local_sizes=machine_sizes,
         code_store=str(home / "code"),
@@ -153,12 +155,13 @@ async def _serve(
         file_server_address=file_server_address,
         quotas=quotas,
     )
-    controller = Controller(db, engine, vault.unseal_text, settings)
+    controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
     services = Services(
         db=db,
         vault=vault,
         links=LinkSigner.from_vault(vault),
         authenticator=Authenticator(db, tokens, verifier, now_ms),
+        keyvault=keyvault,
         home=home,
         wake=controller.wake,
         wake_queue=controller.wake_queue,

@@ -16,6 +16,7 @@ from trainshed.api.app import create_app
 from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.identity.keyvault_files import FileKeyVault
 from trainshed.resources.lifecycle import (
     AllocationEvent,
     AttemptEvent,
@@ -156,6 +157,7 @@ class Service:
         self.vault = Vault.load_or_create(home, {})
         self.tokens = Tokens.load_or_create(home)
         self.links = LinkSigner.from_vault(self.vault)
+        self.keyvault = FileKeyVault(home / "keyvault")
         self.stopping = False
         (home / "mounts").mkdir()
         self.services = Services(
@@ -163,6 +165,7 @@ class Service:
             vault=self.vault,
             links=self.links,
             authenticator=Authenticator(self.db, self.tokens, None, self.clock),
+            keyvault=self.keyvault,
             home=home,
             wake=self.controller.wake,
             wake_queue=self.controller.wake,

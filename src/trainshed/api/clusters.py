@@ -17,7 +17,7 @@ from trainshed.api.lookup import find
 from trainshed.api.members import keep_newer_scale, original_scale
 from trainshed.api.mounted import fill_subnet, keep_subnet
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
 from trainshed.api.uses import require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
@@ -51,8 +51,8 @@ async def create(call: Call) -> Response:
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
     require_file_servers(call, (wanted.get("nodeSetup") or {}).get("mountVolumes"))
+    problem = await unresolved(call, wanted)
     scale = wanted.pop(_SCALE)
     now = call.now()
 
@@ -67,6 +67,8 @@ async def create(call: Call) -> Response:
             raise being_deleted(Kind.WORKSPACE, workspace.name)
         existing = find(clusters.get, tx, key)
         if existing is None:
+            if problem is not None:
+                raise problem
             uid = str(uuid.uuid4())
             fill_subnet(tx, wanted)
             quota.check_new_cluster(tx, call, workspace, wanted, scale)

@@ -7,12 +7,12 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api.answers import JSON, answer
+from trainshed.api.answers import JSON, RETRY_AFTER, answer
 from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.api.lookup import find
-from trainshed.api.lro import RETRY_AFTER, begin
+from trainshed.api.lro import begin
 from trainshed.api.paging import page, page_request
 from trainshed.identity import Scope
 from trainshed.resources import parsing

@@ -18,7 +18,7 @@ from trainshed.api.lookup import find
 from trainshed.api.members import original_job
 from trainshed.api.mounted import check_file_servers
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
 from trainshed.api.uses import require_cluster, require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
@@ -58,9 +58,9 @@ async def create(call: Call) -> Response:
     body = await call.body()
     parsed = parsing.parse_job(body, call.version)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
     require_cluster(call, wanted["cluster"]["id"])
     require_file_servers(call, wanted.get("mountVolumes"))
+    problem = await unresolved(call, wanted)
     now, submitter = call.now(), call.caller.id
 
     places: tuple[first_use.Place, ...] = ()
@@ -73,6 +73,8 @@ async def create(call: Call) -> Response:
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, body)
+        if problem is not None:
+            raise problem
         quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
         volumes = wanted.get("mountVolumes")
         check_file_servers(tx, volumes, "properties.mountVolumes")

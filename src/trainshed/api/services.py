@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from trainshed.api.authentication import Authenticator
 from trainshed.identity import LinkSigner, Vault
+from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
 from trainshed.resources.vmsizes import VmSize
@@ -39,6 +40,8 @@ class Services:
     vault: Vault
     links: LinkSigner
     authenticator: Authenticator
+    #: Where Key Vault references lead.
+    keyvault: KeyVault
     #: The service's home directory; uploaded code lies below it.
     home: Path
     #: Tells the controller that there is something to do. Called after the commit.

@@ -30,6 +30,7 @@ _COMMANDS = {
     "status": ("status", "status", "The service, its clusters and its queue at a glance."),
     "doctor": ("doctor", "doctor", "Check this machine and the service; say what mends each fault."),
     "vault": ("vault", "vault", "The key that seals stored secrets: look at it, rotate it."),
+    "keyvault": ("keyvault", "keyvault", "Secrets that jobs and clusters name by reference."),
     "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
     "version": ("version", "version", "Print the version."),
 }

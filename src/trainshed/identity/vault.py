@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainshed.identity.keyring import KEY_BYTES, KEY_VARIABLE, KeyRing
+from trainshed.resources.keyvault import SecretUnavailable
+from trainshed.resources.reasons import ReasonCode
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,8 +29,10 @@ _VERSION = b"\x02"
 _BODY = 1 + _ID_BYTES + _NONCE_BYTES
 
 
-class VaultError(Exception):
+class VaultError(SecretUnavailable):
     """A sealed value does not open: another key sealed it, it was changed, or it belongs to another resource."""
+
+    code = ReasonCode.SECRET_UNREADABLE
 
 
 class Vault:

@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     SCALED_DOWN = "NodesDeallocated"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_UNREADABLE = "SecretUnreadable"
 
     # Why an attempt was lost or stopped, or failed, and the job queued again.
     JOB_RETRIED = "JobRetried"
