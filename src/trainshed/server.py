@@ -28,11 +28,13 @@ from trainshed.api.app import create_app
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
+from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -66,7 +68,15 @@ def serve(
             _configure_logging()
             uvloop.install()
             return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit))
-    except (AlreadyRunning, UnsafeSecretFile, VaultError, SchemaMismatch, EngineUnavailable, CannotListen) as error:
+    except (
+        AlreadyRunning,
+        UnsafeSecretFile,
+        VaultError,
+        SchemaMismatch,
+        EngineUnavailable,
+        CannotListen,
+        InvalidQuotas,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -80,8 +90,19 @@ def prepare_home(home: Path) -> None:
     """Make the home, readable by its owner only."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
-    for name in ("clusters", "nodes", "code", "logs"):
+    for name in ("clusters", "nodes", "code", "logs", "storage", "fileservers"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def load_quotas(home: Path, machine_cores: int) -> Quotas:
+    """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
+    path = home / "quotas.json"
+    try:
+        return read_quotas(path.read_text(encoding="utf-8"), machine_cores)
+    except FileNotFoundError:
+        return Quotas(default_limits(machine_cores))
+    except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
+        raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
 
 
 @contextlib.contextmanager
@@ -102,9 +123,16 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
+    quotas = load_quotas(home, psutil.cpu_count() or 1)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
-    settings = ControlSettings(local_sizes=machine_sizes, code_store=str(home / "code"))
+    settings = ControlSettings(
+        local_sizes=machine_sizes,
+        code_store=str(home / "code"),
+        home=home,
+        file_server_address=file_server_address,
+        quotas=quotas,
+    )
     controller = Controller(db, engine, vault.unseal_text, settings)
     services = Services(
         db=db,
@@ -118,6 +146,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         mount_root=engine.mount_root,
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
+        quotas=quotas,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 OLD, NEW = "2018-05-01", "2026-11-01"
 PROVIDER = "/subscriptions/sub/resourceGroups/Group/providers/Microsoft.BatchAI"
+SUB = "/subscriptions/sub"
+GROUP = f"{SUB}/resourceGroups/Group"
+ACCOUNTS = f"{GROUP}/providers/Microsoft.Storage/storageAccounts"
 WS = f"{PROVIDER}/workspaces/ws"
 EXPERIMENT = f"{WS}/experiments/exp"
 CLUSTER = f"{WS}/clusters/c"
@@ -45,7 +48,7 @@ CLUSTER_KEY = f"{WS_KEY}/c"
 WAITING = Reason(ReasonCode.WAITING_FOR_NODES, "It waits for 1 node of c.", {"cluster": "c"})
 BASE = "http://shed.test:8080"
 TABLES = ("workspaces", "experiments", "clusters", "nodes", "jobs", "attempts", "operations", "events", "secrets",
-          "code_snapshots", "meta")  # fmt: skip
+          "code_snapshots", "meta", "resource_groups", "storage_accounts", "file_servers")  # fmt: skip
 
 
 @dataclass
@@ -249,6 +252,20 @@ def cluster_body(**properties: Any) -> dict[str, Any]:
             "vmSize": "Standard_D1",
             "scaleSettings": {"manual": {"targetNodeCount": 2}},
             "userAccountSettings": {"adminUserName": "trainer", "adminUserPassword": "pass-w0rd-in-clear"},
+            **properties,
+        }
+    }
+
+
+def file_server_body(**properties: Any) -> dict[str, Any]:
+    """A valid file server."""
+    return {
+        "properties": {
+            "vmSize": "Standard_D1",
+            "sshConfiguration": {
+                "userAccountSettings": {"adminUserName": "trainer", "adminUserPassword": "pass-w0rd-in-clear"}
+            },
+            "dataDisks": {"diskSizeInGB": 10, "diskCount": 2, "storageAccountType": "standard_lrs"},
             **properties,
         }
     }

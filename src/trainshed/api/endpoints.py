@@ -8,6 +8,7 @@ from trainshed.api import (
     downloads,
     experiments,
     fileservers,
+    groups,
     history,
     jobs,
     logins,
@@ -15,6 +16,9 @@ from trainshed.api import (
     operations,
     outputs,
     probes,
+    providers,
+    storage,
+    subscriptions,
     usages,
     workspaces,
 )
@@ -33,6 +37,12 @@ _EXPERIMENTS = f"{_WS}/experiments"
 _EXPERIMENT = f"{_EXPERIMENTS}/{{experiment}}"
 _JOBS = f"{_EXPERIMENT}/jobs"
 _JOB = f"{_JOBS}/{{job}}"
+_ARM = "/subscriptions/{subscription}"
+_GROUPS = f"{_ARM}/resourceGroups"
+_ACCOUNTS = f"{_GROUPS}/{{group}}/providers/Microsoft.Storage/storageAccounts"
+_ACCOUNT = f"{_ACCOUNTS}/{{account}}"
+_RESOURCES = "Microsoft.Resources/subscriptions"
+_STORAGE = "Microsoft.Storage/storageAccounts"
 _FILE = "/files/{uid}/{directory}/{path:path}"
 _PAGED = ("maxresults",)
 _FILES = ("outputdirectoryid", "directory", "linkexpiryinminutes", "maxresults")
@@ -97,9 +107,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
              answer="WorkspaceList", query=_PAGED),
     Endpoint("GET", _SERVERS, fileservers.list_in_workspace, "FileServers_ListByWorkspace", answer="FileServerList",
              query=_PAGED),
-    Endpoint("PUT", _SERVER, fileservers.create, "FileServers_Create", "FileServerCreate", statuses=()),
-    Endpoint("GET", _SERVER, fileservers.get, "FileServers_Get", statuses=()),
-    Endpoint("DELETE", _SERVER, fileservers.delete, "FileServers_Delete", statuses=(204,)),
+    Endpoint("PUT", _SERVER, fileservers.create, "FileServers_Create", "FileServerCreate", "FileServer", (200, 202)),
+    Endpoint("GET", _SERVER, fileservers.get, "FileServers_Get", answer="FileServer"),
+    Endpoint("DELETE", _SERVER, fileservers.delete, "FileServers_Delete", statuses=_DELETED),
     Endpoint("GET", f"{_LOCATION}/usages", usages.list_usages, "Usages_List", answer="UsageList"),
     Endpoint("GET", f"{_LOCATION}/vmSizes", usages.list_vm_sizes, "VmSizes_List", answer="VmSizeList", newer=True),
     Endpoint("GET", f"{_PROVIDER}/operations", operations.list_operations, "Operations_List", answer="OperationList"),
@@ -109,6 +119,54 @@ ENDPOINTS: tuple[Endpoint, ...] = (
              newer=True, body_type=_OCTETS),
     Endpoint("PUT", f"{_WS}/code/snapshots/{{snapshot}}", code.put_snapshot, "Code_PutSnapshot", "CodeManifest",
              "CodeSnapshot", newer=True),
+    # What clients ask Azure Resource Manager, and the embedded part of Microsoft.Storage.
+    Endpoint("GET", "/subscriptions", subscriptions.list_subscriptions, "Subscriptions_List",
+             answer="SubscriptionList", action=f"{_RESOURCES}/read"),
+    Endpoint("GET", _ARM, subscriptions.get_subscription, "Subscriptions_Get", answer="Subscription",
+             action=f"{_RESOURCES}/read"),
+    Endpoint("GET", f"{_ARM}/locations", subscriptions.list_locations, "Subscriptions_ListLocations",
+             answer="LocationList", action=f"{_RESOURCES}/locations/read"),
+    Endpoint("GET", "/tenants", subscriptions.list_tenants, "Tenants_List", answer="TenantList",
+             action="Microsoft.Resources/tenants/read"),
+    Endpoint("HEAD", f"{_GROUPS}/{{group}}", groups.exists, "ResourceGroups_CheckExistence", statuses=(204,),
+             action=f"{_RESOURCES}/resourceGroups/read"),
+    Endpoint("GET", f"{_GROUPS}/{{group}}", groups.get, "ResourceGroups_Get", answer="ResourceGroup",
+             action=f"{_RESOURCES}/resourceGroups/read"),
+    Endpoint("PUT", f"{_GROUPS}/{{group}}", groups.create, "ResourceGroups_CreateOrUpdate", "ResourceGroupCreate",
+             "ResourceGroup", (200, 201), action=f"{_RESOURCES}/resourceGroups/write"),
+    Endpoint("PATCH", f"{_GROUPS}/{{group}}", groups.update, "ResourceGroups_Update", "ResourceGroupUpdate",
+             "ResourceGroup", action=f"{_RESOURCES}/resourceGroups/write"),
+    Endpoint("DELETE", f"{_GROUPS}/{{group}}", groups.delete, "ResourceGroups_Delete", statuses=(202,),
+             action=f"{_RESOURCES}/resourceGroups/delete"),
+    Endpoint("GET", _GROUPS, groups.list_in_subscription, "ResourceGroups_List", answer="ResourceGroupList",
+             query=_PAGED, action=f"{_RESOURCES}/resourceGroups/read"),
+    Endpoint("GET", f"{_ARM}/operationresults/{{operation}}", groups.get_result, "SubscriptionOperations_Get",
+             statuses=(200, 202), action=f"{_RESOURCES}/operationresults/read"),
+    Endpoint("GET", f"{_ARM}/providers", providers.list_providers, "Providers_List", answer="ProviderList",
+             action=f"{_RESOURCES}/providers/read"),
+    Endpoint("GET", f"{_ARM}/providers/{{namespace}}", providers.get_provider, "Providers_Get", answer="Provider",
+             action=f"{_RESOURCES}/providers/read"),
+    Endpoint("POST", f"{_ARM}/providers/{{namespace}}/register", providers.register, "Providers_Register",
+             answer="Provider", action="Microsoft.BatchAI/register/action"),
+    Endpoint("POST", f"{_ARM}/providers/{{namespace}}/unregister", providers.unregister, "Providers_Unregister",
+             answer="Provider", action="Microsoft.BatchAI/unregister/action"),
+    Endpoint("POST", f"{_ARM}/providers/Microsoft.Storage/checkNameAvailability", storage.check_name,
+             "StorageAccounts_CheckNameAvailability", "CheckName", "CheckNameResult",
+             action="Microsoft.Storage/checknameavailability/read"),
+    Endpoint("GET", f"{_ARM}/providers/Microsoft.Storage/storageAccounts", storage.list_in_subscription,
+             "StorageAccounts_List", answer="StorageAccountList", query=_PAGED, action=f"{_STORAGE}/read"),
+    Endpoint("GET", _ACCOUNTS, storage.list_in_group, "StorageAccounts_ListByResourceGroup",
+             answer="StorageAccountList", query=_PAGED, action=f"{_STORAGE}/read"),
+    Endpoint("PUT", _ACCOUNT, storage.create, "StorageAccounts_Create", "StorageAccountCreate", "StorageAccount",
+             action=f"{_STORAGE}/write"),
+    Endpoint("GET", _ACCOUNT, storage.get, "StorageAccounts_GetProperties", answer="StorageAccount",
+             action=f"{_STORAGE}/read"),
+    Endpoint("DELETE", _ACCOUNT, storage.delete, "StorageAccounts_Delete", statuses=(200, 204),
+             action=f"{_STORAGE}/delete"),
+    Endpoint("POST", f"{_ACCOUNT}/listKeys", storage.list_keys, "StorageAccounts_ListKeys", answer="StorageKeys",
+             action=f"{_STORAGE}/listKeys/action"),
+    Endpoint("POST", f"{_ACCOUNT}/regenerateKey", storage.regenerate_key, "StorageAccounts_RegenerateKey",
+             "RegenerateKey", "StorageKeys", action=f"{_STORAGE}/regenerateKey/action"),
     Endpoint("GET", _FILE, downloads.get_file, "Files_Get", statuses=(200, 206), query=("se", "sp", "sig"),
              answer_type=_OCTETS),
     Endpoint("GET", "/healthz", probes.health, "Probes_Health"),

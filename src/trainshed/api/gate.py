@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trainshed.api.errors import GATEWAY, ApiError
-from trainshed.api.versions import version_of
+from trainshed.api.versions import is_versioned, version_of
 from trainshed.identity import Tokens
 
 #: Where handlers find the parsed query (names in lower case, first value of each) and the version.
@@ -18,7 +18,6 @@ VERSION = "trainshed.version"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 #: Links below it are signed.
 FILES_PREFIX = "/files/"
-_VERSIONED = ("/subscriptions/", "/providers/")
 _MOST_PARAMETERS = 100
 
 
@@ -38,7 +37,7 @@ class GateMiddleware:
             scope[QUERY] = query = _parsed(scope["query_string"])
             if path not in OPEN_PATHS and not path.startswith(FILES_PREFIX):
                 self._authenticate(scope)
-            if path.startswith(_VERSIONED):
+            if is_versioned(path):
                 scope[VERSION] = version_of(query)
         except ApiError as error:
             await error.response()(scope, receive, send)

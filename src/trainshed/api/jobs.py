@@ -8,13 +8,14 @@ from typing import Any
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api import lro
+from trainshed.api import first_use, lro, quota
 from trainshed.api.answers import JSON, entity, warning
 from trainshed.api.call import Call
 from trainshed.api.differences import differing
 from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
+from trainshed.api.mounted import check_file_servers
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import refuse_references
 from trainshed.api.workspaces import begin_for
@@ -61,13 +62,20 @@ async def create(call: Call) -> Response:
     refuse_references(wanted)
     now = call.now()
 
+    places: tuple[first_use.Place, ...] = ()
+
     def store(tx: Connection) -> OperationRecord | JobRecord:
+        nonlocal places
         existing = find(jobs.get, tx, key)
         if existing is not None:
             return _same_job(existing, wanted)
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, body)
+        quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
+        volumes = wanted.get("mountVolumes")
+        check_file_servers(tx, volumes, "properties.mountVolumes")
+        places = first_use.places_of(tx, call.services.vault, volumes, values, "/mountVolumes")
         new = _new_job(workspace, experiment, cluster, key, name, wanted, now)
         jobs.insert(tx, new)
         if values:
@@ -78,6 +86,7 @@ async def create(call: Call) -> Response:
 
     stored = await call.write(store, queue_only=True)
     if isinstance(stored, OperationRecord):
+        await first_use.make(call, places)
         return lro.accepted(call, stored, warning(parsed.ignored))
     return entity(view(stored), stored.modified_at, parsed.ignored)
 

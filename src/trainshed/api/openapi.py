@@ -10,6 +10,7 @@ from trainshed.api.endpoints import ENDPOINTS
 from trainshed.api.gate import FILES_PREFIX, OPEN_PATHS
 from trainshed.api.routing import Endpoint
 from trainshed.api.schemas import component_schemas, reference
+from trainshed.api.versions import is_versioned
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 
 _NUMBERS = {
@@ -63,11 +64,13 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in endpoint.parameters
     ]
-    if endpoint.path.startswith(("/subscriptions/", "/providers/")):
+    if is_versioned(endpoint.path):
         known = [ApiVersion.V2026_11_01.value] if endpoint.newer else list(KNOWN_VERSIONS)
         parameters.append(
             {"name": "api-version", "in": "query", "required": True, "schema": {"type": "string", "enum": known}}
         )
+    elif endpoint.path.startswith(("/subscriptions", "/tenants")):
+        parameters.append({"name": "api-version", "in": "query", "required": False, "schema": {"type": "string"}})
     for name in endpoint.query:
         parameters.append(
             {"name": name, "in": "query", "required": name in _REQUIRED_QUERY, "schema": _query_schema(name)}
@@ -108,7 +111,7 @@ _MEANINGS = {
     200: "Done",
     201: "Created",
     202: "Accepted: follow Azure-AsyncOperation until its status is Succeeded or Failed",
-    204: "There was nothing to delete",
+    204: "Nothing to show: there was nothing to delete, or it exists (HEAD)",
     206: "The range asked for",
 }
 _LRO_HEADERS = {name: {"schema": {"type": "string"}} for name in ("Azure-AsyncOperation", "Location", "Retry-After")}

@@ -13,6 +13,8 @@ from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.job import JobCreate
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
 from trainshed.resources.operation import OperationStatus
+from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.usage import Usage
 from trainshed.resources.workspace import WorkspaceCreate, WorkspaceUpdate
 
@@ -20,13 +22,15 @@ Schema = dict[str, Any]
 
 _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
-    RemoteLoginInformation, OperationStatus, Usage,
+    RemoteLoginInformation, OperationStatus, Usage, ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate,
+    RegenerateKey, CheckName,
 )  # fmt: skip
 _REFERENCES = "#/components/schemas/{model}"
 
 _TEXT: Schema = {"type": "string"}
 _WHOLE: Schema = {"type": "integer"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
+_PLACED: Schema = {"location": _TEXT, "tags": {"type": "object", "additionalProperties": _TEXT}}
 
 
 def component_schemas() -> dict[str, Schema]:
@@ -36,7 +40,8 @@ def component_schemas() -> dict[str, Schema]:
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
-        "Event", "Node", "VmSize", "Operation",
+        "Event", "Node", "VmSize", "Operation", "Subscription", "Location", "Tenant", "Provider", "ResourceGroup",
+        "StorageAccount",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -76,11 +81,61 @@ def _answers() -> dict[str, Schema]:
             },
             required=["code", "message"],
         ),
-        "Workspace": _resource(
-            _object(provisioning), {"location": _TEXT, "tags": {"type": "object", "additionalProperties": _TEXT}}
-        ),
+        "Workspace": _resource(_object(provisioning), _PLACED),
         "Experiment": _resource(_object(provisioning)),
-        "FileServer": _resource({"allOf": [reference("FileServerProperties"), _object(provisioning)]}),
+        "FileServer": _resource(
+            {
+                "allOf": [
+                    reference("FileServerProperties"),
+                    _object(
+                        provisioning
+                        | {
+                            "mountSettings": _object(
+                                {"mountPoint": _TEXT, "fileServerPublicIP": _TEXT, "fileServerInternalIP": _TEXT}
+                            )
+                        }
+                    ),
+                ]
+            }
+        ),
+        "Subscription": _object(
+            {"id": _TEXT, "subscriptionId": _TEXT, "tenantId": _TEXT, "displayName": _TEXT, "state": _TEXT}
+        ),
+        "Tenant": _object({"id": _TEXT, "tenantId": _TEXT, "displayName": _TEXT}),
+        "Location": _object({"id": _TEXT, "subscriptionId": _TEXT, "name": _TEXT, "displayName": _TEXT}),
+        "Provider": _object(
+            {
+                "id": _TEXT,
+                "namespace": _TEXT,
+                "registrationState": _TEXT,
+                "resourceTypes": {"type": "array", "items": {"type": "object"}},
+            }
+        ),
+        "ResourceGroup": _resource(_object({"provisioningState": _TEXT}), _PLACED),
+        "StorageAccount": _resource(
+            _object(
+                {
+                    "provisioningState": _TEXT,
+                    "creationTime": _TIME,
+                    "primaryLocation": _TEXT,
+                    "statusOfPrimary": _TEXT,
+                    "primaryEndpoints": _object({"blob": _TEXT, "file": _TEXT}),
+                }
+            ),
+            {**_PLACED, "sku": _object({"name": _TEXT, "tier": _TEXT}), "kind": _TEXT},
+        ),
+        "StorageKeys": _object(
+            {
+                "keys": {
+                    "type": "array",
+                    "items": _object({"keyName": _TEXT, "value": _TEXT, "permissions": _TEXT}),
+                }
+            },
+            required=["keys"],
+        ),
+        "CheckNameResult": _object(
+            {"nameAvailable": {"type": "boolean"}, "reason": _TEXT, "message": _TEXT}, required=["nameAvailable"]
+        ),
         "Cluster": _resource(
             {
                 "allOf": [

@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
 from trainshed.resources.vmsizes import VmSize
 from trainshed.store.database import Database
@@ -53,6 +54,8 @@ class Services:
     location: str = "local"
     #: Engine that new clusters get.
     engine: str = "local"
+    #: How many clusters and cores each subscription may have.
+    quotas: Quotas = field(default_factory=Quotas)
     now_ms: Callable[[], int] = system_now_ms
     #: Whether the engine can be used now (``/readyz``).
     engine_available: Callable[[], bool] = _always

@@ -1,4 +1,4 @@
-"""The ``api-version`` parameter: required below ``/subscriptions`` and ``/providers``; two values are known."""
+"""The ``api-version`` parameter: required on the provider's own routes; two values are known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
+
+#: Routes of Azure Resource Manager and of other providers take any version or none: each client sends its own.
+_OWN = "/providers/Microsoft.BatchAI/"
+_REGISTRATION = ("/providers/Microsoft.BatchAI/register", "/providers/Microsoft.BatchAI/unregister")
 
 _KNOWN = ", ".join(KNOWN_VERSIONS)
 
@@ -31,6 +35,11 @@ def version_of(query: Mapping[str, str]) -> ApiVersion:
             target="api-version",
             headers=GATEWAY,
         ) from None
+
+
+def is_versioned(path: str) -> bool:
+    """Whether a path, its fixed segments in the routes' spelling, is the provider's own, so that it needs a version."""
+    return _OWN in path and not path.endswith(_REGISTRATION) and path.startswith(("/subscriptions/", "/providers/"))
 
 
 def require_newer(version: ApiVersion, what: str) -> None:

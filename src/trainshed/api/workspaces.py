@@ -5,34 +5,42 @@ from __future__ import annotations
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api import lro
+from trainshed.api import groups, lro
 from trainshed.api.answers import JSON, entity
 from trainshed.api.call import Call
 from trainshed.api.errors import being_deleted, conflict, not_found
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
 from trainshed.resources import parsing
-from trainshed.resources.ids import Kind, operation_resource_id
+from trainshed.resources.ids import Kind, operation_resource_id, resource_group_key
 from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningEvent,
     ProvisioningState,
 )
+from trainshed.resources.names import normal_location
 from trainshed.resources.views import Json, workspace_view
-from trainshed.store import workspaces
+from trainshed.store import resource_groups, workspaces
 from trainshed.store.records import OperationRecord, WorkspaceRecord
 
 
 async def create(call: Call) -> Response:
-    """PUT: 200 at once, new or not. Again with other tags replaces them; another location is refused with 409."""
+    """PUT: 200 at once, new or not. Again with other tags replaces them; another location is refused with 409.
+
+    The first workspace of a resource group that is not there makes the group, in its own location.
+    """
     key, name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_workspace(await call.body(), call.version)
     location, tags = parsed.model.location, dict(parsed.model.tags or {})
+    group_key = resource_group_key(call.subscription, call.group)
     now = call.now()
 
     def store(tx: Connection) -> WorkspaceRecord:
         existing = find(workspaces.get, tx, key)
         if existing is None:
+            if find(resource_groups.get, tx, group_key) is None:
+                groups.insert(tx, call.subscription, call.group, location, {}, now)
+            groups.opened(tx, group_key, call.group)
             made = WorkspaceRecord(
                 key, call.subscription, call.group, name, location, tags, ProvisioningState.SUCCEEDED, now, now, now
             )
@@ -129,11 +137,6 @@ def required(tx: Connection, key: str, name: str) -> WorkspaceRecord:
     if record is None:
         raise not_found(Kind.WORKSPACE, name)
     return record
-
-
-def normal_location(location: str) -> str:
-    """Azure reads ``North Europe`` and ``northeurope`` as the same region."""
-    return location.replace(" ", "").lower()
 
 
 def begin_for(

@@ -31,6 +31,14 @@ class AddNodes:
     nodes: tuple[NodeSpec, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class MakeFileServer:
+    """A file server that is recorded and may now get its directory."""
+
+    key: str
+    uid: str
+
+
 @dataclass(slots=True)
 class Actions:
     """The engine calls that follow from one pass."""
@@ -43,6 +51,9 @@ class Actions:
     add_nodes: list[AddNodes] = field(default_factory=list)
     remove_nodes: list[str] = field(default_factory=list)
     remove_clusters: list[str] = field(default_factory=list)
+    make_file_servers: list[MakeFileServer] = field(default_factory=list)
+    #: Directories below the home whose resource is gone: path by the resource's uid.
+    remove_directories: dict[str, str] = field(default_factory=dict)
     #: Something changed that another pass should look at at once.
     again: bool = False
 
@@ -60,4 +71,6 @@ class Actions:
             or self.add_nodes
             or self.remove_nodes
             or self.remove_clusters
+            or self.make_file_servers
+            or self.remove_directories
         )

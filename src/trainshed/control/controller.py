@@ -23,8 +23,10 @@ from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import why_waiting
+from trainshed.control.file_servers import advance_file_servers
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.gangs import Unseal
+from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
@@ -38,7 +40,7 @@ from trainshed.engines.protocol import (
     GangStatus,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, nodes
+from trainshed.store import attempts, nodes, removals
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
 
@@ -62,6 +64,7 @@ class Controller:
         self._engine = engine
         self._unseal = unseal
         self._settings = settings
+        self._house = Housekeeping(db, settings, self.wake)
         self._wake = asyncio.Event()
         self._full = True
         self._ended: dict[str, GangStatus] = {}
@@ -177,6 +180,8 @@ class Controller:
         missing_nodes(tx, view, self._settings, self._unseal, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
+        advance_file_servers(tx, actions, now)
+        actions.remove_directories |= removals.pending(tx)
         finish_stale_operations(tx, now)
         clusters = ClusterPass(
             tx,
@@ -232,6 +237,8 @@ class Controller:
             self._call(self._start(start))
         for stop in actions.stops:
             self._call(self._stop(stop))
+        if actions.make_file_servers or actions.remove_directories:
+            self._call(self._house.carry_out(actions))
         if actions.ensure_clusters or actions.add_nodes or actions.remove_nodes or actions.remove_clusters:
             self._call(self._change_nodes(actions))
 

@@ -59,6 +59,10 @@ class ReasonCode(StrEnum):
     SETUP_TASK_FAILED = "SetupTaskFailed"
     NODE_LEAVING = "NodeLeaving"
     ALLOCATION_FAILED = "AllocationFailed"
+    CORE_QUOTA_REACHED = "CoreQuotaReached"
+
+    # Why a file server could not be made.
+    FILE_SERVER_FAILED = "FileServerFailed"
 
 
 @dataclass(frozen=True, slots=True)
