@@ -107,7 +107,10 @@ _REQUEST_MEMBERS: dict[str, Schema] = {
     "EnvironmentVariableWithSecretValue": {"name": _VARIABLE, "value": _TEXT},
     "AzureFileShareReference": {
         "accountName": _TEXT,
-        "azureFileUrl": {"type": "string", "pattern": r"^https://[a-z0-9]{3,10}\.file\.core\.windows\.net/[a-z]{3,8}\Z"},
+        "azureFileUrl": {
+            "type": "string",
+            "pattern": r"^https://[a-z0-9]{3,10}\.file\.core\.windows\.net/[a-z]{3,8}\Z",
+        },
         "relativeMountPath": _RELATIVE,
         "fileMode": {"type": "string", "pattern": r"^0?[0-7]{3}\Z"},
         "directoryMode": {"type": "string", "pattern": r"^0?[0-7]{3}\Z"},
@@ -345,7 +348,7 @@ def _narrow_parameters(document: Schema) -> None:
     """One version, and names of the rarer sort: a walk puts names that exist in the place of most of them."""
     parameters = document["parameters"]
     parameters["ApiVersionParameter"]["enum"] = [document["info"]["version"]]
-    parameters["OutputDirectoryIdParameter"]["enum"] = ["stdouterr", "MODEL"]
+    parameters["OutputDirectoryIdParameter"]["enum"] = ["stdouterr"]
     # "The path to the directory", relative to the output directory (section 9).
     parameters["Directory"]["enum"] = [".", "folder", "./folder//deeper", "no-such"]
     given = [entry for _, operation in operations(document) for entry in operation["parameters"]]

@@ -30,6 +30,8 @@ def fitted(body: Json, dice: random.Random, reference: Callable[[str], str]) -> 
         for number, entry in enumerate(entries):
             entry["relativeMountPath"] += str(number)
             if "fileServer" in entry:
+                # A cluster is in its file server's subnet.
+                properties.pop("subnet", None)
                 entry["fileServer"]["id"] = reference("fileServer")
     for owner in (properties, setup.get("setupTask") or {}):
         named = [*(owner.get("environmentVariables") or []), *(owner.get("secrets") or [])]

@@ -17,6 +17,7 @@ from trainshed.api.app import create_app
 from trainshed.api.errors import ApiError
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
+from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.protocol import GangResult
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import jobs, operations
@@ -36,7 +37,13 @@ class World:
             service.db,
             self.engine,
             service.vault.unseal_text,
-            ControlSettings(clock=service.clock, slow_clock_seconds=0.2, local_sizes=service.services.local_sizes),
+            ControlSettings(
+                clock=service.clock,
+                slow_clock_seconds=0.2,
+                local_sizes=service.services.local_sizes,
+                home=service.home,
+                file_server_address=file_server_address,
+            ),
         )
         self.services = dataclasses.replace(
             service.services,
