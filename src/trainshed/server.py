@@ -29,13 +29,16 @@ from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
+from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
+from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -60,6 +63,7 @@ _START_ERRORS = (
     CannotListen,
     EngineUnavailable,
     InvalidIssuers,
+    InvalidQuotas,
     SchemaMismatch,
     UnsafeSecretFile,
     VaultError,
@@ -98,8 +102,19 @@ def prepare_home(home: Path) -> None:
     """Make the home, readable by its owner only."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
-    for name in ("clusters", "nodes", "code", "logs"):
+    for name in ("clusters", "nodes", "code", "logs", "storage", "fileservers"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def load_quotas(home: Path, machine_cores: int) -> Quotas:
+    """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
+    path = home / "quotas.json"
+    try:
+        return read_quotas(path.read_text(encoding="utf-8"), machine_cores)
+    except FileNotFoundError:
+        return Quotas(default_limits(machine_cores))
+    except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
+        raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
 
 
 @contextlib.contextmanager
@@ -129,15 +144,24 @@ async def _serve(
     issuers = oidc_settings.load(home) + oidc
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
+    quotas = load_quotas(home, psutil.cpu_count() or 1)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
-    settings = ControlSettings(local_sizes=machine_sizes, code_store=str(home / "code"))
-    controller = Controller(db, engine, vault.unseal_text, settings)
+    keyvault = open_keyvault(home)
+    settings = ControlSettings(
+        local_sizes=machine_sizes,
+        code_store=str(home / "code"),
+        home=home,
+        file_server_address=file_server_address,
+        quotas=quotas,
+    )
+    controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
     services = Services(
         db=db,
         vault=vault,
         links=LinkSigner.from_vault(vault),
         authenticator=Authenticator(db, tokens, verifier, now_ms),
+        keyvault=keyvault,
         home=home,
         wake=controller.wake,
         wake_queue=controller.wake_queue,
@@ -145,6 +169,7 @@ async def _serve(
         mount_root=engine.mount_root,
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
+        quotas=quotas,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -52,24 +52,19 @@ def require_within(caller: Caller, action: str, scope: Scope) -> None:
 
 
 def visible(
-    caller: Caller,
-    action: str,
-    scope: Scope,
     fetch: Callable[[str | None], Sequence[T]],
     place: Callable[[T], str],
-    scope_of: Callable[[T], Scope],
+    sees: Callable[[T], bool],
     after: str | None,
     limit: int,
 ) -> list[T]:
-    """Up to ``limit`` entries of a list that the caller may see.
+    """Up to ``limit`` entries of a list that the caller may see, after the place ``after``.
 
-    ``fetch`` gives entries after a place, up to as many as fit a page; ``place`` is where the next ones begin.
+    ``fetch`` gives the entries after a place, up to as many as fit a page; ``place`` is where the next ones begin.
     """
-    if caller.may(action, scope.key):
-        return list(fetch(after))[:limit]
     found: list[T] = []
     while rows := fetch(after):
-        found += [row for row in rows if caller.may(action, scope_of(row).key)]
+        found += [row for row in rows if sees(row)]
         if len(found) >= limit:
             break
         after = place(rows[-1])

@@ -55,8 +55,8 @@ class Call:
 
     @property
     def version(self) -> ApiVersion:
-        """The API version asked for."""
-        version: ApiVersion = self.request.scope[VERSION]
+        """The API version asked for; the newest on routes of other providers, which have versions of their own."""
+        version: ApiVersion = self.request.scope.get(VERSION, ApiVersion.V2026_11_01)
         return version
 
     @property

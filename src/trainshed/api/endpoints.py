@@ -19,6 +19,7 @@ from trainshed.api import (
     workspaces,
 )
 from trainshed.api.access_endpoints import ACCESS_ENDPOINTS
+from trainshed.api.arm_endpoints import ARM_ENDPOINTS
 from trainshed.api.authorization import OPEN, Reach
 from trainshed.api.paging import continued
 from trainshed.api.routing import Endpoint
@@ -308,12 +309,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         fileservers.create,
         "FileServers_Create",
         "FileServerCreate",
-        statuses=(),
+        "FileServer",
+        (200, 202),
         action=f"{_A_SERVERS}/write",
     ),
-    Endpoint("GET", _SERVER, fileservers.get, "FileServers_Get", statuses=(), action=f"{_A_SERVERS}/read"),
+    Endpoint("GET", _SERVER, fileservers.get, "FileServers_Get", answer="FileServer", action=f"{_A_SERVERS}/read"),
     Endpoint(
-        "DELETE", _SERVER, fileservers.delete, "FileServers_Delete", statuses=(204,), action=f"{_A_SERVERS}/delete"
+        "DELETE", _SERVER, fileservers.delete, "FileServers_Delete", statuses=_DELETED, action=f"{_A_SERVERS}/delete"
     ),
     Endpoint(
         "GET",
@@ -385,6 +387,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer_type=_OCTETS,
         action=OPEN,
     ),
+    *ARM_ENDPOINTS,
     *ACCESS_ENDPOINTS,
     Endpoint("GET", "/healthz", probes.health, "Probes_Health", action=OPEN),
     Endpoint("GET", "/readyz", probes.readiness, "Probes_Readiness", action=OPEN),

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trainshed.api.authentication import Authenticator
 from trainshed.api.errors import GATEWAY, ApiError
-from trainshed.api.versions import version_of
+from trainshed.api.versions import is_versioned, version_of
 
 #: Where handlers find the caller, the parsed query (names in lower case, first value of each) and the version.
 CALLER = "trainshed.caller"
@@ -19,7 +19,6 @@ VERSION = "trainshed.version"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 #: Links below it are signed.
 FILES_PREFIX = "/files/"
-_VERSIONED = ("/subscriptions/", "/providers/")
 _MOST_PARAMETERS = 100
 
 
@@ -39,7 +38,7 @@ class GateMiddleware:
             scope[QUERY] = query = _parsed(scope["query_string"])
             if path not in OPEN_PATHS and not path.startswith(FILES_PREFIX):
                 scope[CALLER] = await self.authenticator.caller_of(_authorization(scope))
-            if path.startswith(_VERSIONED):
+            if is_versioned(path):
                 scope[VERSION] = version_of(query)
         except ApiError as error:
             await error.response()(scope, receive, send)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from trainshed.api import groups
 from trainshed.api.access_views import role_assignment_view, role_definition_view
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
@@ -155,6 +156,8 @@ def scope_of(call: Call) -> Scope:
 
 def _require_place(tx: Connection, scope: Scope) -> None:
     """A role on what does not exist would count for whoever makes it later."""
+    if scope.group:
+        groups.required(tx, ids.resource_group_key(scope.subscription, scope.group), scope.group)
     if scope.workspace:
         key = ids.workspace_key(scope.subscription, scope.group, scope.workspace)
         if find(workspaces.get, tx, key) is None:

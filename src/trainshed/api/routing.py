@@ -15,6 +15,7 @@ from trainshed.api.authorization import OPEN, Reach, require, require_within
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError
 from trainshed.api.services import Services
+from trainshed.api.versions import require_newer
 from trainshed.identity import Scope
 from trainshed.resources.errors import InvalidResource
 from trainshed.store.errors import StoreError
@@ -76,13 +77,15 @@ def route(services: Services, endpoint: Endpoint) -> Route:
     """The route that hands each request to the handler as a Call, when the caller may."""
     handler, template, action = endpoint.handler, endpoint.path, endpoint.action
     allowed = require if endpoint.reach is Reach.SCOPE else require_within
-    is_open, audited = action == OPEN, endpoint.audited
+    is_open, audited, newer = action == OPEN, endpoint.audited, endpoint.newer
 
     async def handle(request: Request) -> Response:
         request.scope[ROUTE] = template
         call = Call(request, services, action if audited else None)
         if is_open:
             return await handler(call)
+        if newer:
+            require_newer(call.version, f"The operation {endpoint.operation_id}")
         if not audited:
             allowed(call.caller, action, scope_of(request))
             return await handler(call)

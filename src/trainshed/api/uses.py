@@ -5,12 +5,14 @@ Asked before they are looked up: whether a cluster that one may not use exists i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from trainshed.api.call import Call
 from trainshed.identity import Scope
-from trainshed.resources.ids import Kind, ResourceId
+from trainshed.resources.errors import InvalidResource
+from trainshed.resources.ids import ResourceId
 
 _SUBMIT = "Microsoft.BatchAI/workspaces/clusters/submit/action"
 _MOUNT = "Microsoft.BatchAI/workspaces/fileservers/mount/action"
@@ -25,7 +27,7 @@ def require_file_servers(call: Call, mount_volumes: Mapping[str, Any] | None) ->
     """Raises ApiError 403 unless the caller may mount every file server that ``mountVolumes`` names."""
     for entry in (mount_volumes or {}).get("fileServers") or []:
         server_id = entry["fileServer"]["id"]
-        if ResourceId.parse(server_id).kind is Kind.FILE_SERVER:
+        with contextlib.suppress(InvalidResource):  # What names no file server is refused for that later.
             call.require(_MOUNT, _scope(server_id))
 
 

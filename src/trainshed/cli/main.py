@@ -29,6 +29,8 @@ _COMMANDS = {
     "serve": ("serve", "serve", "Start the service on this machine."),
     "status": ("status", "status", "The service, its clusters and its queue at a glance."),
     "doctor": ("doctor", "doctor", "Check this machine and the service; say what mends each fault."),
+    "vault": ("vault", "vault", "The key that seals stored secrets: look at it, rotate it."),
+    "keyvault": ("keyvault", "keyvault", "Secrets that jobs and clusters name by reference."),
     "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
     "version": ("version", "version", "Print the version."),
 }

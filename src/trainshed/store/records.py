@@ -36,6 +36,56 @@ class WorkspaceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceGroupRecord:
+    """``key`` = ``{subscription}/{group}``."""
+
+    key: str
+    subscription: str
+    name: str
+    location: str
+    tags: dict[str, str]
+    state: ProvisioningState
+    state_at: int
+    created_at: int
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAccountRecord:
+    """An embedded storage account. ``name`` is in lower case; its keys are among the secrets of ``uid``."""
+
+    name: str
+    uid: str
+    #: Key of its resource group.
+    group_key: str
+    subscription: str
+    resource_group: str
+    location: str
+    kind: str
+    sku: str
+    tags: dict[str, str]
+    created_at: int
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileServerRecord:
+    """``key`` = ``{workspace key}/{file server}``. ``definition`` = contract properties with defaults, no secrets."""
+
+    key: str
+    workspace_key: str
+    name: str
+    uid: str
+    definition: dict[str, Any]
+    #: mountSettings of the contract, once it has an address.
+    mount_settings: dict[str, str] | None
+    state: ProvisioningState
+    state_at: int
+    created_at: int
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentRecord:
     """``key`` = ``{workspace key}/{experiment}``."""
 
@@ -211,7 +261,7 @@ class EventRecord:
 
     seq: int
     at: int
-    #: ``job``, ``attempt``, ``cluster``, ``node``, ``workspace``, ``experiment``.
+    #: A value of ``events.Kind``.
     kind: str
     #: Key of the resource (jobs and clusters: so that a job's events are listed by its key).
     resource_key: str

@@ -53,6 +53,7 @@ Time = BigInteger
 
 #: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
 QUEUED = text("execution = 'queued' AND state <> 'deleting'")
+DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
 IN_PROGRESS = text("status = 'InProgress'")
@@ -253,6 +254,7 @@ jobs = Table(
         sqlite_where=QUEUED,
         postgresql_where=QUEUED,
     ),
+    Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
     sqlite_autoincrement=True,
