@@ -79,9 +79,15 @@ class FileKeyVault:
                     f"the secret {secret.name} has no versions: leave out --secret-version, or delete it first"
                 )
             path /= secret.version
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder(path.parent)
         # The value's own last newline stays: one is taken off when it is read.
         replace_private(path, content + b"\n")
+
+    def _make_folder(self, folder: Path) -> None:
+        """With those above it up to the vaults' root, each for the owner only: ``parents`` would not see to that."""
+        for place in (self._root, *reversed(folder.relative_to(self._root).parents[:-1]), folder):
+            path = self._root / place
+            path.mkdir(mode=0o700, parents=path == self._root, exist_ok=True)
 
     def delete(self, secret: SecretName) -> bool:
         """Remove a secret, or one version of it. False when it was not there. Raises OSError."""
@@ -106,7 +112,7 @@ class FileKeyVault:
         SecretName(vault, "any")
         before = self._allowed(vault)
         after = before - workspaces if remove else before | workspaces
-        (self._root / vault).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder(self._root / vault)
         replace_private(self._root / vault / _ALLOWED, "".join(f"{name}\n" for name in sorted(after)).encode())
         return after
 
