@@ -162,8 +162,12 @@ def test_a_cluster_whose_secret_is_gone_says_so_and_gets_nodes_when_it_is_back(r
         assert "nodeSetup.setupTask.secrets[1].valueSecretReference" in found.errors[0].text
         assert world.engine.nodes == {}
         vaults.values[TOKEN] = "back"
-        world.clock.now += 60_000
-        await world.until(lambda tx: world.engine.nodes)
+
+        def some_time_later(tx: Connection) -> object:
+            world.clock.now += 60_000
+            return world.engine.nodes
+
+        await world.until(some_time_later)
         await world.until(lambda tx: not clusters.get(tx, cluster.key).errors)
 
     run(scenario)
