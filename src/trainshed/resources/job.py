@@ -40,6 +40,9 @@ PRIORITIES: dict[str, int] = {"low": -1000, "normal": 0, "high": 1000}
 #: How long a job may run when it doesn't say (rest-contract section 6).
 DEFAULT_MAX_WALL_CLOCK_TIME = "P7D"
 
+#: What a .NET TimeSpan holds, which the original's durations were. More is no limit, and overflows databases.
+_LONGEST_WALL_CLOCK_DAYS = 10_675_199
+
 SchedulingPriority = Annotated[Literal["low", "normal", "high"], BeforeValidator(choice(*PRIORITIES))]
 
 
@@ -50,8 +53,12 @@ def _canonical_duration(given: Any) -> Any:
         seconds = duration_seconds(given)
     except ValueError as error:
         raise PydanticCustomError("duration", "is not allowed: {reason}.", {"reason": str(error)}) from None
-    if seconds <= 0:
+    if seconds < 0.001:
         raise PydanticCustomError("duration", "is not allowed: a job needs some time. Write for example P7D or PT2H.")
+    if seconds > _LONGEST_WALL_CLOCK_DAYS * 86_400:
+        raise PydanticCustomError(
+            "duration", "is not allowed: the longest is P{most}D.", {"most": _LONGEST_WALL_CLOCK_DAYS}
+        )
     return format_duration(seconds)
 
 
