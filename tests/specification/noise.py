@@ -24,28 +24,30 @@ _NAMES = {
     "directory": ("stdouterr",), "sha256": ("0" * 64,), "snapshot": ("0" * 64,), "account": ("account",),
 }  # fmt: skip
 _SEGMENTS = (
-    "", ".", "..", "%2e%2e", "%2f", "%00", "%ff%fe", "%ed%a0%80", "%", "%zz", "%25", "a b", "%20", "*", "~", "null", "-1",
-    "n" * 65, "n" * 5000, "%f0%9f%92%a9", "Jobs", "jobs", "providers", "Microsoft.BatchAI", "{job}", "$", "'--", "\\",
-    "%0d%0aX-Evil:%201",
+    "", ".", "..", "%2e%2e", "%2f", "%00", "%ff%fe", "%ed%a0%80", "%", "%zz", "%25", "a b", "%20", "*", "~",
+    "null", "-1", "n" * 65, "n" * 5000, "%f0%9f%92%a9", "Jobs", "jobs", "providers", "Microsoft.BatchAI", "{job}",
+    "$", "'--", "\\", "%0d%0aX-Evil:%201",
 )  # fmt: skip
 _PARAMETERS = (
     "api-version", "maxresults", "MAXRESULTS", "$skiptoken", "outputdirectoryid", "directory", "linkexpiryinminutes",
     "offset", "se", "sp", "sig", "$filter", "%00", "%ff", "", "api-version[]",
 )  # fmt: skip
 _VALUES = (
-    "", "0", "1", "-1", "1001", "9" * 30, "1e3", "NaN", "true", "%00", "%ff", "stdouterr", "MODEL", "..", "../..", "/etc",
-    "%2e%2e%2f", "a" * 9000, "Cg==", "AAAA", "bm8", "%F0%9F%92%A9", "2018-06-06T22:06:02Z", "2018-05-01", "+1", "%c2%b2",
+    "", "0", "1", "-1", "1001", "9" * 30, "1e3", "NaN", "true", "%00", "%ff", "stdouterr", "MODEL", "..", "../..",
+    "/etc", "%2e%2e%2f", "a" * 9000, "Cg==", "AAAA", "bm8", "%F0%9F%92%A9", "2018-06-06T22:06:02Z", "2018-05-01",
+    "+1", "%c2%b2",
 )  # fmt: skip
 _TYPES = (
-    b"application/json", b"application/json; charset=utf-8", b"application/json; charset=utf-16", b"text/plain", b"", b"/",
-    b"application/merge-patch+json", b"multipart/form-data; boundary=x", b"application/json;;;=", b"\xff\xfe", b"a" * 5000,
+    b"application/json", b"application/json; charset=utf-8", b"application/json; charset=utf-16", b"text/plain",
+    b"", b"/", b"application/merge-patch+json", b"multipart/form-data; boundary=x", b"application/json;;;=",
+    b"\xff\xfe", b"a" * 5000,
 )  # fmt: skip
 _OTHER_HEADERS = (
-    (b"Range", b"bytes=0-"), (b"Range", b"bytes=-"), (b"Range", b"bytes=" + b"9" * 400 + b"-"), (b"If-Range", b"\xff"),
-    (b"Host", b""), (b"Host", b"\xe4 evil/..?#"), (b"Host", b"[::1]:80"), (b"Accept", b"text/html"), (b"Accept", b"\xff"),
-    (b"If-Match", b"*"), (b"Cookie", b"a=b; \xff"), (b"X-Forwarded-Proto", b"javascript"), (b"Expect", b"200-ok"),
-    (b"Content-Encoding", b"gzip"), (b"Accept-Language", b"\x80"), (b"x-ms-client-request-id", b"\xff" * 50),
-    (b"X-HTTP-Method-Override", b"DELETE"), (b"Origin", b"null"),
+    (b"Range", b"bytes=0-"), (b"Range", b"bytes=-"), (b"Range", b"bytes=" + b"9" * 400 + b"-"), (b"If-Range",
+    b"\xff"), (b"Host", b""), (b"Host", b"\xe4 evil/..?#"), (b"Host", b"[::1]:80"), (b"Accept", b"text/html"),
+    (b"Accept", b"\xff"), (b"If-Match", b"*"), (b"Cookie", b"a=b; \xff"), (b"X-Forwarded-Proto", b"javascript"),
+    (b"Expect", b"200-ok"), (b"Content-Encoding", b"gzip"), (b"Accept-Language", b"\x80"),
+    (b"x-ms-client-request-id", b"\xff" * 50), (b"X-HTTP-Method-Override", b"DELETE"), (b"Origin", b"null"),
 )  # fmt: skip
 #: Stands for JSON that ``json.dumps`` does not write.
 _RAW = {
@@ -54,10 +56,11 @@ _RAW = {
     "@nul": '"\\u0000"', "@twice": '{"id": "a", "id": "b"}', "@bare": "undefined", "@octal": "010",
 }  # fmt: skip
 ODD: tuple[Any, ...] = (
-    *_RAW, None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 2**70, 0.5, 1e308, "", " ", "a" * 70_000, "\u202e", "💩",
-    [], {}, [[]], [None], {"": None}, "P" + "9" * 400 + "D", "P999999999999999D", "PT0.0000000001S", "0:0:0.0000001", "../..",
-    "$AZ_BATCHAI_MOUNT_ROOT/../..", "${", "$(id)", "/subscriptions/", CLUSTER.upper(), "/" * 4000, ["x"] * 2000,
-    {"id": CLUSTER, "more": 1}, {"manual": {"targetNodeCount": 10**18}}, "9" * 400 + ":00:00", "True", "\ufeff", "%s%n",
+    *_RAW, None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63) - 1, 2**70, 0.5, 1e308, "", " ", "a" * 70_000,
+    "\u202e", "💩", [], {}, [[]], [None], {"": None}, "P" + "9" * 400 + "D", "P999999999999999D", "PT0.0000000001S",
+    "0:0:0.0000001", "../..", "$AZ_BATCHAI_MOUNT_ROOT/../..", "${", "$(id)", "/subscriptions/", CLUSTER.upper(),
+    "/" * 4000, ["x"] * 2000, {"id": CLUSTER, "more": 1}, {"manual": {"targetNodeCount": 10**18}},
+    "9" * 400 + ":00:00", "True", "\ufeff", "%s%n",
 )  # fmt: skip
 
 
@@ -177,8 +180,8 @@ class Noise:
         dice = self.dice
         headers = [(b"Content-Type", _TYPES[0] if dice.random() < 0.8 else dice.choice(_TYPES))]
         if dice.random() < 0.9:
-            headers.append((b"Authorization", b"Bearer " + self.token if dice.random() < 0.85 else self._wrong_token()))
-        while dice.random() < 0.3:
+            headers.append((b"Authorization",
+            b"Bearer " + self.token if dice.random() < 0.85 else self._wrong_token())) while dice.random() < 0.3:
             headers.append(dice.choice(_OTHER_HEADERS))
         return tuple(headers)
 
@@ -186,10 +189,11 @@ class Noise:
         dice, token = self.dice, self.token
         return dice.choice(
             (
-                b"", b"Bearer", b"Bearer ", b"Bearer " + token[:-1], b"Bearer " + token + b"x", b"Basic " + token, token,
-                b"Bearer " + token.swapcase(), b"Bearer \xff\xfe\xe4", b"Bearer " + bytes(dice.choices(range(128, 256), k=40)),
-                b"Bearer " + b"a" * 20_000, b"bearer\t" + token + b" " + token, b"Bearer eyJhbGciOiJub25lIn0.e30.",
-                b"Bearer " + "💩".encode(), b"Bearer a.b.c", b"Bearer " + b"." * 300, b"Bearer null", b"Bearer {}",
+                b"", b"Bearer", b"Bearer ", b"Bearer " + token[:-1], b"Bearer " + token + b"x", b"Basic " + token,
+                token, b"Bearer " + token.swapcase(), b"Bearer \xff\xfe\xe4",
+                b"Bearer " + bytes(dice.choices(range(128, 256), k=40)), b"Bearer " + b"a" * 20_000,
+                b"bearer\t" + token + b" " + token, b"Bearer eyJhbGciOiJub25lIn0.e30.", b"Bearer " + "💩".encode(),
+                b"Bearer a.b.c", b"Bearer " + b"." * 300, b"Bearer null", b"Bearer {}",
             )
         )  # fmt: skip
 
