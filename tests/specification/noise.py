@@ -180,8 +180,9 @@ class Noise:
         dice = self.dice
         headers = [(b"Content-Type", _TYPES[0] if dice.random() < 0.8 else dice.choice(_TYPES))]
         if dice.random() < 0.9:
-            headers.append((b"Authorization",
-            b"Bearer " + self.token if dice.random() < 0.85 else self._wrong_token())) while dice.random() < 0.3:
+            token = b"Bearer " + self.token if dice.random() < 0.85 else self._wrong_token()
+            headers.append((b"Authorization", token))
+        while dice.random() < 0.3:
             headers.append(dice.choice(_OTHER_HEADERS))
         return tuple(headers)
 
