@@ -66,9 +66,7 @@ def _columns() -> None:
     keys = [row[0] for row in tx.execute(sa.text("SELECT key FROM workspaces ORDER BY created_at, key"))]
     for number, key in enumerate(keys, start=1):
         tx.execute(sa.text("UPDATE workspaces SET user_number = :n WHERE key = :k"), {"n": number, "k": key})
-    tx.execute(
-        sa.text("INSERT INTO meta (key, value) VALUES ('next-user-number', :v)"), {"v": str(len(keys) + 1)}
-    )
+    tx.execute(sa.text("INSERT INTO meta (key, value) VALUES ('next-user-number', :v)"), {"v": str(len(keys) + 1)})
     op.add_column("jobs", sa.Column("retries", sa.BigInteger, nullable=False, server_default=zero))
     op.add_column("jobs", _number("not_before", null=True))
     op.add_column("jobs", _text("submitted_by", key=True, null=True))
@@ -230,6 +228,4 @@ def _refuse(name: str, table: str, event: str, when: str, message: str) -> None:
         f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
         f"$$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = 'check_violation'; END $$"
     )
-    op.execute(
-        f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION {name}()"
-    )
+    op.execute(f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION {name}()")
