@@ -25,14 +25,20 @@ import uvicorn
 import uvloop
 
 from trainshed.api.app import create_app
+from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
-from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
+from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
+from trainshed.identity.keyvault import open_keyvault
+from trainshed.identity.oidc import Issuer, Verifier
+from trainshed.identity.oidc_settings import InvalidIssuers
+from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -51,22 +57,38 @@ class AlreadyRunning(Exception):
     """Another service uses this home."""
 
 
+#: What may be wrong at the start: told in one line, with the way out.
+_START_ERRORS = (
+    AlreadyRunning,
+    CannotListen,
+    EngineUnavailable,
+    InvalidIssuers,
+    InvalidQuotas,
+    SchemaMismatch,
+    UnsafeSecretFile,
+    VaultError,
+)
+
+
 def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     home: Path | None = None,
     database_url: str | None = None,
     stop_nodes_at_exit: bool = False,
+    oidc_issuer: str | None = None,
+    oidc_audiences: tuple[str, ...] = (),
 ) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status."""
     home = home or default_home()
     try:
         prepare_home(home)
+        oidc = (oidc_settings.issuer_of(oidc_issuer, list(oidc_audiences)),) if oidc_issuer else ()
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit))
-    except (AlreadyRunning, UnsafeSecretFile, VaultError, SchemaMismatch, EngineUnavailable, CannotListen) as error:
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc))
+    except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -80,8 +102,19 @@ def prepare_home(home: Path) -> None:
     """Make the home, readable by its owner only."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.chmod(0o700)
-    for name in ("clusters", "nodes", "code", "logs"):
+    for name in ("clusters", "nodes", "code", "logs", "storage", "fileservers"):
         (home / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def load_quotas(home: Path, machine_cores: int) -> Quotas:
+    """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
+    path = home / "quotas.json"
+    try:
+        return read_quotas(path.read_text(encoding="utf-8"), machine_cores)
+    except FileNotFoundError:
+        return Quotas(default_limits(machine_cores))
+    except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
+        raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
 
 
 @contextlib.contextmanager
@@ -97,20 +130,38 @@ def only_service_of(home: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(host: str, port: int, home: Path, database_url: str | None, stop_nodes_at_exit: bool) -> int:
+async def _serve(
+    host: str,
+    port: int,
+    home: Path,
+    database_url: str | None,
+    stop_nodes_at_exit: bool,
+    oidc: tuple[Issuer, ...],
+) -> int:
     listener = _listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
+    issuers = oidc_settings.load(home) + oidc
+    verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
+    quotas = load_quotas(home, psutil.cpu_count() or 1)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
-    settings = ControlSettings(local_sizes=machine_sizes, code_store=str(home / "code"))
-    controller = Controller(db, engine, vault.unseal_text, settings)
+    keyvault = open_keyvault(home)
+    settings = ControlSettings(
+        local_sizes=machine_sizes,
+        code_store=str(home / "code"),
+        home=home,
+        file_server_address=file_server_address,
+        quotas=quotas,
+    )
+    controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
     services = Services(
         db=db,
         vault=vault,
         links=LinkSigner.from_vault(vault),
-        tokens=tokens,
+        authenticator=Authenticator(db, tokens, verifier, now_ms),
+        keyvault=keyvault,
         home=home,
         wake=controller.wake,
         wake_queue=controller.wake_queue,
@@ -118,6 +169,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         mount_root=engine.mount_root,
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
+        quotas=quotas,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -7,7 +7,22 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import CLUSTER, EXPERIMENT, JOB, NEW, OLD, PROVIDER, WS, Service, cluster_body, job_body
+from tests.api.service import (
+    ACCOUNTS,
+    CLUSTER,
+    EXPERIMENT,
+    GROUP,
+    JOB,
+    NEW,
+    OLD,
+    PROVIDER,
+    SUB,
+    WS,
+    Service,
+    cluster_body,
+    file_server_body,
+    job_body,
+)
 
 BIG = b'{"location":"' + b"x" * (5 << 20) + b'"}'
 AUTO = {"minimumNodeCount": 0, "maximumNodeCount": 2}
@@ -158,8 +173,8 @@ CASES: dict[str, Bad] = {
     "directory id": bad_job(
         ("my-data",), "properties.inputDirectories[0].id", inputDirectories=[{"id": "my-data", "path": "/d"}]
     ),
-    "secret by reference": bad_job(
-        ("Key Vault", "value"), "properties.secrets[0].valueSecretReference",
+    "reference to nothing": bad_job(
+        ("not a secret's URL", "vault.azure.net"), "properties.secrets[0].valueSecretReference",
         secrets=[{"name": "TOKEN", "valueSecretReference": {"sourceVault": {"id": "/v"}, "secretUrl": "https://v/s"}}],
     ),
     "secret without value": bad_job(
@@ -202,7 +217,85 @@ CASES: dict[str, Bad] = {
         "GET", "/subscriptions/sub/providers/Microsoft.BatchAI/locations/l/operationresults/x", 404,
         "OperationNotFound", ("x",)
     ),
-    "file server": Bad("PUT", f"{WS}/fileServers/f", 501, "NotImplemented", ("file servers", "later version"), {}),
+    # File servers and what names them.
+    "file server of nothing": Bad("PUT", f"{WS}/fileServers/f", 400, "InvalidRequestContent", ("Properties",), {}),
+    "file server's size": Bad(
+        "PUT", f"{WS}/fileServers/f", 400, "InvalidPropertyValue", ("FileServer.Properties.VMSize", "STANDARD_X"),
+        file_server_body(vmSize="Standard_X"), "properties.vmSize"
+    ),
+    "file server's disks": Bad(
+        "PUT", f"{WS}/fileServers/f", 400, "InvalidPropertyValue", ("FileServer.Properties.DataDisks.DiskCount",),
+        file_server_body(dataDisks={"diskSizeInGB": 10, "diskCount": 0, "storageAccountType": "Standard_LRS"}),
+        "properties.dataDisks.diskCount",
+    ),
+    "file server's addresses": Bad(
+        "PUT", f"{WS}/fileServers/f", 400, "InvalidPropertyValue", ("203.0.113.0/24",),
+        file_server_body(sshConfiguration={
+            "publicIPsToAllow": ["everywhere"], "userAccountSettings": {"adminUserName": "u", "adminUserPassword": "p"}
+        }), "properties.sshConfiguration.publicIPsToAllow[0]",
+    ),
+    "file server in an absent workspace": Bad(
+        "PUT", f"{PROVIDER}/workspaces/no/fileServers/f", 404, "ParentResourceNotFound", ("no",), file_server_body()
+    ),
+    "absent file server": Bad(
+        "GET", f"{WS}/fileServers/f", 404, "FileServerNotFound", ("The specified file server f is not found",)
+    ),
+    "cluster mounts an absent file server": Bad(
+        "PUT", f"{WS}/clusters/new", 400, "FileServerNotFound", (f"{WS}/fileservers/no", "Create"),
+        cluster_body(nodeSetup={"mountVolumes": {"fileServers": [
+            {"fileServer": {"id": f"{WS}/fileservers/no"}, "relativeMountPath": "nfs"}]}}),
+        "properties.nodeSetup.mountVolumes.fileServers[0].fileServer.id",
+    ),
+    "cluster mounts a cluster": Bad(
+        "PUT", f"{WS}/clusters/new", 400, "FileServerNotFound", (CLUSTER,),
+        cluster_body(nodeSetup={"mountVolumes": {"fileServers": [
+            {"fileServer": {"id": CLUSTER}, "relativeMountPath": "nfs"}]}}),
+    ),
+    "job mounts an absent file server": Bad(
+        "PUT", JOB, 400, "FileServerNotFound", (f"{WS}/fileservers/no",),
+        job_body(mountVolumes={"fileServers": [
+            {"fileServer": {"id": f"{WS}/fileservers/no"}, "relativeMountPath": "nfs"}]}),
+        "properties.mountVolumes.fileServers[0].fileServer.id",
+    ),
+    "job mounts what is no resource": Bad(
+        "PUT", JOB, 400, "InvalidPropertyValue", ("/subscriptions/x", "Expected"),
+        job_body(mountVolumes={"fileServers": [{"fileServer": {"id": "/subscriptions/x"}, "relativeMountPath": "n"}]}),
+        "properties.mountVolumes.fileServers[0].fileServer.id",
+    ),
+    # Quotas.
+    "more nodes than the quota": Bad(
+        "PUT", f"{WS}/clusters/new", 409, "ClusterCoreQuotaReached",
+        ("Maximum allowed: 600, Current in use: 2, Additional requested: 720", "room for 24 nodes of STANDARD_NC24"),
+        cluster_body(vmSize="Standard_NC24", scaleSettings={"manual": {"targetNodeCount": 30}}),
+        "properties.scaleSettings",
+    ),
+    # Resource groups and storage accounts.
+    "group of nothing": Bad("PUT", GROUP, 400, "InvalidRequestContent", ("Location",), {}),
+    "group's name": Bad("PUT", f"{SUB}/resourceGroups/a.", 400, "InvalidResourceName", ("a.", "90"), {"location": "l"}),
+    "group elsewhere": Bad(
+        "PUT", GROUP, 409, "InvalidResourceGroupLocation", ("moon", "local"), {"location": "moon"}, "location"
+    ),
+    "absent group": Bad(
+        "GET", f"{SUB}/resourceGroups/no", 404, "ResourceGroupNotFound", ("Resource group 'no' could not be found.",)
+    ),
+    "absent group's deletion": Bad(
+        "DELETE", f"{SUB}/resourceGroups/no", 404, "ResourceGroupNotFound", ("Resource group 'no' could not be found.",)
+    ),
+    "absent provider": Bad("GET", f"{SUB}/providers/Microsoft.No", 404, "InvalidResourceNamespace", ("Microsoft.No",)),
+    "account's name": Bad(
+        "PUT", f"{ACCOUNTS}/My-data", 400, "InvalidResourceName", ("3 to 24", "lower-case"), {"location": "local"}
+    ),
+    "account in an absent group": Bad(
+        "PUT", ACCOUNTS.replace("Group/", "No/") + "/mydata", 404, "ResourceGroupNotFound", ("No",),
+        {"location": "local"}
+    ),
+    "absent account": Bad(
+        "GET", f"{ACCOUNTS}/mydata", 404, "ResourceNotFound", ("Microsoft.Storage/storageAccounts/mydata",)
+    ),
+    "keys of an absent account": Bad("POST", f"{ACCOUNTS}/mydata/listKeys", 404, "ResourceNotFound", ("mydata",)),
+    "third key": Bad(
+        "POST", f"{ACCOUNTS}/mydata/regenerateKey", 400, "InvalidPropertyValue", ("key3",), {"keyName": "key3"}
+    ),
     # Parameters of the query.
     "page of nothing": Bad(
         "GET", f"{WS}/clusters", 400, "InvalidPropertyValue", ("maxresults", "1 to 1000"), query={"maxresults": 0}

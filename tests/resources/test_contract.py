@@ -11,6 +11,7 @@ import pytest
 from trainshed.resources import cluster, common, fileserver, job, mounts, settings, workspace
 from trainshed.resources.operations import operations
 from trainshed.resources.parsing import parse_cluster, parse_file_server, parse_job
+from trainshed.resources.quotas import Limits, default_limits
 from trainshed.resources.usage import usage_rows
 
 REST = Path(__file__).parents[3] / "shared" / "reference" / "rest-api-2018-05-01"
@@ -108,4 +109,4 @@ def test_there_are_26_operations() -> None:
 
 def test_usages_are_the_originals() -> None:
     theirs = _example("ListUsages.json")["responses"]["200"]["body"]["value"]
-    assert [row["name"] for row in usage_rows([])] == [row["name"] for row in theirs]
+    assert [row["name"] for row in usage_rows([], Limits(default_limits(1)))] == [row["name"] for row in theirs]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainshed.resources import names
-from trainshed.resources.usage import ClusterUse, UsageLimits, usage_rows
+from trainshed.resources.quotas import ClusterUse, Limits, default_limits
+from trainshed.resources.usage import usage_rows
 from trainshed.resources.vmsizes import AZURE_SIZES, find_size, local_sizes, supported_sizes
 
 
@@ -71,11 +72,12 @@ def test_a_machine_has_something() -> None:
 
 def test_usages_in_the_contracts_order() -> None:
     clusters = [
-        ClusterUse("STANDARD_NC6", "dedicated", 2),
-        ClusterUse("STANDARD_D1", "lowpriority", 3),
-        ClusterUse("LOCAL", "dedicated", 1),
+        ClusterUse("a", "STANDARD_NC6", "dedicated", 2, promised=9),
+        ClusterUse("b", "STANDARD_D1", "lowpriority", 3),
+        ClusterUse("c", "LOCAL", "dedicated", 1),
     ]
-    rows = usage_rows(clusters, UsageLimits(20, 600, 150), local_sizes(4, 1000, 0))
+    limits = Limits({**default_limits(4), "Total Cluster LowPriority Regional vCPUs": 150})
+    rows = usage_rows(clusters, limits, local_sizes(4, 1000, 0))
     assert len(rows) == 17
     assert rows[0] == {
         "unit": "Count",
@@ -93,3 +95,8 @@ def test_usages_in_the_contracts_order() -> None:
     }
     assert rows[9]["name"]["localizedValue"] == "Total Cluster Low Priority Regional vCPUs"
     assert rows[9]["limit"] == 150
+    own = usage_rows(clusters, limits, local_sizes(4, 1000, 0), own_sizes=True)[17:]
+    assert [(row["name"]["value"], row["currentValue"], row["limit"]) for row in own] == [
+        ("Standard Local Family Cluster Dedicated vCPUs", 4, 32),
+        ("Standard Local Family Cluster LowPriority vCPUs", 0, 32),
+    ]

@@ -8,14 +8,17 @@ from typing import Any
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api import lro
+from trainshed.api import first_use, lro, quota
 from trainshed.api.answers import JSON, entity, warning
 from trainshed.api.call import Call
 from trainshed.api.differences import differing
 from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.lookup import find
+from trainshed.api.members import keep_newer_scale, original_scale
+from trainshed.api.mounted import fill_subnet, keep_subnet
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
+from trainshed.api.uses import require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -40,16 +43,23 @@ _NAMED_NODES = 10
 
 
 async def create(call: Call) -> Response:
-    """PUT: 202 for a new one. Again: 200; another scaleSettings is an update, any other difference is refused (409)."""
+    """PUT: 202 for a new one. Again: 200; another scaleSettings is an update, any other difference is refused (409).
+
+    Beyond the quota of clusters or cores: 409.
+    """
     key, name = call.cluster_key, call.name("cluster")
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
+    require_file_servers(call, (wanted.get("nodeSetup") or {}).get("mountVolumes"))
+    problem = await unresolved(call, wanted)
     scale = wanted.pop(_SCALE)
     now = call.now()
 
+    places: tuple[first_use.Place, ...] = ()
+
     def store(tx: Connection) -> OperationRecord | tuple[int, Json]:
+        nonlocal places
         workspace = find(workspaces.get, tx, workspace_key)
         if workspace is None:
             raise parent_not_found(Kind.WORKSPACE, workspace_name)
@@ -57,7 +67,13 @@ async def create(call: Call) -> Response:
             raise being_deleted(Kind.WORKSPACE, workspace.name)
         existing = find(clusters.get, tx, key)
         if existing is None:
+            if problem is not None:
+                raise problem
             uid = str(uuid.uuid4())
+            fill_subnet(tx, wanted)
+            quota.check_new_cluster(tx, call, workspace, wanted, scale)
+            volumes = (wanted.get("nodeSetup") or {}).get("mountVolumes")
+            places = first_use.places_of(tx, call.services.vault, volumes, values, "/nodeSetup/mountVolumes")
             clusters.insert(
                 tx,
                 ClusterRecord(
@@ -85,6 +101,7 @@ async def create(call: Call) -> Response:
             return begin_for(tx, workspace, OperationVerb.CREATE_CLUSTER, key, now, name)
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
+        keep_subnet(existing.definition, wanted)
         differences = differing(existing.definition, wanted)
         if differences:
             raise conflict(
@@ -94,18 +111,24 @@ async def create(call: Call) -> Response:
                 "Only scaleSettings of a cluster can be changed. Send the other properties as they are, use another "
                 "name, or delete the cluster first.",
             )
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
-        _rescale(tx, existing, scale, now)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     stored = await call.write(store)
     if isinstance(stored, OperationRecord):
+        await first_use.make(call, places)
         return lro.accepted(call, stored, warning(parsed.ignored))
     return entity(stored[1], stored[0], parsed.ignored)
 
 
 async def update(call: Call) -> Response:
-    """PATCH: 200 at once with the new scaleSettings and the allocation as it was (rest-contract section 7)."""
+    """PATCH: 200 at once with the new scaleSettings and the allocation as it was (rest-contract section 7).
+
+    More nodes than the quota leaves: 409.
+    """
     key, name = call.cluster_key, call.name("cluster")
     parsed = parsing.parse_cluster_update(await call.body(), call.version)
     properties = parsed.model.properties
@@ -118,10 +141,12 @@ async def update(call: Call) -> Response:
         workspace, existing = _with_workspace(tx, call, key, name)
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
         if scale is None:
-            return existing.modified_at, shown
-        _rescale(tx, existing, scale, now)
+            return existing.modified_at, _view_of(tx, workspace, existing, newer=call.newer)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     modified_at, shown = await call.write(store)
@@ -204,13 +229,14 @@ def _view_of(
     newer: bool,
     scale: dict[str, Any] | None = None,
 ) -> Json:
+    scale = record.scale if scale is None else scale
     return cluster_view(
         subscription=workspace.subscription,
         resource_group=workspace.resource_group,
         workspace=workspace.name,
         name=record.name,
         definition=record.definition,
-        scale=record.scale if scale is None else scale,
+        scale=scale if newer else original_scale(scale),
         state=record.state.value,
         state_at=record.state_at,
         allocation=record.allocation.value,

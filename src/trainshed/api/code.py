@@ -14,14 +14,12 @@ from trainshed.api.answers import answer
 from trainshed.api.body import parse_object, read_body
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, being_deleted, invalid_value
-from trainshed.api.versions import require_newer
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources.errors import INVALID_REQUEST_CONTENT, Problem
 from trainshed.resources.ids import Kind
 from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.store import code
 
-_WHAT = "Code upload"
 #: Largest manifest in bytes.
 _MANIFEST_LIMIT = 32 << 20
 _NAMED_FILES = 10
@@ -100,7 +98,6 @@ def _check_files(store: Path, snapshot: str, manifest: dict[str, dict[str, objec
 
 
 async def _check(call: Call) -> None:
-    require_newer(call.version, _WHAT)
     key, name = call.workspace_key, call.name("workspace")
     await call.read(lambda tx: required_workspace(tx, key, name))
 

@@ -56,8 +56,11 @@ def error_response(status: int, error: Mapping[str, Any], headers: Mapping[str, 
 
 def not_found(kind: Kind, name: str) -> ApiError:
     """404 with the contract's code and message."""
-    word = {Kind.FILE_SERVER: "file server"}.get(kind, kind.value)
-    return ApiError(404, kind.not_found_code, f"The specified {word} {name} is not found")
+    return ApiError(404, kind.not_found_code, f"The specified {_word(kind)} {name} is not found")
+
+
+def _word(kind: Kind) -> str:
+    return "file server" if kind is Kind.FILE_SERVER else kind.value
 
 
 def parent_not_found(kind: Kind, name: str) -> ApiError:
@@ -76,7 +79,7 @@ def being_deleted(kind: Kind, name: str) -> ApiError:
     return ApiError(
         409,
         "ResourceBeingDeleted",
-        f"The {kind.value} '{name}' is being deleted. Wait until a GET of it answers 404, then try again, "
+        f"The {_word(kind)} '{name}' is being deleted. Wait until a GET of it answers 404, then try again, "
         "or use another name.",
         target=f"{kind.value}Name",
     )
@@ -88,7 +91,7 @@ def conflict(kind: Kind, name: str, properties: Sequence[str], way_out: str) -> 
     return ApiError(
         409,
         "Conflict",
-        f"The {kind.value} '{name}' exists already with a different value of {shown}. {way_out}",
+        f"The {_word(kind)} '{name}' exists already with a different value of {shown}. {way_out}",
         target=properties[0],
     )
 

@@ -16,7 +16,6 @@ from trainshed.api.errors import ApiError, error_response, invalid_value
 from trainshed.api.filetree import OutsideRoot, open_file
 from trainshed.api.lookup import find
 from trainshed.api.paging import whole_number
-from trainshed.api.versions import require_newer
 from trainshed.resources.directories import STDOUTERR, join
 from trainshed.resources.errors import Problem
 from trainshed.resources.lifecycle import JOB
@@ -34,7 +33,6 @@ async def get_log(call: Call) -> Response:
     A file that is not there yet is waited for while the job may still make it (``follow``), else it is 404. Without
     ``follow`` the file is sent as it is now; 416 when ``offset`` is beyond its end.
     """
-    require_newer(call.version, "The log stream")
     key, file = call.job_key, call.part("file")
     if file in (".", "..") or "\0" in file:
         raise invalid_value("file", f"'{file}' is not the name of a log file, such as stdout.txt.")

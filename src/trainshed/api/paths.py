@@ -7,11 +7,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _SPELLINGS = {
     text.lower(): text
     for text in (
-        "subscriptions", "resourceGroups", "providers", "Microsoft.BatchAI", "workspaces", "clusters", "fileServers",
+        "subscriptions", "resourceGroups", "providers", "workspaces", "clusters", "fileServers",
         "experiments", "jobs", "locations", "usages", "operations", "operationresults", "operationstatuses", "vmSizes",
         "listOutputFiles", "listRemoteLoginInformation", "terminate", "attempts", "events", "nodes", "logs", "code",
+        "Microsoft.Authorization", "roleAssignments", "roleDefinitions", "Trainshed.Identity", "principals", "tokens",
+        "Trainshed.Audit", "entries",
+        "tenants", "register", "unregister",
+        "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
     )
 }  # fmt: skip
+
+
+_NAMESPACES = {
+    text.lower(): text
+    for text in ("Microsoft.BatchAI", "Microsoft.Storage", "Microsoft.Resources", "Microsoft.Authorization")
+}
 
 
 def canonical(path: str) -> str:
@@ -21,7 +31,7 @@ def canonical(path: str) -> str:
     name's place is never touched: a workspace may be called ``Jobs``.
     """
     parts = path.split("/")
-    if len(parts) < 2 or parts[1].lower() not in ("subscriptions", "providers"):
+    if len(parts) < 2 or parts[1].lower() not in ("subscriptions", "providers", "tenants"):
         return path
     index = 1
     while index < len(parts):
@@ -29,7 +39,7 @@ def canonical(path: str) -> str:
         parts[index] = spelling
         if spelling == "providers" and index + 1 < len(parts):
             # The namespace stands where a name would; types and names alternate again after it.
-            parts[index + 1] = _SPELLINGS.get(parts[index + 1].lower(), parts[index + 1])
+            parts[index + 1] = _NAMESPACES.get(parts[index + 1].lower(), parts[index + 1])
         index += 2
     return "/".join(parts).rstrip("/")
 

@@ -1,4 +1,4 @@
-"""The ``api-version`` parameter: required below ``/subscriptions`` and ``/providers``; two values are known."""
+"""The ``api-version`` parameter: required on the provider's own routes; two values are known."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 
+#: Routes of Azure Resource Manager and of other providers take any version or none: each client sends its own.
+_OWN = ("Microsoft.BatchAI", "Trainshed.")
+_REGISTRATION = ("/providers/Microsoft.BatchAI/register", "/providers/Microsoft.BatchAI/unregister")
+
+#: The query parameter's name.
+VERSION_PARAMETER = "api-version"
 _KNOWN = ", ".join(KNOWN_VERSIONS)
 
 
 def version_of(query: Mapping[str, str]) -> ApiVersion:
     """The version that a request asks for. Raises ApiError naming the known ones."""
-    given = query.get("api-version")
+    given = query.get(VERSION_PARAMETER)
     if not given:
         raise ApiError(
             400,
@@ -31,6 +37,19 @@ def version_of(query: Mapping[str, str]) -> ApiVersion:
             target="api-version",
             headers=GATEWAY,
         ) from None
+
+
+def is_versioned(path: str) -> bool:
+    """Whether a path, its fixed segments in the routes' spelling, is one of the service's own providers'.
+
+    The last provider of the path counts: a role assignment at a workspace is Microsoft.Authorization's.
+    """
+    parts = path.split("/")
+    if len(parts) < 2 or parts[1] not in ("subscriptions", "providers") or path.endswith(_REGISTRATION):
+        return False
+    # Types and names alternate, and a provider's namespace stands where a name would: a workspace may be "providers".
+    namespaces = [name for kind, name in zip(parts[1::2], parts[2::2], strict=False) if kind == "providers"]
+    return bool(namespaces) and namespaces[-1].startswith(_OWN)
 
 
 def require_newer(version: ApiVersion, what: str) -> None:

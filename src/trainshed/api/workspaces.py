@@ -5,34 +5,46 @@ from __future__ import annotations
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api import lro
+from trainshed.api import groups, lro
 from trainshed.api.answers import JSON, entity
+from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import being_deleted, conflict, not_found
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.identity import Scope
 from trainshed.resources import parsing
-from trainshed.resources.ids import Kind, operation_resource_id
+from trainshed.resources.ids import Kind, operation_resource_id, resource_group_key
 from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningEvent,
     ProvisioningState,
 )
+from trainshed.resources.names import normal_location
 from trainshed.resources.views import Json, workspace_view
-from trainshed.store import workspaces
+from trainshed.store import resource_groups, workspaces
 from trainshed.store.records import OperationRecord, WorkspaceRecord
+
+_READ = "Microsoft.BatchAI/workspaces/read"
 
 
 async def create(call: Call) -> Response:
-    """PUT: 200 at once, new or not. Again with other tags replaces them; another location is refused with 409."""
+    """PUT: 200 at once, new or not. Again with other tags replaces them; another location is refused with 409.
+
+    The first workspace of a resource group that is not there makes the group, in its own location.
+    """
     key, name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_workspace(await call.body(), call.version)
     location, tags = parsed.model.location, dict(parsed.model.tags or {})
+    group_key = resource_group_key(call.subscription, call.group)
     now = call.now()
 
     def store(tx: Connection) -> WorkspaceRecord:
         existing = find(workspaces.get, tx, key)
         if existing is None:
+            if find(resource_groups.get, tx, group_key) is None:
+                groups.insert(tx, call.subscription, call.group, location, {}, now)
+            groups.opened(tx, group_key, call.group)
             made = WorkspaceRecord(
                 key, call.subscription, call.group, name, location, tags, ProvisioningState.SUCCEEDED, now, now, now
             )
@@ -131,11 +143,6 @@ def required(tx: Connection, key: str, name: str) -> WorkspaceRecord:
     return record
 
 
-def normal_location(location: str) -> str:
-    """Azure reads ``North Europe`` and ``northeurope`` as the same region."""
-    return location.replace(" ", "").lower()
-
-
 def begin_for(
     tx: Connection,
     workspace: WorkspaceRecord,
@@ -158,12 +165,23 @@ def begin_for(
     )
 
 
+def scope_of(record: WorkspaceRecord) -> Scope:
+    """Where roles for the workspace count."""
+    return Scope(record.subscription, record.resource_group, record.name)
+
+
 async def _list(call: Call, subscription: str, group: str | None) -> Response:
     asked = page_request(call)
 
     def query(tx: Connection) -> bytes:
-        rows = workspaces.page(
-            tx, subscription=subscription, resource_group=group, after=asked.after, limit=asked.one_more
+        rows = visible(
+            lambda after: workspaces.page(
+                tx, subscription=subscription, resource_group=group, after=after, limit=asked.one_more
+            ),
+            lambda record: record.key,
+            lambda record: call.caller.may(_READ, scope_of(record).key),
+            asked.after,
+            asked.one_more,
         )
         return page(call, asked, rows, view, lambda record: record.key)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-#: The subscription of a laptop, where nobody has one.
-LOCAL_SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+from trainshed.resources.names import LOCAL_SUBSCRIPTION
+
 _PROVIDER = "providers/Microsoft.BatchAI"
 
 

@@ -1,4 +1,4 @@
-"""Deleting a parent deletes its children first: workspaces and experiments."""
+"""Deleting a parent deletes its children first: resource groups, workspaces and experiments."""
 
 from __future__ import annotations
 
@@ -11,11 +11,29 @@ from trainshed.resources.lifecycle import (
     ProvisioningEvent,
     ProvisioningState,
 )
-from trainshed.store import clusters, experiments, jobs, operations, workspaces
+from trainshed.store import (
+    clusters,
+    experiments,
+    file_servers,
+    job_bulk,
+    operations,
+    removals,
+    resource_groups,
+    role_assignments,
+    storage_accounts,
+    workspaces,
+)
+from trainshed.store.records import ResourceGroupRecord
+from trainshed.volumes.embedded import account_path
+
+#: Jobs that one pass removes from an experiment: a pass must not hold up the others for long.
+JOBS_AT_ONCE = 20_000
 
 
 def delete_parents(tx: Connection, actions: Actions, now: int) -> None:
-    """Advance the deletion of every experiment and workspace that is being deleted."""
+    """Advance the deletion of every experiment, workspace and resource group that is being deleted."""
+    for group in resource_groups.deleting(tx):
+        _delete_group(tx, group, actions, now)
     for workspace in workspaces.deleting(tx):
         _delete_workspace(tx, workspace.key, actions, now)
     for experiment in experiments.deleting(tx):
@@ -23,13 +41,12 @@ def delete_parents(tx: Connection, actions: Actions, now: int) -> None:
 
 
 def _delete_experiment(tx: Connection, key: str, actions: Actions, now: int) -> None:
-    remaining = jobs.of_experiment_ids(tx, key)
-    for job_id in remaining:
-        job = jobs.get_by_id(tx, job_id)
-        if job.state is not ProvisioningState.DELETING:
-            jobs.request_deletion(tx, job_id, now)
-            actions.again = True
-    if not remaining:
+    if job_bulk.request_deletion(tx, key, now):
+        actions.again = True
+    # Those that hold nodes are stopped first, one by one, and removed when they have let go.
+    if job_bulk.delete_idle(tx, key, now, limit=JOBS_AT_ONCE) == JOBS_AT_ONCE:
+        actions.again = True
+    if not job_bulk.any_of(tx, key):
         experiments.delete(tx, key)
         operations.finish_for(tx, OperationVerb.DELETE_EXPERIMENT, key, OperationEvent.SUCCEEDED, now)
         actions.again = True
@@ -46,6 +63,29 @@ def _delete_workspace(tx: Connection, key: str, actions: Actions, now: int) -> N
         if cluster.state is not ProvisioningState.DELETING:
             clusters.apply_provisioning(tx, cluster.key, ProvisioningEvent.DELETE_REQUESTED, now)
             actions.again = True
+    own_servers = file_servers.of_workspace(tx, key)
     if not children and not own_clusters:
+        # Not before: jobs and clusters of the workspace may have them mounted.
+        for server in own_servers:
+            if server.state is not ProvisioningState.DELETING:
+                file_servers.apply(tx, server.key, ProvisioningEvent.DELETE_REQUESTED, now)
+    if not children and not own_clusters and not own_servers:
         workspaces.delete(tx, key)
+        role_assignments.delete_at_or_below(tx, f"/{key}")
         operations.finish_for(tx, OperationVerb.DELETE_WORKSPACE, key, OperationEvent.SUCCEEDED, now)
+        actions.again = True
+
+
+def _delete_group(tx: Connection, group: ResourceGroupRecord, actions: Actions, now: int) -> None:
+    for account in storage_accounts.of_group(tx, group.key):
+        storage_accounts.delete(tx, account.name)
+        removals.request(tx, account.uid, account_path(account.name))
+    inside = workspaces.of_group(tx, group.subscription, group.name)
+    for workspace in inside:
+        if workspace.state is not ProvisioningState.DELETING:
+            workspaces.apply(tx, workspace.key, ProvisioningEvent.DELETE_REQUESTED, now)
+            actions.again = True
+    if not inside:
+        resource_groups.delete(tx, group.key)
+        role_assignments.delete_at_or_below(tx, f"/{group.key}")
+        operations.finish_for(tx, OperationVerb.DELETE_GROUP, group.key, OperationEvent.SUCCEEDED, now)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, AddNodes
 from trainshed.control.endings import stop_attempt
-from trainshed.control.gangs import Unseal, cluster_spec
+from trainshed.control.gangs import plan_of
 from trainshed.control.outcomes import finish_job
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import NodeSpec
@@ -24,9 +25,11 @@ from trainshed.resources.lifecycle import (
     ProvisioningEvent,
     ProvisioningState,
 )
+from trainshed.resources.quotas import ClusterUse, counters
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.vmsizes import find_size
 from trainshed.scheduling.scaling import Deallocation, Resize, ScalingNode, resize, target_of
-from trainshed.store import attempts, clusters, jobs, nodes, operations, secrets
+from trainshed.store import attempts, clusters, jobs, nodes, operations, secrets, usages, workspaces
 from trainshed.store.records import ClusterRecord, NodeRecord
 
 
@@ -50,7 +53,7 @@ def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeReco
 def plan_size(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord], now: int) -> tuple[int, Resize]:
     """The number of nodes that the cluster should have now, and how to get there."""
     staying = scaling_nodes(tx, cluster, members)
-    queued = jobs.queued_nodes(tx, cluster.uid) if "autoScale" in cluster.scale else 0
+    queued = jobs.queued_nodes(tx, cluster.uid, now) if "autoScale" in cluster.scale else 0
     target = target_of(cluster.scale, staying, queued, now, created=cluster.next_ordinal > 0)
     return target, resize(cluster.scale, staying, target)
 
@@ -70,7 +73,6 @@ class ClusterPass:
         tx: Connection,
         actions: Actions,
         settings: ControlSettings,
-        unseal: Unseal,
         now: int,
         *,
         view_nodes: set[str],
@@ -80,7 +82,6 @@ class ClusterPass:
         self._tx = tx
         self._actions = actions
         self._settings = settings
-        self._unseal = unseal
         self._now = now
         #: Ids of the nodes that the engine has now.
         self._view_nodes = view_nodes
@@ -93,6 +94,8 @@ class ClusterPass:
         self.draining: set[str] = set()
         #: Whether any cluster scales by itself.
         self.automatic = False
+        #: What all clusters use, read when the first one is to grow.
+        self._uses: dict[usages.Region, list[ClusterUse]] | None = None
 
     def run(self) -> None:
         """Advance every cluster."""
@@ -104,13 +107,12 @@ class ClusterPass:
             if cluster.state is ProvisioningState.CREATING:
                 self._provision(cluster)
             elif self._introduce:
-                spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
-                self._actions.ensure_clusters.append(spec)
+                self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
             self._release(members)
             self._scale(cluster, members)
 
     def _provision(self, cluster: ClusterRecord) -> None:
-        self._actions.ensure_clusters.append(cluster_spec(self._tx, cluster, self._settings, self._unseal))
+        self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
         clusters.apply_provisioning(self._tx, cluster.key, ProvisioningEvent.PROVISIONED, self._now)
         operations.finish_for(self._tx, OperationVerb.CREATE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now)
         self._actions.again = True
@@ -121,16 +123,51 @@ class ClusterPass:
         if step.draining:
             self.draining.add(cluster.uid)
         refused_until, refusal = self._refused.get(cluster.uid, (0, None))
-        blocked = step.add > 0 and refusal is not None and self._now < refused_until
-        if step.add and not blocked:
+        add, shortage = self._within_quota(cluster, members, step.add)
+        blocked = add > 0 and refusal is not None and self._now < refused_until
+        if add and not blocked:
             self._refused.pop(cluster.uid, None)
-            self._add(cluster, step.add)
+            self._add(cluster, add)
         for node in step.remove:
             self._remove(node, step.deallocation, cluster)
         self._set_allocation(
-            cluster, members, target, changing=bool((step.add and not blocked) or step.remove or step.draining)
+            cluster, members, target, changing=bool((add and not blocked) or step.remove or step.draining)
         )
-        self._set_errors(cluster, members, refusal if blocked else None)
+        self._set_errors(cluster, members, refusal if blocked else shortage)
+
+    def _within_quota(
+        self, cluster: ClusterRecord, members: list[NodeRecord], wanted: int
+    ) -> tuple[int, Reason | None]:
+        """How many of the wanted nodes the quota of cores allows, and why not all (behaviour 2: the count stays short).
+
+        Nodes that others are promised count as theirs, so that a cluster that grows by itself cannot take them.
+        """
+        size = find_size(cluster.vm_size, self._settings.local_sizes)
+        if wanted == 0 or size is None:
+            return wanted, None
+        workspace = workspaces.get(self._tx, cluster.workspace_key)
+        region = usages.Region.of(workspace.subscription, workspace.location)
+        if self._uses is None:
+            self._uses = usages.everywhere(self._tx)
+        uses = self._uses.get(region, [])
+        others = [use for use in uses if use.key != cluster.key]
+        priority = cluster.definition.get("vmPriority", "dedicated")
+        limits = self._settings.quotas.limits(workspace.subscription)
+        allowed = max(0, limits.nodes_allowed(others, size, priority, self._settings.local_sizes) - len(members))
+        own = next((use for use in uses if use.key == cluster.key), None)
+        add = min(wanted, allowed)
+        if own is not None and add:
+            grown = replace(own, nodes=len(members) + add)
+            self._uses[region] = [grown if use.key == cluster.key else use for use in uses]
+        if add == wanted:
+            return add, None
+        names = " and ".join(f"'{name}' ({limits.of(name)})" for name in counters(size, priority))
+        text = (
+            f"The quotas {names} of subscription {workspace.subscription} in region {workspace.location} leave "
+            f"cluster {cluster.name} {len(members) + add} nodes of {size.name}, {wanted - add} fewer than it is to "
+            "have. Scale other clusters down, use a smaller size, or have the quota increased."
+        )
+        return add, Reason(ReasonCode.CORE_QUOTA_REACHED, text, {"missingNodes": str(wanted - add)})
 
     def _add(self, cluster: ClusterRecord, count: int) -> None:
         first = clusters.take_ordinals(self._tx, cluster.key, count)
@@ -156,8 +193,7 @@ class ClusterPass:
                 ),
             )
             specs.append(NodeSpec(node_id, ordinal))
-        spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
-        self._actions.add_nodes.append(AddNodes(spec, tuple(specs)))
+        self._actions.add_nodes.append(AddNodes(plan_of(self._tx, cluster, self._settings), tuple(specs)))
 
     def _remove(self, node: ScalingNode, option: Deallocation, cluster: ClusterRecord) -> None:
         reason = Reason(ReasonCode.NODE_LEAVING, f"Cluster {cluster.name} is being scaled down.")

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainshed.resources.lifecycle import JOB, OperationEvent, OperationVerb
-from trainshed.store import clusters, experiments, jobs, operations, workspaces
+from trainshed.store import clusters, experiments, file_servers, jobs, operations, resource_groups, workspaces
 from trainshed.store.errors import or_none
 
 #: Milliseconds for which an operation is left to those who carry it out.
@@ -24,6 +24,8 @@ _FIND: Mapping[OperationVerb, Callable[[Connection, str], Any]] = {
     OperationVerb.DELETE_CLUSTER: clusters.get,
     OperationVerb.DELETE_EXPERIMENT: experiments.get,
     OperationVerb.DELETE_WORKSPACE: workspaces.get,
+    OperationVerb.DELETE_FILE_SERVER: file_servers.get,
+    OperationVerb.DELETE_GROUP: resource_groups.get,
 }
 
 

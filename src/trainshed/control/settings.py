@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from trainshed.resources.quotas import Quotas
 from trainshed.resources.vmsizes import VmSize
 
 
@@ -30,4 +32,9 @@ class ControlSettings:
     allocation_retry_seconds: float = 60.0
     #: Where content-addressed code lies.
     code_store: str | None = None
+    #: The service's home; storage accounts and file servers are directories below it.
+    home: Path | None = None
+    #: An address for the file server with this uid that is not among the used ones; None where the engine has none.
+    file_server_address: Callable[[str, Collection[str]], str] | None = None
+    quotas: Quotas = field(default_factory=Quotas)
     clock: Callable[[], int] = field(default=now_ms)

@@ -7,11 +7,14 @@ sealed, and ``job_secret_environment`` brings the two together again for the run
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel
 
 from trainshed.resources.common import Model, Secret
+from trainshed.resources.errors import InvalidResource
+from trainshed.resources.ids import ResourceId
 
 
 def definition(model: Model) -> dict[str, Any]:
@@ -40,6 +43,15 @@ def setup_secret_environment(definition: Mapping[str, Any], secrets: Mapping[str
     """Values of the secret variables of a cluster's setup task by name."""
     task = (definition.get("nodeSetup") or {}).get("setupTask") or {}
     return _secret_variables(task.get("secrets"), "/nodeSetup/setupTask/secrets", secrets)
+
+
+def mounted_file_servers(volumes: Mapping[str, Any] | None) -> set[str]:
+    """Keys of the file servers that ``mountVolumes`` names."""
+    found = set()
+    for mount in (volumes or {}).get("fileServers") or ():
+        with suppress(InvalidResource):
+            found.add(ResourceId.parse(mount["fileServer"]["id"]).key)
+    return found
 
 
 def _secret_variables(variables: Any, place: str, secrets: Mapping[str, str]) -> dict[str, str]:

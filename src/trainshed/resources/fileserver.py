@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -15,6 +16,10 @@ CachingType = Annotated[
 StorageAccountType = Annotated[
     Literal["Standard_LRS", "Premium_LRS"], BeforeValidator(choice("Standard_LRS", "Premium_LRS"))
 ]
+
+
+#: Where a file server exports its data (the specification's example; recorded servers said /data).
+MOUNT_POINT = "/mnt/data"
 
 
 class SshConfiguration(Model):
@@ -58,3 +63,21 @@ class FileServerCreate(Model):
     read_only: ClassVar[frozenset[str]] = frozenset({"id", "name", "type"})
 
     properties: FileServerProperties = Field(description="What the file server is to be")
+
+
+def mount_settings(address: str) -> dict[str, str]:
+    """mountSettings of a server that is reached at this address, from inside and outside alike."""
+    return {"mountPoint": MOUNT_POINT, "fileServerPublicIP": address, "fileServerInternalIP": address}
+
+
+def subnet_of(definition: Mapping[str, Any], subscription: str, uid: str) -> str:
+    """The id of its subnet: the one that was given, else one that is its own, named as the original named those.
+
+    The original made a network for each server without one: ``{guid}vnet`` with ``Subnet-1`` in a group
+    ``fileserverrg-{guid}`` (rest-contract section 7). Here it is a name; nodes of this machine have no such network.
+    """
+    given = (definition.get("subnet") or {}).get("id")
+    return given or (
+        f"/subscriptions/{subscription}/resourceGroups/fileserverrg-{uid}"
+        f"/providers/Microsoft.Network/virtualNetworks/{uid}vnet/subnets/Subnet-1"
+    )

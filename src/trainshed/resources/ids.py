@@ -159,6 +159,16 @@ def workspace_key(subscription: str, resource_group: str, workspace: str) -> str
     return f"{subscription}/{resource_group}/{workspace}".lower()
 
 
+def resource_group_key(subscription: str, resource_group: str) -> str:
+    """``{subscription}/{group}`` in lower case."""
+    return f"{subscription}/{resource_group}".lower()
+
+
+def file_server_key(workspace: str, file_server: str) -> str:
+    """``{workspace key}/{file server}`` in lower case."""
+    return f"{workspace}/{file_server}".lower()
+
+
 def cluster_key(workspace: str, cluster: str) -> str:
     """``{workspace key}/{cluster}`` in lower case."""
     return f"{workspace}/{cluster}".lower()

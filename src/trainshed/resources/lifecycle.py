@@ -229,6 +229,9 @@ class OperationVerb(StrEnum):
     DELETE_CLUSTER = "delete-cluster"
     DELETE_EXPERIMENT = "delete-experiment"
     DELETE_WORKSPACE = "delete-workspace"
+    CREATE_FILE_SERVER = "create-file-server"
+    DELETE_FILE_SERVER = "delete-file-server"
+    DELETE_GROUP = "delete-group"
 
 
 class OperationEvent(StrEnum):

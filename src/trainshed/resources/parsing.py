@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from trainshed.resources import ids, names
+from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
 from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
 from trainshed.resources.cluster_checks import check_cluster, check_file_server, check_scale
 from trainshed.resources.common import Model
@@ -19,6 +20,8 @@ from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.findings import Findings
 from trainshed.resources.job import JobCreate
 from trainshed.resources.job_checks import check_job
+from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.validation import read_model, read_object
 from trainshed.resources.versions import ApiVersion
 from trainshed.resources.vmsizes import VmSize
@@ -44,16 +47,49 @@ def _read(model: type[M], body: Body, noun: str, version: ApiVersion | str) -> P
 def parse_workspace(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceCreate]:
     """Body of PUT workspace."""
     parsed = _read(WorkspaceCreate, body, "Workspace", version)
-    findings = Findings("Workspace")
-    if not names.is_location(parsed.model.location):
-        findings.value("location", parsed.model.location, f"cannot be a region. It has {names.LOCATION_RULE}.")
-    findings.raise_any()
+    _check_region("Workspace", parsed.model.location)
     return parsed
 
 
 def parse_workspace_update(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceUpdate]:
     """Body of PATCH workspace."""
     return _read(WorkspaceUpdate, body, "Workspace", version)
+
+
+def parse_resource_group(body: Body) -> ResourceGroupCreate:
+    """Body of PUT resource group. Members that are not known are ignored: many versions of clients send it."""
+    made = _read(ResourceGroupCreate, body, "ResourceGroup", ApiVersion.V2018_05_01).model
+    _check_region("ResourceGroup", made.location)
+    return made
+
+
+def parse_resource_group_update(body: Body) -> ResourceGroupUpdate:
+    """Body of PATCH resource group."""
+    return _read(ResourceGroupUpdate, body, "ResourceGroup", ApiVersion.V2018_05_01).model
+
+
+def parse_storage_account(body: Body) -> StorageAccountCreate:
+    """Body of PUT storage account. Members that an embedded account has no use for are ignored."""
+    made = _read(StorageAccountCreate, body, "StorageAccount", ApiVersion.V2018_05_01).model
+    _check_region("StorageAccount", made.location)
+    return made
+
+
+def parse_regenerate_key(body: Body) -> RegenerateKey:
+    """Body of POST regenerateKey."""
+    return _read(RegenerateKey, body, "StorageAccount", ApiVersion.V2018_05_01).model
+
+
+def parse_check_name(body: Body) -> CheckName:
+    """Body of POST checkNameAvailability."""
+    return _read(CheckName, body, "StorageAccount", ApiVersion.V2018_05_01).model
+
+
+def _check_region(noun: str, location: str) -> None:
+    findings = Findings(noun)
+    if not names.is_location(location):
+        findings.value("location", location, f"cannot be a region. It has {names.LOCATION_RULE}.")
+    findings.raise_any()
 
 
 def parse_experiment(body: Body, version: ApiVersion | str) -> Parsed[ExperimentCreate]:
@@ -103,3 +139,18 @@ def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | Non
     findings.raise_any()
     job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
     return parsed
+
+
+def parse_principal(body: Body) -> PrincipalCreate:
+    """Body of PUT principal."""
+    return _read(PrincipalCreate, body, "Principal", ApiVersion.V2026_11_01).model
+
+
+def parse_token(body: Body) -> TokenCreate:
+    """Body of POST tokens."""
+    return _read(TokenCreate, body, "Token", ApiVersion.V2026_11_01).model
+
+
+def parse_role_assignment(body: Body) -> RoleAssignmentCreate:
+    """Body of PUT role assignment. Members of Azure's that mean nothing here (conditions, delegation) are ignored."""
+    return _read(RoleAssignmentCreate, body, "RoleAssignment", ApiVersion.V2018_05_01).model

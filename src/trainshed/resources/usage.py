@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainshed.resources import quotas
 from trainshed.resources.common import Model
-from trainshed.resources.vmsizes import VmSize, find_size
-
-#: Families in the order of the contract's list.
-FAMILIES = ("D", "Dv2", "NC", "NCv2", "NCv3", "ND", "NV")
+from trainshed.resources.quotas import ClusterUse, Limits
+from trainshed.resources.vmsizes import LOCAL_FAMILY, VmSize, find_size
 
 
 class UsageName(Model):
@@ -30,49 +28,25 @@ class Usage(Model):
     name: UsageName
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterUse:
-    """What usages need of a cluster: its nodes now, their size, and whether they are ``dedicated``."""
-
-    vm_size: str
-    vm_priority: str
-    nodes: int
-
-
-@dataclass(frozen=True, slots=True)
-class UsageLimits:
-    """Limits of a site. Cores of low priority have a limit of their own (behaviour 2)."""
-
-    clusters: int = 200
-    dedicated_cores: int = 10_000
-    low_priority_cores: int = 10_000
-
-
 def usage_rows(
-    clusters: Iterable[ClusterUse],
-    limits: UsageLimits | None = None,
+    clusters: Sequence[ClusterUse],
+    limits: Limits,
     extra_sizes: Mapping[str, VmSize] | None = None,
+    *,
+    own_sizes: bool = False,
 ) -> list[dict[str, Any]]:
-    """The rows in the contract's order; nodes of sizes outside its families count in the regional totals only."""
-    limits = limits or UsageLimits()
-    count = 0
-    cores: Counter[tuple[str, str]] = Counter()
+    """The rows in the contract's order; nodes of sizes outside its families count in the regional totals only.
+
+    ``own_sizes`` adds the rows of this machine's own sizes, which the contract's list does not have.
+    """
+    used: Counter[str] = Counter({quotas.CLUSTERS: len(clusters)})
     for cluster in clusters:
-        count += 1
         size = find_size(cluster.vm_size, extra_sizes)
         if size is not None:
-            used = size.cores * cluster.nodes
-            cores[cluster.vm_priority, ""] += used
-            cores[cluster.vm_priority, size.family] += used
-    rows = [_row("Clusters", count, limits.clusters)]
-    for priority, word, limit in (
-        ("dedicated", "Dedicated", limits.dedicated_cores),
-        ("lowpriority", "LowPriority", limits.low_priority_cores),
-    ):
-        rows.append(_row(f"Total Cluster {word} Regional vCPUs", cores[priority, ""], limit))
-        for family in FAMILIES:
-            rows.append(_row(f"Standard {family} Family Cluster {word} vCPUs", cores[priority, family], limit))
-    return rows
+            for name in quotas.counters(size, cluster.vm_priority):
+                used[name] += size.cores * cluster.nodes
+    own = {quotas.family_cores(LOCAL_FAMILY, priority) for priority in quotas.PRIORITIES}
+    return [_row(name, used[name], limits.of(name)) for name in quotas.names() if own_sizes or name not in own]
 
 
 def _row(name: str, current: int, limit: int) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     NODE = "node"
     JOB = "job"
     ATTEMPT = "attempt"
+    FILE_SERVER = "fileServer"
+    RESOURCE_GROUP = "resourceGroup"
 
 
 #: Events that are not a lifecycle's.

@@ -27,7 +27,8 @@ _insert = insert_into(table).inline()
 _get = select(table).where(table.c.key == bindparam("of"))
 #: Keys of a subscription or of a resource group lie together: between the first and the end of their common prefix.
 _between = (table.c.key > bindparam("start"), table.c.key < bindparam("end"))
-_page = select(table).where(*_between).order_by(table.c.key).limit(bindparam("limit"))
+_all_between = select(table).where(*_between).order_by(table.c.key)
+_page = _all_between.limit(bindparam("limit"))
 _count = select(func.count()).select_from(table).where(*_between)
 _deleting = select(table).where(DELETING).order_by(table.c.key)
 _set_tags = update(table).where(table.c.key == bindparam("of")).values(tags=bindparam("t"), modified_at=bindparam("m"))
@@ -71,6 +72,12 @@ def page(
     """Workspaces of a subscription or of one of its groups, in the order of their keys, after the key ``after``."""
     start, end = _range(subscription, resource_group)
     return [_record(row) for row in tx.execute(_page, {"start": max(start, after or ""), "end": end, "limit": limit})]
+
+
+def of_group(tx: Connection, subscription: str, resource_group: str) -> list[WorkspaceRecord]:
+    """All workspaces of a resource group."""
+    start, end = _range(subscription, resource_group)
+    return [_record(row) for row in tx.execute(_all_between, {"start": start, "end": end})]
 
 
 def count(tx: Connection, subscription: str, resource_group: str | None = None) -> int:

@@ -18,8 +18,29 @@ import click
     help="Where everything is kept.  [default: ~/.trainshed]",
 )
 @click.option("--database-url", envvar="TRAINSHED_DATABASE_URL", metavar="URL", help="PostgreSQL instead of SQLite.")
+@click.option(
+    "--oidc-issuer",
+    envvar="TRAINSHED_OIDC_ISSUER",
+    metavar="URL",
+    help="Accept tokens of this OpenID provider. Several: see oidc.json in the documentation.",
+)
+@click.option(
+    "--oidc-audience",
+    envvar="TRAINSHED_OIDC_AUDIENCE",
+    metavar="TEXT",
+    multiple=True,
+    help="What its tokens' aud must hold.",
+)
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
-def serve(host: str, port: int, home: Path | None, database_url: str | None, stop_nodes: bool) -> int:
+def serve(
+    host: str,
+    port: int,
+    home: Path | None,
+    database_url: str | None,
+    oidc_issuer: str | None,
+    oidc_audience: tuple[str, ...],
+    stop_nodes: bool,
+) -> int:
     """Start the service. Ctrl-C stops it; nodes and jobs go on until it is back, unless --stop-nodes."""
     from trainshed.client.connection import home_directory
 
@@ -31,5 +52,7 @@ def serve(host: str, port: int, home: Path | None, database_url: str | None, sto
             home=(home or home_directory()).expanduser(),
             database_url=database_url,
             stop_nodes_at_exit=stop_nodes,
+            oidc_issuer=oidc_issuer,
+            oidc_audiences=oidc_audience,
         )
     )

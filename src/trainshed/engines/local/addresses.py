@@ -7,9 +7,11 @@ listening socket on its .1 that is held as long as the daemon lives.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import socket
+from collections.abc import Collection
 
 #: Second and third byte of subnets are drawn from here; low numbers are often used by hand.
 _SECOND = range(32, 224)
@@ -22,6 +24,11 @@ RUNNER_PORT = 31019
 FIRST_HOST = 4
 #: Nodes that one subnet holds; addresses of nodes that are gone are used again.
 _HOSTS = 250
+
+
+#: 127.224.0.0/12, beyond the subnets of clusters, for file servers.
+_FILE_SERVERS = 127 << 24 | 224 << 16
+_FILE_SERVERS_SIZE = 1 << 20
 
 
 class Subnets:
@@ -63,6 +70,21 @@ def free_addresses(subnet: str, count: int, used: set[str]) -> list[str]:
     if len(free) < count:
         raise OSError(f"a cluster has {_HOSTS} addresses on one machine, and {len(free)} of {subnet}.0/24 are free")
     return free[:count]
+
+
+def file_server_address(uid: str, used: Collection[str]) -> str:
+    """A loopback address for the file server with this uid, outside of the clusters' subnets and not among ``used``.
+
+    The same for the same uid as long as no other has it. Raises OSError when there is none left.
+    """
+    hosts = _FILE_SERVERS_SIZE - 2
+    start = int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4]) % hosts
+    for step in range(min(hosts, len(used) + 1)):
+        number = _FILE_SERVERS + 1 + (start + step) % hosts
+        address = ".".join(str(byte) for byte in number.to_bytes(4))
+        if address not in used:
+            return address
+    raise OSError("no address is left for file servers in 127.224.0.0/12")
 
 
 def host_name(cluster: str, ordinal: int) -> str:

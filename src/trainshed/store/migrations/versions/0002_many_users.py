@@ -69,6 +69,8 @@ def _columns() -> None:
     tx.execute(sa.text("INSERT INTO meta (key, value) VALUES ('next-user-number', :v)"), {"v": str(len(keys) + 1)})
     op.add_column("jobs", sa.Column("retries", sa.BigInteger, nullable=False, server_default=zero))
     op.add_column("jobs", _number("not_before", null=True))
+    delayed = sa.text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
+    op.create_index("ix_jobs_delayed", "jobs", ["not_before"], sqlite_where=delayed, postgresql_where=delayed)
     op.add_column("jobs", _text("submitted_by", key=True, null=True))
 
 
@@ -195,7 +197,7 @@ def _callers() -> None:
         _text("action", key=True),
         _text("resource", key=True),
         _text("outcome"),
-        _number("status"),
+        _number("status", null=True),
         _text("code", null=True),
         _text("source"),
         _text("request_id", key=True),
