@@ -237,11 +237,13 @@ _ANSWER_REQUIRED: dict[str, list[str]] = {
     "BatchAIError": ["code", "message"],
     "CloudError": ["error"],
     "CloudErrorBody": ["code", "message"],
-    **dict.fromkeys(
-        ("WorkspaceListResult", "ExperimentListResult", "ClusterListResult", "JobListResult", "FileServerListResult",
-         "FileListResult", "RemoteLoginInformationListResult", "ListUsagesResult", "OperationListResult"),
-        ["value"],
-    ),
+    **{
+        f"{list_}Result": ["value"]
+        for list_ in (
+            "WorkspaceList", "ExperimentList", "ClusterList", "JobList", "FileServerList", "FileList",
+            "RemoteLoginInformationList", "ListUsages", "OperationList",
+        )
+    },
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class ReasonCode(StrEnum):
     JOB_DIRECTORY_ERROR = "JobDirectoryError"
     JOB_LAUNCH_FAILED = "JobLaunchFailed"
     JOB_RANK_FAILED = "JobRankFailed"
+    JOB_DISK_LIMIT_EXCEEDED = "JobDiskLimitExceeded"
     JOB_CODE_UNAVAILABLE = "JobCodeUnavailable"
     CONTAINER_FAILED = "FailedStartingContainer"
     AZURE_FILE_MOUNT_FAILED = "AZFMountError"
