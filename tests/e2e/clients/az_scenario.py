@@ -1,12 +1,14 @@
-"""The commands of ``az batchai`` 0.4.10 as a user types them, each a process of its own, on a live service."""
+"""The commands of ``az batchai`` 0.4.10 as a user types them, each in a process of its own, on a live service."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import shlex
+import signal
 import subprocess
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from tests.support.services import running
 
 CLIENT = CLIENTS["az-0.4.10"]
 START = ROOT / "examples" / "azure-cli" / "az.py"
+FORKS = ROOT / "tests" / "clients" / "scripts" / "az_forks.py"
+#: Commands at a time: most of their time is waiting for an operation's end.
+TOGETHER = 3
 RECIPES = sorted((ROOT.parent / "shared" / "reference" / "recipes").glob("*.job.json"))
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 #: Seconds for one command.
@@ -44,6 +49,43 @@ print("\\n".join(sorted(name for name in loader.load_command_table([]) if name.s
 Told = dict[str, Any]
 
 
+class Forks:
+    """An interpreter that has imported everything, whose forks run one command after another."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [CLIENT.interpreter, "-W", "ignore", str(FORKS), str(START)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+
+    def run(self, argv: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+        """Exit status, output and errors of a command."""
+        out, err = (self._folder / f"{self._process.pid}.{kind}" for kind in ("out", "err"))
+        asked = {"argv": argv, "env": environment, "cwd": str(self._folder), "out": str(out), "err": str(err)}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        watchdog = threading.Timer(PATIENCE, os.killpg, (self._process.pid, signal.SIGKILL))
+        watchdog.start()
+        try:
+            print(json.dumps(asked), file=self._process.stdin, flush=True)
+            code = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
+        assert code, f"az {' '.join(argv)} did not end within {PATIENCE:g} s"
+        return int(code), out.read_text(), err.read_text()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(PATIENCE)
+
+
 class Az:
     """Runs commands and keeps, under the name of a step, how each ended and what it printed."""
 
@@ -51,6 +93,16 @@ class Az:
         self.service = service
         self.folder = folder
         self.steps: dict[str, Told] = {}
+        self._idle: queue.SimpleQueue[Forks] = queue.SimpleQueue()
+
+    def __enter__(self) -> Az:
+        for _ in range(TOGETHER):
+            self._idle.put(Forks(self.environment(), self.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _ in range(TOGETHER):
+            self._idle.get(timeout=PATIENCE).close()
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINSHED_", "AZURE_"))}
@@ -75,32 +127,31 @@ class Az:
             text=True,
         )
 
-    def __call__(self, name: str, command: str, **environment: str) -> Any:
-        """Run a command to its end and keep it; its output as JSON where it is that."""
-        assert name not in self.steps, f"two steps are called {name}"
-        began = time.monotonic()
-        process = self.start(command, **environment)
-        return self.keep(name, command, process, began)
+    def __call__(self, name: str, command: str, **environment: str) -> None:
+        """Run a command to its end and keep it."""
+        forks = self._idle.get(timeout=PATIENCE * TOGETHER)
+        try:
+            ended = forks.run(shlex.split(command), self.environment(**environment))
+        finally:
+            self._idle.put(forks)
+        self.keep(name, command, ended)
 
-    def keep(self, name: str, command: str, process: subprocess.Popen[str], began: float) -> Any:
+    def finish(self, name: str, command: str, process: subprocess.Popen[str]) -> None:
+        """Wait for a command that was started, and keep it."""
         try:
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        told = {
-            "command": command,
-            "code": process.returncode,
-            "out": out,
-            "err": err,
-            "seconds": time.monotonic() - began,
-        }
-        self.steps[name] = told
-        return json.loads(out) if out[:1] in ("{", "[") else None
+        self.keep(name, command, (process.returncode, out, err))
+
+    def keep(self, name: str, command: str, ended: tuple[int, str, str]) -> None:
+        assert name not in self.steps, f"two steps are called {name}"
+        self.steps[name] = {"command": command, "code": ended[0], "out": ended[1], "err": ended[2]}
 
     def together(self, **commands: str) -> None:
-        """Commands that have nothing to do with one another, two at a time; names have ``_`` for spaces."""
-        with ThreadPoolExecutor(2) as pool:
+        """Commands that have nothing to do with one another, some at a time; names have ``_`` for spaces."""
+        with ThreadPoolExecutor(TOGETHER) as pool:
             list(pool.map(lambda item: self(item[0].replace("_", " "), item[1]), commands.items()))
 
 
@@ -124,20 +175,22 @@ def run(home: Path) -> dict[str, Any]:
     home.mkdir(mode=0o700)
     (home / "quotas.json").write_text(json.dumps({"*": {**QUOTAS["*"], "Clusters": 20}}))
     with running(home) as service:
-        az = Az(service, folder)
-        _containers(az)
-        _file_servers(az)
-        _clusters(az)
-        _jobs(az)
-        _recipes(az)
-        made = sorted(str(path.relative_to(home)) for path in (home / "storage" / ACCOUNT).glob("*/*"))
-        _deletions(az)
+        with Az(service, folder) as az:
+            _containers(az)
+            _file_servers(az)
+            _clusters(az)
+            _jobs(az)
+            _recipes(az)
+            made = sorted(str(path.relative_to(home)) for path in (home / "storage" / ACCOUNT).glob("*/*"))
+            _deletions(az)
     return {"commands": commands(), "steps": az.steps, "storage": made}
 
 
 def _containers(az: Az) -> None:
     az("workspace created", "batchai workspace create -g azGroup -n whole -l northeurope")
-    az("wrong token", "batchai workspace list", TRAINSHED_TOKEN="not-a-token", AZURE_CONFIG_DIR=str(az.folder / "no"))
+    stranger = "batchai workspace list"
+    process = az.start(stranger, TRAINSHED_TOKEN="not-a-token", AZURE_CONFIG_DIR=str(az.folder / "stranger"))
+    az.finish("wrong token", stranger, process)
     az.together(
         workspace_in_the_groups_region="batchai workspace create -g azGroup -n second",
         workspace_in_an_absent_group="batchai workspace create -g nowhere -n whole",
@@ -260,12 +313,12 @@ def _jobs(az: Az) -> None:
 def _stream(az: Az, gate: Path) -> None:
     """A log that grows while it is read: the job goes on when the first line was printed."""
     az("growing job", f"batchai job create {EXP} -n growing -c pair -f growing.json")
-    began, command = time.monotonic(), f"batchai job file stream {EXP} -j growing -f stdout.txt"
+    command = f"batchai job file stream {EXP} -j growing -f stdout.txt"
     streaming = az.start(command, PYTHONUNBUFFERED="1")
     assert streaming.stdout is not None
     first = streaming.stdout.readline()
     gate.touch()
-    az.keep("growing file streamed", command, streaming, began)
+    az.finish("growing file streamed", command, streaming)
     az.steps["growing file streamed"]["first"] = first
     az("growing job's files", f"batchai job file list {EXP} -j growing")
 
@@ -276,7 +329,7 @@ def _recipes(az: Az) -> None:
     def submit(recipe: Path) -> None:
         az(f"recipe {recipe.name}", f"batchai job create {EXP} -n {_plain(recipe)} -c gpus -f {recipe}", **keyed)
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(TOGETHER) as pool:
         list(pool.map(submit, RECIPES))
 
 
