@@ -150,7 +150,6 @@ async def _serve(
     keyvault = open_keyvault(home)
     settings = ControlSettings(
         local_sizes=machine_sizes,
-        code_store=str(home / "code"),
         home=home,
         file_server_address=file_server_address,
         quotas=quotas,
