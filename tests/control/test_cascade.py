@@ -16,7 +16,6 @@ from tests.support.factories import (
     make_file_server,
     make_group,
     make_job,
-    make_parents,
 )
 from trainshed.control.actions import Actions
 from trainshed.control.cascade import delete_parents
@@ -111,7 +110,6 @@ def test_a_workspaces_file_servers_go_after_its_clusters(run: Run) -> None:
 def test_a_workspaces_code_and_roles_go_with_it(run: Run) -> None:
     async def scenario(world: World) -> None:
         def build(tx: Connection) -> int:
-            make_parents(tx)
             number = workspaces.get(tx, WORKSPACE_KEY).user_number
             code.put_snapshot(tx, number, "snapshot", {}, 1)
             principals.insert(tx, PrincipalRecord("ann", "User", "ann", "Ann", None, None, None, 1))
