@@ -130,8 +130,9 @@ def run(home: Path) -> dict[str, Any]:
         _clusters(az)
         _jobs(az)
         _recipes(az)
+        made = sorted(str(path.relative_to(home)) for path in (home / "storage" / ACCOUNT).glob("*/*"))
         _deletions(az)
-    return {"commands": commands(), "steps": az.steps}
+    return {"commands": commands(), "steps": az.steps, "storage": made}
 
 
 def _containers(az: Az) -> None:

@@ -67,6 +67,7 @@ class Told:
     def __init__(self, told: dict[str, Any]) -> None:
         self.commands: set[str] = set(told["commands"])
         self.steps: dict[str, dict[str, Any]] = told["steps"]
+        self.storage: list[str] = told["storage"]
 
     def text(self, name: str) -> str:
         """What a command printed that must have gone well."""
@@ -183,6 +184,8 @@ def test_the_key_of_a_storage_account_is_looked_up(az: Told) -> None:
     assert (share["fileMode"], container["containerName"]) == ("0777", "data")
     # Keys go in and never come out.
     assert share["credentials"]["accountKey"] is None and container["credentials"]["accountKey"] is None
+    # With the right key, what is named is made.
+    assert {"storage/azrecipes/files/logs", "storage/azrecipes/blobs/data"} <= set(az.storage)
 
 
 def test_clusters_are_scaled(az: Told) -> None:
