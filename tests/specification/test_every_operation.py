@@ -40,7 +40,7 @@ def test_every_operation_in_all_its_states(world: World, seed: int) -> None:
     walk = Walk(world, read_operations(answers.document), answers, Judge(amendments.letter()), seed)
     with capture_logs() as logs:
         walk.play(cases, rounds=ROUNDS)
-        assert walk.listed > 20
+        assert walk.listed > 20 and walk.links > 5
     assert [entry for entry in logs if entry["event"] in FAULTS] == []
     print(f"{walk.played} cases, states of jobs that were seen: {dict(walk.job_states)}")
     assert walk.played >= 1200
