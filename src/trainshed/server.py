@@ -34,6 +34,7 @@ from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError
 from trainshed.identity.keyvault import open_keyvault
+from trainshed.listening import CannotListen, Tls, TlsFiles, listen, require_protection, url_of
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
@@ -42,10 +43,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that open connections (log followers, say) have to end when the service stops.
 CLOSE_CONNECTIONS_SECONDS = 2
-
-
-class CannotListen(Exception):
-    """The address or port is not to be had."""
 
 
 class AlreadyRunning(Exception):
@@ -58,15 +55,22 @@ def serve(
     home: Path | None = None,
     database_url: str | None = None,
     stop_nodes_at_exit: bool = False,
+    tls_files: TlsFiles | None = None,
+    insecure_listen: bool = False,
 ) -> int:
-    """Run the service until SIGTERM or SIGINT. Returns the exit status."""
+    """Run the service until SIGTERM or SIGINT. Returns the exit status.
+
+    On an address that other machines may reach it needs ``tls_files``, or ``insecure_listen``.
+    """
     home = home or default_home()
     try:
+        require_protection(host, tls=tls_files is not None, insecure=insecure_listen)
+        tls = None if tls_files is None else Tls(tls_files)
         prepare_home(home)
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit))
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, tls))
     except (AlreadyRunning, UnsafeSecretFile, VaultError, SchemaMismatch, EngineUnavailable, CannotListen) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -98,8 +102,10 @@ def only_service_of(home: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(host: str, port: int, home: Path, database_url: str | None, stop_nodes_at_exit: bool) -> int:
-    listener = _listen(host, port)
+async def _serve(
+    host: str, port: int, home: Path, database_url: str | None, stop_nodes_at_exit: bool, tls: Tls | None
+) -> int:
+    listener = listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
@@ -136,14 +142,16 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
         timeout_keep_alive=75,
     )
     service_file = home / "service.json"
-    url = _url(host, listener)
+    url = url_of(host, listener, tls=tls is not None)
 
     def ready() -> None:
         _write_service_file(service_file, url, tokens.admin)
         _announce(url, home)
 
-    server = Server(config, ready)
+    server = Server(config, ready, tls)
     loop = asyncio.get_running_loop()
+    if tls is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
     try:
@@ -162,9 +170,11 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
 class Server(uvicorn.Server):
     """uvicorn's server, told when to stop by the loop's own signal handlers, and telling when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], tls: Tls | None = None) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        config.load()
+        config.ssl = None if tls is None else tls.context
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -183,23 +193,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _reload(tls: Tls) -> None:
+    """SIGHUP: the certificate was renewed."""
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise CannotListen(
-            f"cannot listen on {host} port {port}: {error.strerror}; give another --port, or 0 for a free one"
-        ) from None
-    return listener
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    bound = listener.getsockname()[1]
-    return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
+        tls.reload()
+    except CannotListen as error:
+        log.warning("certificate not changed", reason=str(error))
+    else:
+        log.info("certificate changed")
 
 
 def _write_service_file(path: Path, url: str, token: str) -> None:
