@@ -39,6 +39,7 @@ from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, Vaul
 from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
+from trainshed.listening import CannotListen, Tls, TlsFiles, listen, require_protection, url_of
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store.database import Database
@@ -48,10 +49,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that open connections (log followers, say) have to end when the service stops.
 CLOSE_CONNECTIONS_SECONDS = 2
-
-
-class CannotListen(Exception):
-    """The address or port is not to be had."""
 
 
 class AlreadyRunning(Exception):
@@ -79,16 +76,23 @@ def serve(
     stop_nodes_at_exit: bool = False,
     oidc_issuer: str | None = None,
     oidc_audiences: tuple[str, ...] = (),
+    tls_files: TlsFiles | None = None,
+    insecure_listen: bool = False,
 ) -> int:
-    """Run the service until SIGTERM or SIGINT. Returns the exit status."""
+    """Run the service until SIGTERM or SIGINT. Returns the exit status.
+
+    On an address that other machines may reach it needs ``tls_files``, or ``insecure_listen``.
+    """
     home = home or default_home()
     try:
+        require_protection(host, tls=tls_files is not None, insecure=insecure_listen)
+        tls = None if tls_files is None else Tls(tls_files)
         prepare_home(home)
         oidc = (oidc_settings.issuer_of(oidc_issuer, list(oidc_audiences)),) if oidc_issuer else ()
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc))
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc, tls))
     except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -140,8 +144,9 @@ async def _serve(
     database_url: str | None,
     stop_nodes_at_exit: bool,
     oidc: tuple[Issuer, ...],
+    tls: Tls | None,
 ) -> int:
-    listener = _listen(host, port)
+    listener = listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
     issuers = oidc_settings.load(home) + oidc
@@ -187,14 +192,16 @@ async def _serve(
         timeout_keep_alive=75,
     )
     service_file = home / "service.json"
-    url = _url(host, listener)
+    url = url_of(host, listener, tls=tls is not None)
 
     def ready() -> None:
         _write_service_file(service_file, url, tokens.admin)
         _announce(url, home)
 
-    server = Server(config, ready)
+    server = Server(config, ready, tls)
     loop = asyncio.get_running_loop()
+    if tls is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
     try:
@@ -213,9 +220,11 @@ async def _serve(
 class Server(uvicorn.Server):
     """uvicorn's server, told when to stop by the loop's own signal handlers, and telling when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], tls: Tls | None = None) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        config.load()
+        config.ssl = None if tls is None else tls.context
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -234,23 +243,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _reload(tls: Tls) -> None:
+    """SIGHUP: the certificate was renewed."""
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise CannotListen(
-            f"cannot listen on {host} port {port}: {error.strerror}; give another --port, or 0 for a free one"
-        ) from None
-    return listener
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    bound = listener.getsockname()[1]
-    return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
+        tls.reload()
+    except CannotListen as error:
+        log.warning("certificate not changed", reason=str(error))
+    else:
+        log.info("certificate changed")
 
 
 def _write_service_file(path: Path, url: str, token: str) -> None:
