@@ -25,8 +25,9 @@ PATIENCE = 30.0
 class LiveService:
     """One home, and the service on it."""
 
-    def __init__(self, home: Path, *, stop_nodes: bool = True) -> None:
+    def __init__(self, home: Path, *, stop_nodes: bool = True, options: tuple[str, ...] = ()) -> None:
         self.home = home
+        self._options = options
         self._stop_nodes = stop_nodes
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -35,7 +36,7 @@ class LiveService:
         """Start it and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_URL")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
-        command = [sys.executable, "-m", "trainshed", "serve", "--home", str(self.home)]
+        command = [sys.executable, "-m", "trainshed", "serve", "--home", str(self.home), *self._options]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *(["--stop-nodes"] if self._stop_nodes else [])], stderr=log, env=environment

@@ -7,6 +7,15 @@ from pathlib import Path
 
 import click
 
+from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
+
+
+def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    try:
+        return str(UserRange.parse(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -31,6 +40,22 @@ import click
     multiple=True,
     help="What its tokens' aud must hold.",
 )
+@click.option(
+    "--isolate-jobs",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Run each workspace's jobs as a user of its own. auto: when others than you may submit jobs.",
+)
+@click.option(
+    "--job-users",
+    envvar=RANGE_VARIABLE,
+    default=DEFAULT_RANGE,
+    show_default=True,
+    metavar="FIRST-LAST",
+    callback=_range,
+    help="User ids for that, two for each workspace, which nobody else on this machine has.",
+)
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
 def serve(
     host: str,
@@ -39,6 +64,8 @@ def serve(
     database_url: str | None,
     oidc_issuer: str | None,
     oidc_audience: tuple[str, ...],
+    isolate_jobs: str,
+    job_users: str,
     stop_nodes: bool,
 ) -> int:
     """Start the service. Ctrl-C stops it; nodes and jobs go on until it is back, unless --stop-nodes."""
@@ -54,5 +81,7 @@ def serve(
             stop_nodes_at_exit=stop_nodes,
             oidc_issuer=oidc_issuer,
             oidc_audiences=oidc_audience,
+            isolate_jobs=isolate_jobs,
+            job_users=job_users,
         )
     )
