@@ -34,6 +34,7 @@ from trainshed.engines.local.capacity import Machine
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
+from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
 from trainshed.identity.keyvault import open_keyvault
@@ -41,7 +42,9 @@ from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, listen, require_protection, url_of
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
+from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
+from trainshed.store import principals
 from trainshed.store.database import Database
 from trainshed.store.errors import SchemaMismatch
 
@@ -58,6 +61,7 @@ class AlreadyRunning(Exception):
 #: What may be wrong at the start: told in one line, with the way out.
 _START_ERRORS = (
     AlreadyRunning,
+    CannotIsolate,
     CannotListen,
     EngineUnavailable,
     InvalidIssuers,
@@ -78,6 +82,8 @@ def serve(
     oidc_audiences: tuple[str, ...] = (),
     tls_files: TlsFiles | None = None,
     insecure_listen: bool = False,
+    isolate_jobs: str = Mode.AUTO,
+    job_users: str = DEFAULT_RANGE,
 ) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit status.
 
@@ -92,7 +98,8 @@ def serve(
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc, tls))
+            strangers = JobUsers(home, Mode(isolate_jobs), UserRange.parse(job_users), host)
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc, tls, strangers))
     except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -145,6 +152,7 @@ async def _serve(
     stop_nodes_at_exit: bool,
     oidc: tuple[Issuer, ...],
     tls: Tls | None,
+    strangers: JobUsers,
 ) -> int:
     listener = listen(host, port)
     tokens = Tokens.load_or_create(home)
@@ -161,7 +169,10 @@ async def _serve(
         home=home,
         file_server_address=file_server_address,
         quotas=quotas,
+        job_user=lambda tx, number: strangers.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
+    if strangers.warning:
+        log.warning("jobs are not isolated", why=strangers.warning)
     controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
     services = Services(
         db=db,

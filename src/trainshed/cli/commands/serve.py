@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
+from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    try:
+        return str(UserRange.parse(text))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -33,6 +42,22 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     multiple=True,
     help="What its tokens' aud must hold.",
 )
+@click.option(
+    "--isolate-jobs",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Run each workspace's jobs as a user of its own. auto: when others than you may submit jobs.",
+)
+@click.option(
+    "--job-users",
+    envvar=RANGE_VARIABLE,
+    default=DEFAULT_RANGE,
+    show_default=True,
+    metavar="FIRST-LAST",
+    callback=_range,
+    help="User ids for that, two for each workspace, which nobody else on this machine has.",
+)
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
 @click.option("--tls-cert", type=_FILE, help="Certificate (PEM, with those that lead to its issuer): speak HTTPS.")
 @click.option("--tls-key", type=_FILE, help="Its key (PEM). SIGHUP reads both again.")
@@ -47,6 +72,8 @@ def serve(
     database_url: str | None,
     oidc_issuer: str | None,
     oidc_audience: tuple[str, ...],
+    isolate_jobs: str,
+    job_users: str,
     stop_nodes: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -70,5 +97,7 @@ def serve(
             oidc_audiences=oidc_audience,
             tls_files=server.TlsFiles(tls_cert, tls_key, tls_key_password_file) if tls_cert else None,
             insecure_listen=insecure_listen,
+            isolate_jobs=isolate_jobs,
+            job_users=job_users,
         )
     )
