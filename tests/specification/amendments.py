@@ -350,6 +350,8 @@ def _narrow_parameters(document: Schema) -> None:
     """One version, and names of the rarer sort: a walk puts names that exist in the place of most of them."""
     parameters = document["parameters"]
     parameters["ApiVersionParameter"]["enum"] = [document["info"]["version"]]
+    # Short pages, so that there are several.
+    parameters["MaxResultsParameter"]["enum"] = [1, 2, 1000]
     parameters["OutputDirectoryIdParameter"]["enum"] = ["stdouterr"]
     # "The path to the directory", relative to the output directory (section 9).
     parameters["Directory"]["enum"] = [".", "folder", "./folder//deeper", "no-such"]

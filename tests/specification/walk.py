@@ -63,7 +63,7 @@ class Walk:
 
     def __init__(
         self, site: Site, operations: Mapping[str, Operation], answers: Judge, letter: Judge, seed: int,
-        version: str = "2018-05-01",
+        version: str = "2018-05-01", most_nodes: int = 3,
     ) -> None:  # fmt: skip
         self.site = site
         self.operations = operations
@@ -71,6 +71,7 @@ class Walk:
         self.letter = letter
         self.seed = seed
         self.version = version
+        self.most_nodes = most_nodes
         self.dice = random.Random(seed)
         self.history: deque[str] = deque(maxlen=12)
         #: Answers by operation and status, and states of jobs that were seen.
@@ -78,6 +79,8 @@ class Walk:
         self.job_states: Counter[str] = Counter()
         #: Entries of lists that were compared with the resource's own answer.
         self.listed = 0
+        #: Links to a next page that were followed.
+        self.links = 0
         self._made: dict[str, list[dict[str, str]]] = {}
 
     @property
@@ -164,7 +167,7 @@ class Walk:
             query["api-version"] = self.version
         body = made.body
         if made.valid and isinstance(body, dict):
-            body = fitted(body, self.dice, self._reference)
+            body = fitted(body, self.dice, self._reference, self.most_nodes)
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         target = f"{path}?{urlencode(query, doseq=True, errors='replace')}".encode()
         headers = (
@@ -262,6 +265,7 @@ class Walk:
             assert (url.scheme, url.netloc) == ("http", "shed.test:8080")
             answer = self.site.send(Request(request.method, f"{url.path}?{url.query}".encode(), request.headers))
             assert answer.status == 200
+            self.links += 1
             page = answer.json()
             self.answers.validate(schema, page)
             places += [_place(entry) for entry in page["value"]]

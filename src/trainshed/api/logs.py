@@ -40,7 +40,7 @@ async def get_log(call: Call) -> Response:
     follow = _flag(call, "follow")
     record = await call.read(lambda tx: job_routes.required(tx, call, key))
     directory = outputs.directory_of(call.services, record, STDOUTERR)
-    log = _Log(call, record.id, directory.root, join(directory.path, file))
+    log = _Log(call, record.id, directory, join(directory.path, file))
     disconnected = asyncio.create_task(_disconnect(call.request.receive)) if follow else None
     try:
         while True:
@@ -70,10 +70,10 @@ async def get_log(call: Call) -> Response:
 class _Log:
     """One open log file and the job that writes it."""
 
-    def __init__(self, call: Call, job_id: int, root: str, path: str) -> None:
+    def __init__(self, call: Call, job_id: int, directory: outputs.OutputDirectory, path: str) -> None:
         self.call = call
         self.job_id = job_id
-        self.root = root
+        self.directory = directory
         self.path = path
         self.descriptor: int | None = None
 
@@ -84,7 +84,7 @@ class _Log:
 
     async def open(self) -> bool:
         with suppress(OutsideRoot):
-            self.descriptor = await asyncio.to_thread(open_file, self.root, self.path)
+            self.descriptor = await asyncio.to_thread(open_file, self.directory.root, self.path, self.directory.own)
         return self.descriptor is not None
 
     def size(self) -> int:

@@ -8,8 +8,9 @@ from trainshed.control.actions import ClusterPlan, StartGang
 from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import ClusterSpec, GangSpec
+from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
-from trainshed.store import code
+from trainshed.store import code, workspaces
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
 
 
@@ -26,7 +27,7 @@ def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -
     """All that the engine needs to know of this cluster, its secrets still locked."""
     sealed = bool(cluster.definition.get("nodeSetup"))
     return ClusterPlan(
-        _cluster_spec(cluster, settings),
+        _cluster_spec(tx, cluster, settings),
         locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, sealed=sealed),
     )
 
@@ -34,7 +35,8 @@ def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -
 def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> GangSpec:
     # {subscription}/{group}/workspaces/{workspace}/experiments/{experiment}/jobs/{job}/{uid}: names in their own case.
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
-    manifest = code.get_snapshot(tx, job.code_snapshot) if job.code_snapshot else None
+    number = workspaces.get(tx, job.workspace_key).user_number
+    manifest = code.get_snapshot(tx, number, job.code_snapshot) if job.code_snapshot else None
     return GangSpec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
@@ -50,12 +52,17 @@ def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings:
         properties=job.definition,
         secrets={},
         wall_clock_seconds=job.wall_clock_seconds,
-        code_store=settings.code_store if manifest is not None else None,
+        code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
+        user=_user(tx, job.workspace_key, settings),
     )
 
 
-def _cluster_spec(cluster: ClusterRecord, settings: ControlSettings) -> ClusterSpec:
+def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobUser | None:
+    return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
+
+
+def _cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterSpec:
     size = find_size(cluster.vm_size, settings.local_sizes)
     setup = cluster.definition.get("nodeSetup")
     return ClusterSpec(
@@ -69,4 +76,5 @@ def _cluster_spec(cluster: ClusterRecord, settings: ControlSettings) -> ClusterS
         gpus=size.gpus if size else 0,
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
+        user=_user(tx, cluster.workspace_key, settings),
     )
