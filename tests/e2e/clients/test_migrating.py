@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.clients.install import CLIENTS, ROOT
 from tests.e2e.clients.az_scenario import START
+from tests.support.certificates import Authority
 from tests.support.live_service import LiveService
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -30,7 +32,7 @@ def blocks(page: Path, heading: str, language: str = "") -> list[str]:
     return [block for given, block in fences if given == language]
 
 
-def ran(client: str, command: list[str], service: LiveService, folder: Path) -> str:
+def ran(client: str, command: list[str], service: LiveService, folder: Path, **more: str) -> str:
     """What a command of a client prints; it must end well."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINSHED_", "AZURE_"))}
     environment = {
@@ -38,6 +40,7 @@ def ran(client: str, command: list[str], service: LiveService, folder: Path) -> 
         "HOME": str(folder),
         "TRAINSHED_HOME": str(service.home),
         "NODE_PATH": str(CLIENTS[client].folder / "node_modules"),
+        **more,
     }
     done = subprocess.run(
         command, cwd=folder, env=environment, text=True, capture_output=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
@@ -52,7 +55,7 @@ def skip_without(client: str) -> None:
         pytest.skip(why)
 
 
-@pytest.mark.parametrize(
+POINTED = pytest.mark.parametrize(
     ("client", "heading", "language", "option", "workspace"),
     [
         ("sdk-2.0.0", "Python, azure-mgmt-batchai 2.0.0", "python", "-c", "from-2-0-0"),
@@ -60,6 +63,22 @@ def skip_without(client: str) -> None:
         ("node-2.2.1", "Node.js", "js", "-e", "from-node"),
     ],
 )
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveService, Path]]:
+    """A service that speaks TLS, and the certificate of the authority that vouches for it."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority.make(folder)
+    certificate, key = authority.issue("server")
+    live = LiveService(folder / "home", "--tls-cert", str(certificate), "--tls-key", str(key))
+    try:
+        yield live.start(), authority.file
+    finally:
+        live.stop()
+
+
+@POINTED
 def test_a_client_is_pointed_at_the_service(
     shared_service: LiveService, tmp_path: Path, client: str, heading: str, language: str, option: str, workspace: str
 ) -> None:
@@ -67,6 +86,35 @@ def test_a_client_is_pointed_at_the_service(
     (block,) = blocks(GUIDE, heading, language)
     printed = ran(client, [CLIENTS[client].interpreter, option, block], shared_service, tmp_path)
     assert printed == f"{_ROOT}/{workspace}\n"
+
+
+@POINTED
+def test_a_client_trusts_an_authority_of_the_site(
+    protected: tuple[LiveService, Path],
+    tmp_path: Path,
+    client: str,
+    heading: str,
+    language: str,
+    option: str,
+    workspace: str,
+) -> None:
+    skip_without(client)
+    service, authority = protected
+    assert service.told()["url"].startswith("https://")
+    (block,) = blocks(GUIDE, heading, language)
+    variable = "NODE_EXTRA_CA_CERTS" if language == "js" else "REQUESTS_CA_BUNDLE"
+    assert f"`{variable}`" in GUIDE.read_text(encoding="utf-8")
+    command = [CLIENTS[client].interpreter, option, block]
+    assert ran(client, command, service, tmp_path, **{variable: str(authority)}) == f"{_ROOT}/{workspace}\n"
+
+
+def test_the_azure_command_line_trusts_an_authority_of_the_site(
+    protected: tuple[LiveService, Path], tmp_path: Path
+) -> None:
+    skip_without("az-0.4.10")
+    service, authority = protected
+    command = [CLIENTS["az-0.4.10"].interpreter, str(START), *["batchai", "workspace", "list", "-g", "absent"]]
+    assert ran("az-0.4.10", command, service, tmp_path, REQUESTS_CA_BUNDLE=str(authority)) == "[]\n"
 
 
 def test_the_readmes_job(shared_service: LiveService, tmp_path: Path) -> None:
