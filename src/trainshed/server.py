@@ -29,6 +29,7 @@ from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
 from trainshed.engines.local.addresses import file_server_address
+from trainshed.engines.local.capacity import Machine
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
@@ -94,13 +95,15 @@ def prepare_home(home: Path) -> None:
         (home / name).mkdir(mode=0o700, exist_ok=True)
 
 
-def load_quotas(home: Path, machine_cores: int) -> Quotas:
+def load_quotas(home: Path) -> Quotas:
     """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
     path = home / "quotas.json"
+    machine = Machine.here()
+    promised = int(machine.cpus * machine.oversubscription)
     try:
-        return read_quotas(path.read_text(encoding="utf-8"), machine_cores)
+        return read_quotas(path.read_text(encoding="utf-8"), promised)
     except FileNotFoundError:
-        return Quotas(default_limits(machine_cores))
+        return Quotas(default_limits(promised))
     except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
         raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
 
@@ -123,7 +126,7 @@ async def _serve(host: str, port: int, home: Path, database_url: str | None, sto
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
-    quotas = load_quotas(home, psutil.cpu_count() or 1)
+    quotas = load_quotas(home)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     settings = ControlSettings(

@@ -16,9 +16,11 @@ from tests.support.factories import make_parents
 from tests.support.simulated_engine import SimulatedEngine
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
+from trainshed.resources.quotas import Quotas, family_cores
 from trainshed.store.database import Database
 
 T = TypeVar("T")
+D_CORES = family_cores("D", "dedicated")
 
 
 @dataclass
@@ -34,15 +36,26 @@ class Clock:
 class World:
     """What a test of the control loops works with."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, home: Path) -> None:
         self.db = db
+        self.home = home
         self.engine = SimulatedEngine()
         self.clock = Clock()
         self.controller = self.make_controller()
 
     def make_controller(self) -> Controller:
-        settings = ControlSettings(clock=self.clock, slow_clock_seconds=0.05, lost_attempts_limit=3)
-        return Controller(self.db, self.engine, lambda sealed, owner: sealed.decode(), settings)
+        self.settings = ControlSettings(
+            clock=self.clock,
+            slow_clock_seconds=0.05,
+            lost_attempts_limit=3,
+            home=self.home,
+            file_server_address=lambda uid, used: f"127.230.0.{len(used) + 1}",
+        )
+        return Controller(self.db, self.engine, lambda sealed, owner: sealed.decode(), self.settings)
+
+    def limit_cores(self, cores: int) -> None:
+        """The quota of dedicated cores of family D, of which the factories' nodes have one each."""
+        object.__setattr__(self.settings, "quotas", Quotas(everyone={D_CORES: cores}))
 
     async def write(self, fn: Callable[[Connection], T]) -> T:
         """Change something as the API would, and wake the controller."""
@@ -76,7 +89,9 @@ def run(tmp_path: Path, empty_database: Path) -> Iterator[Callable[[Callable[[Wo
         async def main() -> None:
             shutil.copy(empty_database, tmp_path / "trainshed.db")
             db = await asyncio.to_thread(Database.open, f"sqlite:///{tmp_path / 'trainshed.db'}")
-            world = World(db)
+            home = tmp_path / "home"
+            home.mkdir()
+            world = World(db, home)
             try:
                 await db.write(make_parents)
                 await world.controller.start()

@@ -325,3 +325,45 @@ def test_deleting_an_experiment_leaves_the_cluster(run: Run) -> None:
         assert found is not None and found.state is ProvisioningState.SUCCEEDED
 
     run(scenario)
+
+
+def test_a_cluster_stays_short_at_the_quota_and_says_why(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.limit_cores(2)
+        cluster = await world.write(lambda tx: make_cluster(tx, nodes=5))
+        await world.until(steady(cluster, 2))
+        shown = await world.until(lambda tx: clusters.get_by_uid(tx, cluster.uid).errors)
+        assert [(error.code, error.details["missingNodes"]) for error in shown] == [
+            (ReasonCode.CORE_QUOTA_REACHED, "3")
+        ]
+        world.limit_cores(4)
+        world.controller.wake()
+        await world.until(steady(cluster, 4))
+        await scale_to(world, cluster, 4)
+        await world.until(lambda tx: not clusters.get_by_uid(tx, cluster.uid).errors)
+
+    run(scenario)
+
+
+def test_what_grows_by_itself_leaves_others_what_they_are_promised(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.limit_cores(5)
+        auto = await world.write(
+            lambda tx: make_cluster(tx, "auto", scale={"autoScale": {"minimumNodeCount": 0, "maximumNodeCount": 9}})
+        )
+        await world.until(steady(auto, 0))
+        world.engine.down = True
+
+        def both(tx: Connection) -> ClusterRecord:
+            make_job(tx, auto, nodes=5)
+            return make_cluster(tx, "promised", nodes=3)
+
+        promised = await world.write(both)
+        world.engine.down = False
+        world.controller.wake()
+        await world.until(steady(promised, 3))
+        await world.until(steady(auto, 2))
+        errors = (await world.db.read(lambda tx: clusters.get_by_uid(tx, auto.uid))).errors
+        assert [error.code for error in errors] == [ReasonCode.CORE_QUOTA_REACHED]
+
+    run(scenario)

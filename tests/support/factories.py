@@ -8,10 +8,29 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainshed.resources.lifecycle import AllocationState, ProvisioningState
-from trainshed.store import clusters, experiments, jobs, workspaces
-from trainshed.store.records import ClusterRecord, ExperimentRecord, JobRecord, NewJob, WorkspaceRecord
+from trainshed.store import (
+    clusters,
+    experiments,
+    file_servers,
+    jobs,
+    resource_groups,
+    secrets,
+    storage_accounts,
+    workspaces,
+)
+from trainshed.store.records import (
+    ClusterRecord,
+    ExperimentRecord,
+    FileServerRecord,
+    JobRecord,
+    NewJob,
+    ResourceGroupRecord,
+    StorageAccountRecord,
+    WorkspaceRecord,
+)
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+GROUP_KEY = f"{SUBSCRIPTION}/trainshed"
 WORKSPACE_KEY = f"{SUBSCRIPTION}/trainshed/default"
 EXPERIMENT_KEY = f"{WORKSPACE_KEY}/exp"
 
@@ -92,3 +111,51 @@ def make_job(
             created_at=now,
         ),
     )
+
+
+def make_group(tx: Connection, now: int = 1) -> ResourceGroupRecord:
+    """Resource group ``trainshed``, which the parents are in."""
+    record = ResourceGroupRecord(
+        GROUP_KEY, SUBSCRIPTION, "trainshed", "local", {}, ProvisioningState.SUCCEEDED, now, now, now
+    )
+    resource_groups.insert(tx, record)
+    return record
+
+
+def make_account(tx: Connection, name: str = "mydata", now: int = 1) -> StorageAccountRecord:
+    """A storage account of group ``trainshed`` with sealed keys."""
+    record = StorageAccountRecord(
+        name,
+        str(uuid.uuid4()),
+        GROUP_KEY,
+        SUBSCRIPTION,
+        "trainshed",
+        "local",
+        "StorageV2",
+        "Standard_LRS",
+        {},
+        now,
+        now,
+    )
+    storage_accounts.insert(tx, record)
+    secrets.put(tx, record.uid, {"/keys/key1": b"sealed"})
+    return record
+
+
+def make_file_server(tx: Connection, name: str = "nfs", now: int = 1) -> FileServerRecord:
+    """A file server that the controller has still to provision."""
+    record = FileServerRecord(
+        key=f"{WORKSPACE_KEY}/{name}",
+        workspace_key=WORKSPACE_KEY,
+        name=name,
+        uid=str(uuid.uuid4()),
+        definition={"vmSize": "STANDARD_D1"},
+        mount_settings=None,
+        state=ProvisioningState.CREATING,
+        state_at=now,
+        created_at=now,
+        modified_at=now,
+    )
+    file_servers.insert(tx, record)
+    secrets.put(tx, record.uid, {"/password": b"sealed"})
+    return record

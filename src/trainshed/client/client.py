@@ -10,10 +10,13 @@ from trainshed.client.code import Code
 from trainshed.client.connection import Connection, find_service
 from trainshed.client.drivers import Driver, SyncDriver, WarningListener
 from trainshed.client.effects import Call, Request, Steps, TransportFailure
+from trainshed.client.file_servers import FileServers
 from trainshed.client.files import Files
+from trainshed.client.groups import ResourceGroups
 from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
+from trainshed.client.storage_accounts import StorageAccounts
 from trainshed.client.workspaces import Experiments, Workspaces
 
 
@@ -38,9 +41,12 @@ class Nouns(Generic[M]):
 
     def _bind(self, driver: Driver, scope: Scope) -> None:
         self.scope = scope
+        self.groups: ResourceGroups[M] = ResourceGroups(driver, scope)
+        self.storage_accounts: StorageAccounts[M] = StorageAccounts(driver, scope)
         self.workspaces: Workspaces[M] = Workspaces(driver, scope)
         self.experiments: Experiments[M] = Experiments(driver, scope)
         self.clusters: Clusters[M] = Clusters(driver, scope)
+        self.file_servers: FileServers[M] = FileServers(driver, scope)
         self.jobs: Jobs[M] = Jobs(driver, scope)
         self.files: Files[M] = Files(driver, scope)
         self.code: Code[M] = Code(driver, scope)

@@ -52,8 +52,8 @@ class Actions:
     remove_nodes: list[str] = field(default_factory=list)
     remove_clusters: list[str] = field(default_factory=list)
     make_file_servers: list[MakeFileServer] = field(default_factory=list)
-    #: Directories below the home whose resource is gone: path by the resource's uid.
-    remove_directories: dict[str, str] = field(default_factory=dict)
+    #: uids of resources that are gone and whose directories below the home are to follow.
+    remove_directories: list[str] = field(default_factory=list)
     #: Something changed that another pass should look at at once.
     again: bool = False
 

@@ -181,7 +181,7 @@ class Controller:
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, actions, now)
-        actions.remove_directories |= removals.pending(tx)
+        actions.remove_directories += removals.pending(tx)
         finish_stale_operations(tx, now)
         clusters = ClusterPass(
             tx,

@@ -37,11 +37,11 @@ class Housekeeping:
                     await self._make(made)
                 finally:
                     self._busy.discard(made.uid)
-        for uid, path in actions.remove_directories.items():
+        for uid in actions.remove_directories:
             if uid not in self._busy:
                 self._busy.add(uid)
                 try:
-                    await self._remove(uid, path)
+                    await self._remove(uid)
                 finally:
                     self._busy.discard(uid)
 
@@ -55,12 +55,16 @@ class Housekeeping:
         await self._db.write(lambda tx: record_made(tx, made, self._settings, failure))
         self._wake()
 
-    async def _remove(self, uid: str, path: str) -> None:
+    async def _remove(self, uid: str) -> None:
         if self._storage is None:
             return
+        # As it is now: the name may be free, and taken again, since the pass read it.
+        current = (await self._db.read(removals.pending)).get(uid)
+        if current is None:
+            return
         try:
-            await asyncio.to_thread(self._storage.remove, path, uid)
+            await asyncio.to_thread(self._storage.remove, current, uid)
         except OSError as error:
-            log.warning("a directory cannot be removed and is tried again", path=path, error=str(error))
+            log.warning("a directory cannot be removed and is tried again", path=current, error=str(error))
             return
         await self._db.write(lambda tx: removals.clear(tx, uid))

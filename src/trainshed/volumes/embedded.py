@@ -56,12 +56,17 @@ class EmbeddedStorage:
         return path
 
     def move_aside(self, path: str, uid: str) -> str:
-        """Take the directory from its place, so that it is free; returns where it lies now. Again does no harm."""
+        """Take the directory from its place, so that it is free; returns where it lies now.
+
+        Once only for each uid: what is made in that place afterwards is somebody else's, and stays.
+        """
         aside = f"{_REMOVED}/{uid}"
-        if path != aside:
-            self._make(self._home / _REMOVED)
-            with suppress(FileNotFoundError):
+        self._make(self._home / _REMOVED)
+        if path != aside and not (self._home / aside).exists():
+            try:
                 (self._home / path).rename(self._home / aside)
+            except FileNotFoundError:
+                self._make(self._home / aside)
         return aside
 
     def remove(self, path: str, uid: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainshed.engines.local.addresses import RUNNER_PORT, Subnets, free_addresses, host_name
+from trainshed.engines.local.addresses import RUNNER_PORT, Subnets, file_server_address, free_addresses, host_name
 
 
 def test_a_subnet_is_loopback_and_held() -> None:
@@ -62,3 +62,20 @@ def test_runners_listen_where_the_kernel_gives_no_port_away() -> None:
     assert not lowest <= RUNNER_PORT <= highest
     with socket.socket() as listener:
         listener.bind(("127.40.1.4", RUNNER_PORT))
+
+
+def test_file_servers_have_addresses_of_their_own_beyond_the_clusters() -> None:
+    used: set[str] = set()
+    for number in range(50):
+        address = file_server_address(f"uid-{number}", used)
+        assert ipaddress.ip_address(address) in ipaddress.ip_network("127.224.0.0/12")
+        assert address not in used
+        assert file_server_address(f"uid-{number}", used) == address
+        used.add(address)
+
+
+def test_a_taken_address_is_passed_over() -> None:
+    first = file_server_address("uid", ())
+    second = file_server_address("uid", {first})
+    assert second != first
+    assert file_server_address("uid", {first, second}) not in {first, second}
