@@ -37,6 +37,7 @@ def component_schemas() -> dict[str, Schema]:
     """All schemas by name."""
     _, made = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCES)
     schemas: dict[str, Schema] = dict(made["$defs"])
+    schemas["SetupTask"]["properties"]["stdOutErrPathSuffix"] = _TEXT | {"readOnly": True}
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
@@ -99,7 +100,15 @@ def _answers() -> dict[str, Schema]:
             }
         ),
         "Subscription": _object(
-            {"id": _TEXT, "subscriptionId": _TEXT, "tenantId": _TEXT, "displayName": _TEXT, "state": _TEXT}
+            {
+                "id": _TEXT,
+                "subscriptionId": _TEXT,
+                "tenantId": _TEXT,
+                "displayName": _TEXT,
+                "state": _TEXT,
+                "subscriptionPolicies": _object({"spendingLimit": _TEXT}),
+                "authorizationSource": _TEXT,
+            }
         ),
         "Tenant": _object({"id": _TEXT, "tenantId": _TEXT, "displayName": _TEXT}),
         "Location": _object({"id": _TEXT, "subscriptionId": _TEXT, "name": _TEXT, "displayName": _TEXT}),
@@ -107,6 +116,7 @@ def _answers() -> dict[str, Schema]:
             {
                 "id": _TEXT,
                 "namespace": _TEXT,
+                "registrationPolicy": _TEXT,
                 "registrationState": _TEXT,
                 "resourceTypes": {"type": "array", "items": {"type": "object"}},
             }
@@ -120,6 +130,7 @@ def _answers() -> dict[str, Schema]:
                     "primaryLocation": _TEXT,
                     "statusOfPrimary": _TEXT,
                     "primaryEndpoints": _object({"blob": _TEXT, "file": _TEXT}),
+                    "supportsHttpsTrafficOnly": {"type": "boolean"},
                 }
             ),
             {**_PLACED, "sku": _object({"name": _TEXT, "tier": _TEXT}), "kind": _TEXT},
@@ -150,7 +161,12 @@ def _answers() -> dict[str, Schema]:
                             "nodeStateCounts": _object(node_counts),
                             "nodeReasons": {
                                 "type": "array",
-                                "items": reason,
+                                "items": {
+                                    "allOf": [
+                                        reason,
+                                        _object({"count": _WHOLE, "nodes": {"type": "array", "items": _TEXT}}),
+                                    ]
+                                },
                                 "description": "2026-11-01: why nodes cannot take jobs, with count and nodes",
                             },
                         }
