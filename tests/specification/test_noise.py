@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from tests.api.conftest import migrated, service, shed  # noqa: F401
 from tests.api.service import CLUSTER, EXPERIMENT, OLD, PROVIDER, WS, Service, cluster_body, job_body
 from tests.specification import rules
 from tests.specification.noise import BODIES, Noise, bent_everywhere, written
@@ -20,7 +19,7 @@ SEEDS, REQUESTS = range(3), 500
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_noise(shed: Service, seed: int) -> None:  # noqa: F811
+def test_noise(shed: Service, seed: int) -> None:
     shed.make_job()
     shed.make_job("k")
     (shed.stdouterr(shed.make_job("l")) / "stdout.txt").write_bytes(b"text")
@@ -63,7 +62,7 @@ def test_noise(shed: Service, seed: int) -> None:  # noqa: F811
         ("PATCH", WS, "WorkspaceUpdate"),
     ],
 )
-def test_odd_values_everywhere(shed: Service, method: str, place: str, schema: str) -> None:  # noqa: F811
+def test_odd_values_everywhere(shed: Service, method: str, place: str, schema: str) -> None:
     headers = ((b"Authorization", b"Bearer " + shed.tokens.admin.encode()), (b"Content-Type", b"application/json"))
     for number, body in enumerate(bent_everywhere(BODIES[schema])):
         path = place % number if "%d" in place else place
@@ -78,7 +77,7 @@ def test_odd_values_everywhere(shed: Service, method: str, place: str, schema: s
             assert shown.status_code == 200, shown.text
 
 
-def _still_works(shed: Service) -> None:  # noqa: F811
+def _still_works(shed: Service) -> None:
     # In a group of its own: the noise may have deleted the other.
     workspace = f"{PROVIDER.replace('/Group/', '/Quiet/')}/workspaces/afterwards"
     job = job_body(cluster={"id": f"{workspace}/clusters/c"})

@@ -23,6 +23,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import jobs, operations
 from trainshed.store.errors import or_none
 
+#: Events of the log that tell of a fault of the service.
+FAULTS = ("request failed", "controller pass failed", "engine call failed")
 #: Seconds within which everything that was asked for has to be done.
 PATIENCE = 20.0
 
