@@ -16,6 +16,7 @@ from trainshed.api import (
     outputs,
     probes,
     usages,
+    vault,
     workspaces,
 )
 from trainshed.api.routing import Endpoint
@@ -103,6 +104,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", f"{_LOCATION}/usages", usages.list_usages, "Usages_List", answer="UsageList"),
     Endpoint("GET", f"{_LOCATION}/vmSizes", usages.list_vm_sizes, "VmSizes_List", answer="VmSizeList", newer=True),
     Endpoint("GET", f"{_PROVIDER}/operations", operations.list_operations, "Operations_List", answer="OperationList"),
+    Endpoint("POST", f"{_PROVIDER}/vault/rotate", vault.rotate, "Vault_Rotate", answer="VaultRotation", newer=True,
+             action="Microsoft.BatchAI/vault/rotate/action"),
     Endpoint("POST", f"{_WS}/code/missing", code.list_missing, "Code_ListMissing", "CodeHashes", "CodeMissing",
              newer=True),
     Endpoint("PUT", f"{_WS}/code/blobs/{{sha256}}", code.put_blob, "Code_PutBlob", "Bytes", "CodeBlob", (200, 201),

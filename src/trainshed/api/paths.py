@@ -10,6 +10,7 @@ _SPELLINGS = {
         "subscriptions", "resourceGroups", "providers", "Microsoft.BatchAI", "workspaces", "clusters", "fileServers",
         "experiments", "jobs", "locations", "usages", "operations", "operationresults", "operationstatuses", "vmSizes",
         "listOutputFiles", "listRemoteLoginInformation", "terminate", "attempts", "events", "nodes", "logs", "code",
+        "vault",
     )
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from trainshed.client.files import Files
 from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
+from trainshed.client.transport import request, send
 from trainshed.client.workspaces import Experiments, Workspaces
 
 
@@ -30,6 +31,16 @@ class Probes(Noun[M]):
         return reply.status == 200, reply.body.decode("utf-8", "replace").strip()
 
 
+class Vault(Noun[M]):
+    """The key that seals stored secrets."""
+
+    @operation
+    def rotate(self) -> Steps[tuple[str, int]]:
+        """Seal all secrets with a new key while the service runs: the key's id, and how many. For administrators."""
+        told = (yield from send(request("POST", "/providers/Microsoft.BatchAI/vault/rotate"))).json()
+        return str(told["keyId"]), int(told["secrets"])
+
+
 class Nouns(Generic[M]):
     """Every noun of the API, in one scope."""
 
@@ -44,6 +55,7 @@ class Nouns(Generic[M]):
         self.jobs: Jobs[M] = Jobs(driver, scope)
         self.files: Files[M] = Files(driver, scope)
         self.code: Code[M] = Code(driver, scope)
+        self.vault: Vault[M] = Vault(driver, scope)
         self.probes: Probes[M] = Probes(driver, scope)
         self._used = driver
 
