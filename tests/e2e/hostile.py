@@ -1,9 +1,8 @@
 """What a hostile job tries. Runs as a job, by any Python 3; knows of the service only what ``$TARGETS`` says (JSON).
 
-It uses what every Python has, and paths as text. Prints one line for each attempt: ``held NAME: how it was refused`` or ``BROKEN NAME: what was gained``.
+Prints one line for each attempt: ``held NAME: how it was refused`` or ``BROKEN NAME: what was gained``.
 """
 
-# ruff: noqa: PTH, UP031
 from __future__ import annotations
 
 import ctypes

@@ -73,7 +73,7 @@ class Neighbourhood:
         client.clusters.create(
             name,
             {
-                "vmSize": "STANDARD_D1",
+                "vmSize": "STANDARD_A1",
                 "scaleSettings": {"manual": {"targetNodeCount": nodes}},
                 "userAccountSettings": {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"},
                 **({"nodeSetup": setup} if setup else {}),
@@ -294,8 +294,9 @@ def test_setup_and_mount_commands_are_nobodys_root(there: Neighbourhood) -> None
 
 def test_the_neighbour_succeeds(there: Neighbourhood) -> None:
     """Last: after everything above."""
-    (folder,) = (there.live.home / "clusters").glob("*/mounts/logs/*/*/workspaces/neighbour")
-    (folder.parents[3].parent / "end").touch()
+    segment = there.neighbour.jobs.get("calm").properties["jobOutputDirectoryPathSegment"]
+    (folder,) = (there.live.home / "clusters").glob(f"*/mounts/logs/{segment}")
+    (folder.parents[len(Path(segment).parts)] / "end").touch()
     job = there.neighbour.jobs.wait("calm", interval=0.1, timeout=60)
     assert job.execution_state.value == "succeeded", job
     assert there.output(there.neighbour, "calm") == "ok\n"
