@@ -7,7 +7,7 @@ DEMO_STAMP := $(VENV)/.demo-installed
 # Two workers for two cores; override with WORKERS=8 on a bigger machine.
 WORKERS ?= 2
 
-.PHONY: help demo test test-fast lint format bench examples clean
+.PHONY: help demo test test-fast lint format clients bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,7 +37,10 @@ format: $(STAMP) ## let ruff write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## everything that this machine can run; says what it skipped and why
+clients: $(STAMP) ## the original's own clients, into .clients; the tests of one that cannot be had are skipped
+	@$(BIN)/python tests/clients/install.py
+
+test: lint clients ## everything that this machine can run; says what it skipped and why
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(STAMP) ## the quick part, under a minute
@@ -50,5 +53,5 @@ examples: $(STAMP) ## every example that is installed here, with its result chec
 	$(BIN)/pytest -n 0 tests/examples
 
 clean: ## the environment and all caches
-	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .clients .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

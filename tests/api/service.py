@@ -13,8 +13,10 @@ import httpx
 from sqlalchemy import Connection, text
 
 from trainshed.api.app import create_app
+from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.identity.keyvault_files import FileKeyVault
 from trainshed.resources.lifecycle import (
     AllocationEvent,
     AttemptEvent,
@@ -48,7 +50,8 @@ CLUSTER_KEY = f"{WS_KEY}/c"
 WAITING = Reason(ReasonCode.WAITING_FOR_NODES, "It waits for 1 node of c.", {"cluster": "c"})
 BASE = "http://shed.test:8080"
 TABLES = ("workspaces", "experiments", "clusters", "nodes", "jobs", "attempts", "operations", "events", "secrets",
-          "code_snapshots", "meta", "resource_groups", "storage_accounts", "file_servers")  # fmt: skip
+          "code_snapshots", "meta", "principals", "tokens", "role_assignments", "resource_groups", "storage_accounts",
+          "file_servers")  # fmt: skip
 
 
 @dataclass
@@ -154,13 +157,15 @@ class Service:
         self.vault = Vault.load_or_create(home, {})
         self.tokens = Tokens.load_or_create(home)
         self.links = LinkSigner.from_vault(self.vault)
+        self.keyvault = FileKeyVault(home / "keyvault")
         self.stopping = False
         (home / "mounts").mkdir()
         self.services = Services(
             db=self.db,
             vault=self.vault,
             links=self.links,
-            tokens=self.tokens,
+            authenticator=Authenticator(self.db, self.tokens, None, self.clock),
+            keyvault=self.keyvault,
             home=home,
             wake=self.controller.wake,
             wake_queue=self.controller.wake,

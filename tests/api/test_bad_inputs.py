@@ -173,8 +173,8 @@ CASES: dict[str, Bad] = {
     "directory id": bad_job(
         ("my-data",), "properties.inputDirectories[0].id", inputDirectories=[{"id": "my-data", "path": "/d"}]
     ),
-    "secret by reference": bad_job(
-        ("Key Vault", "value"), "properties.secrets[0].valueSecretReference",
+    "reference to nothing": bad_job(
+        ("not a secret's URL", "vault.azure.net"), "properties.secrets[0].valueSecretReference",
         secrets=[{"name": "TOKEN", "valueSecretReference": {"sourceVault": {"id": "/v"}, "secretUrl": "https://v/s"}}],
     ),
     "secret without value": bad_job(

@@ -135,6 +135,15 @@ def test_the_same_cluster_again_has_a_new_etag_only(shed: Service) -> None:
     assert shed.send("GET", CLUSTER).json() == first.json()
 
 
+def test_a_cluster_that_is_being_made_says_when_to_ask_again(shed: Service) -> None:
+    """A PUT that is repeated after a lost answer is polled by GET of the cluster (rest-contract section 3)."""
+    again, asked = shed.send("PUT", CLUSTER, cluster_body()), shed.send("GET", CLUSTER)
+    assert (again.status_code, again.json()["properties"]["provisioningState"]) == (200, "creating")
+    assert (again.headers["Retry-After"], asked.headers["Retry-After"]) == ("1", "1")
+    shed.controller.provision()
+    assert "Retry-After" not in shed.send("GET", CLUSTER).headers
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_scale_changes_at_once_but_answers_with_the_old_allocation(shed: Service, method: str) -> None:
     shed.controller.provision()

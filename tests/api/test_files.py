@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.service import BASE, JOB, WS, Service, job_body
+from tests.api.service import BASE, CLUSTER, JOB, WS, Service, job_body
 from trainshed.store import jobs
 
 LIST = f"{JOB}/listOutputFiles"
@@ -60,15 +60,24 @@ def test_listing_goes_into_folders(shed: Service, log: Path) -> None:
     assert fetch(shed, url).content == b"deep"
 
 
-def test_listing_comes_in_pages_by_the_same_verb(shed: Service, log: Path) -> None:
+@pytest.mark.parametrize("verb", ["POST", "GET"])
+def test_listing_comes_in_pages_by_the_same_verb_or_get(shed: Service, log: Path, verb: str) -> None:
+    """azure-mgmt-batchai 2.0.0 follows nextLink with POST, 7.0.0 with GET."""
     for number in range(4):
         (log.parent / f"f{number}").write_bytes(b"")
     names, url = [], f"{LIST}?outputdirectoryid=stdouterr&maxresults=2&api-version=2018-05-01"
     while url:
-        body = shed.send("POST", url, version=None).json()
+        body = shed.send(verb if names else "POST", url, version=None).json()
         names += [entry["name"] for entry in body["value"]]
         url = body.get("nextLink", "")
     assert names == ["f0", "f1", "f2", "f3", "stdout.txt"]
+
+
+@pytest.mark.parametrize("path", [LIST, f"{JOB}/listRemoteLoginInformation", f"{CLUSTER}/listRemoteLoginInformation"])
+def test_a_list_of_post_does_not_begin_with_get(shed: Service, log: Path, path: str) -> None:
+    answer = shed.send("GET", path, outputdirectoryid="stdouterr")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "MethodNotAllowed")
+    assert answer.headers["Allow"] == "POST"
 
 
 def test_output_directories_have_a_place_of_their_own(shed: Service) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from tests.api.service import CLUSTER, CLUSTER_KEY, JOB, JOB_KEY, NEW, WAITING, Service, cluster_body, job_body
+from tests.api.service import (
+    CLUSTER,
+    CLUSTER_KEY,
+    EXPERIMENT,
+    JOB,
+    JOB_KEY,
+    NEW,
+    WAITING,
+    Service,
+    cluster_body,
+    job_body,
+)
 from trainshed.resources.lifecycle import AttemptEvent, NodeEvent, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes
@@ -142,3 +153,71 @@ def test_a_second_clusters_events_start_anew(shed: Service) -> None:
 
 def test_the_jobs_key_is_what_the_paths_say(shed: Service) -> None:
     assert shed.make_job().key == JOB_KEY
+
+
+RETRIES = {
+    "maxRetries": 2,
+    "exitCodes": [3],
+    "backoff": {"initialDelay": "PT1S", "multiplier": 3.0, "maxDelay": "PT9S"},
+}
+
+
+def test_a_retry_policy_is_shown_by_the_newer_version_only(shed: Service) -> None:
+    shed.make_job(body=job_body(retryPolicy=RETRIES), version=NEW)
+    newer = shed.send("GET", JOB, version=NEW).json()["properties"]
+    assert (newer["retryPolicy"], newer["retries"]) == (RETRIES, 0)
+    [listed] = shed.send("GET", f"{EXPERIMENT}/jobs", version=NEW).json()["value"]
+    assert listed["properties"]["retryPolicy"] == RETRIES
+    original = shed.send("GET", JOB).json()["properties"]
+    assert "retryPolicy" not in original and "retries" not in original
+
+
+def test_a_job_sent_again_is_the_same_in_its_version(shed: Service) -> None:
+    body = job_body(retryPolicy=RETRIES)
+    shed.make_job(body=body, version=NEW)
+    again = shed.send("PUT", JOB, body, version=NEW)
+    assert (again.status_code, again.json()["properties"]["retryPolicy"]) == (200, RETRIES)
+    # A client of the original sends what it knows of the job.
+    assert shed.send("PUT", JOB, job_body()).status_code == 200
+    other = shed.send("PUT", JOB, job_body(retryPolicy={"maxRetries": 2}), version=NEW)
+    assert other.status_code == 409
+    assert "properties.retryPolicy.exitCodes" in other.json()["error"]["message"]
+
+
+def test_newer_members_in_the_original_are_named_in_a_warning(shed: Service) -> None:
+    answer = shed.send("PUT", JOB, job_body(retryPolicy=RETRIES))
+    assert answer.status_code == 202
+    assert "properties.retryPolicy" in answer.headers["Warning"]
+    assert "retryPolicy" not in shed.send("GET", JOB, version=NEW).json()["properties"]
+    scale = {"autoScale": {"minimumNodeCount": 0, "maximumNodeCount": 3, "idleTimeBeforeScaleDown": "PT1H"}}
+    answer = shed.send("PATCH", CLUSTER, {"properties": {"scaleSettings": scale}})
+    assert "properties.scaleSettings.autoScale.idleTimeBeforeScaleDown" in answer.headers["Warning"]
+    assert _idle_time(shed) == "PT5M"
+
+
+def test_unknown_members_of_newer_members_are_refused_and_change_nothing(shed: Service) -> None:
+    answer = shed.send("PUT", JOB, job_body(retryPolicy={"maxRetries": 1, "backoff": {"jitter": 1}}), version=NEW)
+    assert (answer.status_code, answer.json()["error"]["target"]) == (400, "properties.retryPolicy.backoff.jitter")
+    assert shed.send("GET", JOB).status_code == 404
+
+
+def test_idle_time_is_changed_by_the_newer_version_and_kept_by_the_original(shed: Service) -> None:
+    bounds = {"minimumNodeCount": 0, "maximumNodeCount": 3}
+    scale = {"autoScale": {**bounds, "idleTimeBeforeScaleDown": "PT1H"}}
+    changed = shed.send("PATCH", CLUSTER, {"properties": {"scaleSettings": scale}}, version=NEW)
+    assert changed.json()["properties"]["scaleSettings"]["autoScale"]["idleTimeBeforeScaleDown"] == "PT1H"
+    original = shed.send("GET", CLUSTER).json()["properties"]["scaleSettings"]
+    assert original == {"autoScale": {**bounds, "initialNodeCount": 0}}
+    wider = {"autoScale": {**bounds, "maximumNodeCount": 5}}
+    shown = shed.send("PATCH", CLUSTER, {"properties": {"scaleSettings": wider}}).json()["properties"]["scaleSettings"]
+    assert shown == {"autoScale": {"minimumNodeCount": 0, "maximumNodeCount": 5, "initialNodeCount": 0}}
+    assert _idle_time(shed) == "PT1H"
+    assert shed.send("PUT", CLUSTER, cluster_body(scaleSettings=scale)).status_code == 200
+    assert _idle_time(shed) == "PT1H"
+    shed.send("PATCH", CLUSTER, {"properties": {"scaleSettings": wider}}, version=NEW)
+    assert _idle_time(shed) == "PT5M"
+
+
+def _idle_time(shed: Service) -> str:
+    scale = shed.send("GET", CLUSTER, version=NEW).json()["properties"]["scaleSettings"]
+    return str(scale["autoScale"]["idleTimeBeforeScaleDown"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import EXPERIMENT, JOB, NEW, WS, Service
+from tests.api.service import EXPERIMENT, JOB, NEW, OLD, WS, Service
 from trainshed.api.endpoints import ENDPOINTS
 
 
@@ -75,7 +75,7 @@ def test_no_name_of_a_resource_is_in_the_metrics(shed: Service) -> None:
 
 @pytest.fixture
 def document(service: Service) -> dict[str, Any]:
-    found: dict[str, Any] = service.send("GET", "/openapi.json", token=None).json()
+    found: dict[str, Any] = service.send("GET", "/openapi.json", token=None, version=None).json()
     return found
 
 
@@ -111,6 +111,32 @@ def test_document_marks_open_and_newer_routes(document: dict[str, Any]) -> None:
     events = document["paths"][next(path for path in document["paths"] if path.endswith("{job}/events"))]["get"]
     version = next(parameter for parameter in events["parameters"] if parameter["name"] == "api-version")
     assert version["schema"]["enum"] == [NEW]
+
+
+def test_the_original_has_a_document_of_its_own(service: Service, document: dict[str, Any]) -> None:
+    original = service.send("GET", "/openapi.json", token=None, version=OLD).json()
+    assert (original["info"]["version"], document["info"]["version"]) == (OLD, NEW)
+    assert "2026" not in str(original["components"]) and "x-since" not in str(original)
+    described = {operation["operationId"] for methods in original["paths"].values() for operation in methods.values()}
+    assert described == {endpoint.operation_id for endpoint in ENDPOINTS if not endpoint.newer}
+    references = set(re.findall(r"'\$ref': '#/components/schemas/([^']+)'", str(original)))
+    assert references == set(original["components"]["schemas"])
+
+
+def test_the_newer_document_marks_what_the_original_has_not(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert {name for name, schema in schemas["JobProperties"]["properties"].items() if "x-since" in schema} == {
+        "codeSnapshot",
+        "retryPolicy",
+    }
+    assert schemas["AutoScaleSettings"]["properties"]["idleTimeBeforeScaleDown"]["x-since"] == NEW
+    assert "x-since" not in schemas["JobProperties"]["properties"]["nodeCount"]
+
+
+def test_a_document_of_no_version_is_refused(service: Service) -> None:
+    refused = service.send("GET", "/openapi.json", token=None, version="2017-09-01-preview")
+    assert refused.status_code == 400
+    assert OLD in refused.json()["error"]["message"] and NEW in refused.json()["error"]["message"]
 
 
 def test_the_document_is_made_once(service: Service) -> None:

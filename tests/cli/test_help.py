@@ -55,6 +55,7 @@ def test_a_slip_is_answered_with_the_nearest_command(trainshed: Run) -> None:
         (["job", "show", "a", "-n", "b"], "two names for one job"),
         (["job", "list", "-o", "xml"], "'xml' is not one of"),
         (["cluster", "resize", "c", "-t", "101"], "0<=x<=100"),
+        (["cluster", "auto-scale", "c", "--min", "0", "--max", "2", "--idle-time", "soon"], "give it as 90s, 15m"),
         (["cluster", "auto-scale", "c", "--min", "3", "--max", "2"], "--min 3 is more than --max 2"),
         (["group", "show"], "the resource group's name is missing"),
         (["file-server", "create", "f"], "which disks?"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+import click
 import pytest
 
-from trainshed.cli.commands.cluster_create import image_reference, scale_settings
+from trainshed.cli.commands.cluster_create import add_idle_time, image_reference, scale_settings
 from trainshed.cli.errors import CommandError
 from trainshed.cli.naming import friendly_name
 from trainshed.cli.submission import Submission, Toolkit, command_line
@@ -62,6 +63,7 @@ def test_everything_that_options_say() -> None:
         time_limit="PT60S",
         priority="high",
         prepare="pip install x",
+        retries=3,
     ).properties("ID", None)
     assert said["customMpiSettings"] == {"commandLine": "x", "processCount": 4}
     assert said["environmentVariables"] == [{"name": "A", "value": "1"}]
@@ -69,6 +71,7 @@ def test_everything_that_options_say() -> None:
     assert said["outputDirectories"][0]["pathSuffix"] == "MODEL"
     assert said["constraints"] == {"maxWallClockTime": "PT60S"}
     assert said["schedulingPriority"] == "high"
+    assert said["retryPolicy"] == {"maxRetries": 3}
     assert said["jobPreparation"] == {"commandLine": "pip install x"}
     assert "codeSnapshot" not in said
 
@@ -125,6 +128,16 @@ def test_scale_is_chosen_as_the_original_did(
     target: int | None, minimum: int | None, maximum: int | None, settings: object
 ) -> None:
     assert scale_settings(target, minimum, maximum) == settings
+
+
+@pytest.mark.parametrize(("text", "iso"), [("0", "PT0S"), ("90s", "PT90S"), ("0m", "PT0S"), ("P1D", "P1D")])
+def test_idle_time_goes_with_a_scale_of_its_own(text: str, iso: str) -> None:
+    scale = scale_settings(None, 0, 4)
+    assert scale is not None
+    add_idle_time(scale, text)
+    assert scale["autoScale"]["idleTimeBeforeScaleDown"] == iso
+    with pytest.raises(click.UsageError, match="--min and --max"):
+        add_idle_time({"manual": {"targetNodeCount": 2}}, text)
 
 
 @pytest.mark.parametrize(("image", "offer"), [("UbuntuLTS", "UbuntuServer"), ("a:b:c:1.0", "b")])

@@ -32,17 +32,21 @@ from trainshed.resources.lifecycle import (
 )
 from trainshed.store import (
     clusters,
+    code,
     experiments,
     file_servers,
     jobs,
     operations,
+    principals,
     removals,
     resource_groups,
+    role_assignments,
     secrets,
     storage_accounts,
     workspaces,
 )
 from trainshed.store.errors import or_none
+from trainshed.store.records import PrincipalRecord, RoleAssignmentRecord
 from trainshed.store.tables import jobs as jobs_table
 
 
@@ -111,6 +115,28 @@ def test_a_workspaces_file_servers_go_after_its_clusters(run: Run) -> None:
         world.controller.wake()
         await world.until(lambda tx: or_none(workspaces.get, tx, WORKSPACE_KEY) is None)
         assert await world.db.read(lambda tx: or_none(file_servers.get, tx, server.key)) is None
+
+    run(scenario)
+
+
+def test_a_workspaces_code_and_roles_go_with_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        def build(tx: Connection) -> int:
+            number = workspaces.get(tx, WORKSPACE_KEY).user_number
+            code.put_snapshot(tx, number, "snapshot", {}, 1)
+            principals.insert(tx, PrincipalRecord("ann", "User", "ann", "Ann", None, None, None, 1))
+            for scope_key in (f"/{WORKSPACE_KEY}", f"/{GROUP_KEY}"):
+                role_assignments.insert(
+                    tx, RoleAssignmentRecord(f"at {scope_key}", scope_key, "/", "ann", "Reader", 1, "test")
+                )
+            workspaces.apply(tx, WORKSPACE_KEY, ProvisioningEvent.DELETE_REQUESTED, 2)
+            return number
+
+        number = await world.write(build)
+        await world.until(lambda tx: or_none(workspaces.get, tx, WORKSPACE_KEY) is None)
+        assert await world.db.read(lambda tx: code.get_snapshot(tx, number, "snapshot")) is None
+        left = await world.db.read(lambda tx: role_assignments.of_principal(tx, "ann"))
+        assert [entry.scope_key for entry in left] == [f"/{GROUP_KEY}"]
 
     run(scenario)
 

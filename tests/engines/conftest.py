@@ -16,6 +16,7 @@ from tests.engines.lab import Lab, eventually
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
+from trainshed.resources.users import JobUser
 
 #: Runs a test's coroutine in a lab of its own.
 InLab = Callable[[Callable[[Lab], Awaitable[None]]], None]
@@ -33,11 +34,11 @@ def in_lab(home: Path) -> InLab:
     return partial(run_in_lab, home)
 
 
-def run_in_lab(home: Path, body: Callable[[Lab], Awaitable[None]]) -> None:
+def run_in_lab(home: Path, body: Callable[[Lab], Awaitable[None]], user: JobUser | None = None) -> None:
     """Run a coroutine with a started engine of this home, and end daemon and nodes afterwards."""
 
     async def whole() -> None:
-        lab = Lab(lambda: LocalEngine(home))
+        lab = Lab(lambda: LocalEngine(home), user)
         try:
             await lab.start()
             await body(lab)

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from trainshed.engines.protocol import (
@@ -20,6 +21,7 @@ from trainshed.engines.protocol import (
     NodeSpec,
     NodeStatus,
 )
+from trainshed.resources.users import JobUser
 
 T = TypeVar("T")
 
@@ -32,8 +34,10 @@ _LOOK_AGAIN = 0.02
 class Lab:
     """An engine under test. ``make`` gives another service's engine on the same nodes and gangs."""
 
-    def __init__(self, make: Callable[[], Engine]) -> None:
+    def __init__(self, make: Callable[[], Engine], user: JobUser | None = None) -> None:
         self._make = make
+        #: Whom jobs run as that this lab starts.
+        self.user = user
         self._changed = asyncio.Event()
         self.engine = make()
         self.told: list[GangStatus] = []
@@ -63,7 +67,7 @@ class Lab:
 
     async def run(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> str:
         """Start an attempt; its id."""
-        spec = gang_spec(command, nodes, cluster, **members)
+        spec = replace(gang_spec(command, nodes, cluster, **members), user=self.user)
         await self.engine.start_gang(spec)
         return spec.attempt_id
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trainshed.identity import LinkRefused, LinkSigner, Vault
 
 EXPIRY = 1_528_319_162_999
-SIGNER = LinkSigner(bytes(32))
+SIGNER = LinkSigner(lambda: bytes(32))
 
 
 def signed(path: str) -> dict[str, str]:

@@ -41,7 +41,14 @@ def test_defaults_of_a_cluster() -> None:
     assert definition(parse_cluster(body, V18).model) == {
         "vmSize": "STANDARD_D1",
         "vmPriority": "dedicated",
-        "scaleSettings": {"autoScale": {"minimumNodeCount": 1, "maximumNodeCount": 2, "initialNodeCount": 0}},
+        "scaleSettings": {
+            "autoScale": {
+                "minimumNodeCount": 1,
+                "maximumNodeCount": 2,
+                "initialNodeCount": 0,
+                "idleTimeBeforeScaleDown": "PT5M",
+            }
+        },
         "virtualMachineConfiguration": {
             "imageReference": {
                 "publisher": "Canonical",

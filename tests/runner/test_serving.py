@@ -19,6 +19,7 @@ import pytest
 from tests.runner.harness import BOUND, custom, make_spec, marked, stdouterr, wait_for
 from trainshed.runner import main
 from trainshed.runner.serving import serve
+from trainshed.runner.spec import RunnerSpec
 
 
 class Server:
@@ -41,11 +42,15 @@ class Server:
     def begin(self, properties: dict[str, Any]) -> str:
         """Send the next attempt; its id."""
         self._count += 1
-        spec = make_spec(self._root, properties, attempt_id=f"attempt-{self._count}")
+        spec = self.spec(properties, f"attempt-{self._count}")
         state = str(self._root / f"state-{self._count}")
         spec = replace(spec, directories=replace(spec.directories, state=state))
         self.send({"run": json.loads(spec.to_json()), "secrets": {}, "token": ""})
         return spec.attempt_id
+
+    def spec(self, properties: dict[str, Any], attempt_id: str) -> RunnerSpec:
+        """What it is sent."""
+        return make_spec(self._root, properties, attempt_id=attempt_id)
 
     def send(self, message: dict[str, Any]) -> None:
         self._line.sendall(json.dumps(message).encode() + b"\n")

@@ -30,6 +30,11 @@ FULL = Reason(ReasonCode.ALLOCATION_FAILED, "The machine has no more CPUs.")
             ReasonCode.WAITING_BEHIND_JOBS,
             "3 jobs are ahead of it",
         ),
+        (
+            {"largest": 0, "retry_at": 1_528_319_162_350, "now": 1_528_319_142_350},
+            ReasonCode.WAITING_FOR_RETRY,
+            "at 2018-06-06T21:06:02.35Z (in 20 s)",
+        ),
         ({"largest": 2, "target": 2, "idle": 2}, ReasonCode.WAITING_FOR_SCHEDULER, "starts in a moment"),
         ({"largest": 2, "target": 2, "node_problem": FULL}, ReasonCode.ALLOCATION_FAILED, "no more CPUs"),
         ({"largest": 2, "target": 2, "preparing": 2}, ReasonCode.NODES_PREPARING, "2 preparing"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.scheduling.scaling import IDLE_BEFORE_SCALE_DOWN_MS, Deallocation, ScalingNode, resize, target_of
+from trainshed.scheduling.scaling import Deallocation, ScalingNode, resize, target_of
 
 NOW = 10_000_000
 
@@ -21,11 +21,12 @@ def manual(target: int, option: str = "requeue") -> dict[str, Any]:
     return {"manual": {"targetNodeCount": target, "nodeDeallocationOption": option}}
 
 
-def auto(low: int, high: int, initial: int = 0) -> dict[str, Any]:
-    return {"autoScale": {"minimumNodeCount": low, "maximumNodeCount": high, "initialNodeCount": initial}}
+def auto(low: int, high: int, initial: int = 0, idle: str | None = None) -> dict[str, Any]:
+    more = {} if idle is None else {"idleTimeBeforeScaleDown": idle}
+    return {"autoScale": {"minimumNodeCount": low, "maximumNodeCount": high, "initialNodeCount": initial, **more}}
 
 
-LONG = IDLE_BEFORE_SCALE_DOWN_MS + 1
+LONG = 5 * 60 * 1000
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,12 @@ LONG = IDLE_BEFORE_SCALE_DOWN_MS + 1
         (auto(0, 4), [node(0, idle_ms=1)], 0, True, 1),
         (auto(0, 4), [node(0, idle_ms=1)], 2, True, 2),
         (auto(0, 4), [node(0, "a"), node(1, idle_ms=LONG)], 0, True, 1),
+        (auto(0, 4, idle="PT0S"), [node(0, idle_ms=0)], 0, True, 0),
+        (auto(0, 4, idle="PT0S"), [node(0, "a"), node(1, idle_ms=0)], 0, True, 1),
+        (auto(0, 4, idle="PT0S"), [node(0, idle_ms=0)], 1, True, 1),
+        (auto(0, 4, idle="PT1H"), [node(0, idle_ms=LONG)], 0, True, 1),
+        (auto(0, 4, idle="PT10S"), [node(0, idle_ms=10_000), node(1, idle_ms=9_999)], 0, True, 1),
+        (auto(1, 4, idle="PT0S"), [node(0, idle_ms=0)], 0, True, 1),
         (auto(0, 4), [node(0, usable=False, ready=False)], 1, True, 1),
     ],
 )

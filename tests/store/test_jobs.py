@@ -66,19 +66,19 @@ def test_the_queue_goes_by_priority_then_submission(db: Database) -> None:
     order = [submitted[n] for n in (3, 0, 2, 4, 1)]
 
     def look(tx: Connection) -> None:
-        head = jobs.queue_head(tx, cluster.uid, 100)
+        head = jobs.queue_head(tx, cluster.uid, 100, now=1)
         assert [(job.id, job.key, job.name, job.priority, job.node_count, job.queued_at) for job in head] == [
             (job.id, job.key, job.name, job.priority, 1, job.execution_at) for job in order
         ]
-        assert jobs.queue_head(tx, cluster.uid, 2) == head[:2]
+        assert jobs.queue_head(tx, cluster.uid, 2, now=1) == head[:2]
         assert jobs.queue_length(tx, cluster.uid) == 5
-        assert [jobs.queue_ahead(tx, job) for job in order] == [(0, None), *((n, head[0]) for n in range(1, 5))]
+        assert [jobs.queue_ahead(tx, job, 1) for job in order] == [(0, None), *((n, head[0]) for n in range(1, 5))]
 
     db.read_sync(look)
     assert len(db.read_sync(jobs.clusters_with_queue)) == 2
     db.write_sync(lambda tx: jobs.request_deletion(tx, order[0].id, 5))
     db.write_sync(lambda tx: jobs.place(tx, order[1].id, 5, "a"))
-    assert [job.id for job in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9))] == [
+    assert [job.id for job in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9, now=1))] == [
         job.id for job in order[2:]
     ]
 
@@ -117,7 +117,10 @@ def test_a_requeued_job_keeps_its_place_and_counts_its_attempts(db: Database) ->
     queued = _get(db, job)
     assert (queued.execution, queued.started_at, queued.requeue_reason) == (JobState.QUEUED, None, REASON)
     assert (queued.attempts, queued.lost_attempts) == (1, 1)
-    assert [item.id for item in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9))] == [job.id, later.id]
+    assert [item.id for item in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9, now=1))] == [
+        job.id,
+        later.id,
+    ]
     db.write_sync(lambda tx: jobs.place(tx, job.id, 12, "second"))
     db.write_sync(lambda tx: jobs.requeue(tx, job.id, 13, OTHER_REASON, lost=False))
     assert (_get(db, job).attempts, _get(db, job).lost_attempts) == (2, 1)

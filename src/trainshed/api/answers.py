@@ -9,8 +9,14 @@ from typing import Any
 
 from starlette.responses import Response
 
+from trainshed.resources.lifecycle import ProvisioningState
+
 #: Media type of everything but files and metrics.
 JSON = "application/json; charset=utf-8"
+
+#: Seconds until a client is to ask again. The original said 15; here most things are done at once.
+RETRY_AFTER = "1"
+_CREATING = ProvisioningState.CREATING.value
 
 _encoder = json.JSONEncoder(separators=(",", ":"))
 #: .NET ticks (100 ns since year 1) of the Unix epoch: Azure Table's tags are made of them.
@@ -33,8 +39,14 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def entity(value: Any, modified_at: int, ignored: Sequence[str] = ()) -> Response:
-    """200 with one resource: ETag and Last-Modified follow users' changes only."""
+    """200 with one resource: ETag and Last-Modified follow users' changes only.
+
+    While it is being made, with ``Retry-After``: a client whose PUT was answered so asks again until it is made, and
+    after 30 seconds when nothing tells it otherwise (rest-contract section 3).
+    """
     headers = {"ETag": etag(modified_at), "Last-Modified": formatdate(modified_at // 1000, usegmt=True)}
+    if value.get("properties", {}).get("provisioningState") == _CREATING:
+        headers["Retry-After"] = RETRY_AFTER
     return Response(encode(value), 200, headers | warning(ignored), JSON)
 
 

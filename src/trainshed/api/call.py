@@ -8,13 +8,17 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from starlette.requests import Request
 
+from trainshed.api import auditing
+from trainshed.api.authorization import require
 from trainshed.api.body import read_body
 from trainshed.api.errors import ApiError
-from trainshed.api.gate import QUERY, VERSION
+from trainshed.api.gate import CALLER, QUERY, VERSION
 from trainshed.api.services import Services
+from trainshed.identity import Caller, Scope
 from trainshed.resources import ids, names
 from trainshed.resources.lifecycle import ImpossibleTransition
 from trainshed.resources.versions import ApiVersion
+from trainshed.store import audit
 from trainshed.store.errors import AlreadyExists, InUse, NotFound, StaleState
 
 T = TypeVar("T")
@@ -25,11 +29,23 @@ _TRIES = 3
 class Call:
     """A request. Names in the path are checked when they are asked for (InvalidResource, 400)."""
 
-    __slots__ = ("request", "services")
+    __slots__ = ("_audited_action", "request", "services")
 
-    def __init__(self, request: Request, services: Services) -> None:
+    def __init__(self, request: Request, services: Services, audited_action: str | None = None) -> None:
         self.request = request
         self.services = services
+        #: What to note in the audit log; None when there is nothing to note, or it was noted.
+        self._audited_action = audited_action
+
+    @property
+    def caller(self) -> Caller:
+        """Who is calling."""
+        caller: Caller = self.request.scope[CALLER]
+        return caller
+
+    def require(self, action: str, scope: Scope) -> None:
+        """Raises ApiError 403 unless the caller may do this there: for what the path alone does not tell."""
+        require(self.caller, action, scope)
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -39,8 +55,8 @@ class Call:
 
     @property
     def version(self) -> ApiVersion:
-        """The API version asked for."""
-        version: ApiVersion = self.request.scope[VERSION]
+        """The API version asked for; the newest on routes of other providers, which have versions of their own."""
+        version: ApiVersion = self.request.scope.get(VERSION, ApiVersion.V2026_11_01)
         return version
 
     @property
@@ -124,15 +140,32 @@ class Call:
 
         Raises ApiError 409 when it still cannot be done.
         """
+        action = self._audited_action
+
+        def noted(tx: Connection) -> T:
+            result = change(tx)
+            if action is not None:
+                audit.append(tx, auditing.entry(self.request, self.caller, action, self.now(), auditing.ACCEPTED))
+            return result
+
         for remaining in reversed(range(_TRIES)):
             try:
-                result = await self.services.db.write(change)
+                result = await self.services.db.write(noted)
             except (AlreadyExists, StaleState, NotFound, InUse, ImpossibleTransition) as error:
                 if remaining:
                     continue
                 raise ApiError(
                     409, "Conflict", f"Another change of the same resource came between ({error}). Try again."
                 ) from error
+            self._audited_action = None
             (self.services.wake_queue if queue_only else self.services.wake)()
             return result
         raise AssertionError("unreachable")
+
+    async def note(self, outcome: str, status: int | None = None, code: str | None = None) -> None:
+        """Note the request in the audit log, unless that is not wanted or was done."""
+        if self._audited_action is None:
+            return
+        entry = auditing.entry(self.request, self.caller, self._audited_action, self.now(), outcome, status, code)
+        self._audited_action = None
+        await self.services.db.write(lambda tx: audit.append(tx, entry))

@@ -14,9 +14,11 @@ from trainshed.api.call import Call
 from trainshed.api.differences import differing
 from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.lookup import find
+from trainshed.api.members import keep_newer_scale, original_scale
 from trainshed.api.mounted import fill_subnet, keep_subnet
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
+from trainshed.api.uses import require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
@@ -49,7 +51,8 @@ async def create(call: Call) -> Response:
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
     parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
+    require_file_servers(call, (wanted.get("nodeSetup") or {}).get("mountVolumes"))
+    problem = await unresolved(call, wanted)
     scale = wanted.pop(_SCALE)
     now = call.now()
 
@@ -64,6 +67,8 @@ async def create(call: Call) -> Response:
             raise being_deleted(Kind.WORKSPACE, workspace.name)
         existing = find(clusters.get, tx, key)
         if existing is None:
+            if problem is not None:
+                raise problem
             uid = str(uuid.uuid4())
             fill_subnet(tx, wanted)
             quota.check_new_cluster(tx, call, workspace, wanted, scale)
@@ -106,9 +111,10 @@ async def create(call: Call) -> Response:
                 "Only scaleSettings of a cluster can be changed. Send the other properties as they are, use another "
                 "name, or delete the cluster first.",
             )
-        quota.check_rescale(tx, call, workspace, existing, scale)
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
-        _rescale(tx, existing, scale, now)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     stored = await call.write(store)
@@ -135,11 +141,12 @@ async def update(call: Call) -> Response:
         workspace, existing = _with_workspace(tx, call, key, name)
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
-        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=scale)
         if scale is None:
-            return existing.modified_at, shown
-        quota.check_rescale(tx, call, workspace, existing, scale)
-        _rescale(tx, existing, scale, now)
+            return existing.modified_at, _view_of(tx, workspace, existing, newer=call.newer)
+        new_scale = scale if call.newer else keep_newer_scale(existing.scale, scale)
+        quota.check_rescale(tx, call, workspace, existing, new_scale)
+        shown = _view_of(tx, workspace, existing, newer=call.newer, scale=new_scale)
+        _rescale(tx, existing, new_scale, now)
         return now, shown
 
     modified_at, shown = await call.write(store)
@@ -222,13 +229,14 @@ def _view_of(
     newer: bool,
     scale: dict[str, Any] | None = None,
 ) -> Json:
+    scale = record.scale if scale is None else scale
     return cluster_view(
         subscription=workspace.subscription,
         resource_group=workspace.resource_group,
         workspace=workspace.name,
         name=record.name,
         definition=record.definition,
-        scale=record.scale if scale is None else scale,
+        scale=scale if newer else original_scale(scale),
         state=record.state.value,
         state_at=record.state_at,
         allocation=record.allocation.value,

@@ -39,7 +39,7 @@ async def get_file(call: Call) -> Response:
         )
     directory = outputs.directory_of(call.services, record, directory_id)
     try:
-        descriptor = await asyncio.to_thread(open_file, directory.root, join(directory.path, relative))
+        descriptor = await asyncio.to_thread(open_file, directory.root, join(directory.path, relative), directory.own)
     except OutsideRoot:
         descriptor = None
     if descriptor is None:

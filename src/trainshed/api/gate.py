@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: a token, then a known version of the API."""
+"""What every request passes before it is routed: a caller with a token, then a known version of the API."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from trainshed.api.authentication import Authenticator
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.api.versions import is_versioned, version_of
-from trainshed.identity import Tokens
 
-#: Where handlers find the parsed query (names in lower case, first value of each) and the version.
+#: Where handlers find the caller, the parsed query (names in lower case, first value of each) and the version.
+CALLER = "trainshed.caller"
 QUERY = "trainshed.query"
 VERSION = "trainshed.version"
 
@@ -24,9 +25,9 @@ _MOST_PARAMETERS = 100
 class GateMiddleware:
     """Answers 401 without the right token, and 400 without a known api-version where one is needed."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self.app = app
-        self.tokens = tokens
+        self.authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,7 +37,7 @@ class GateMiddleware:
         try:
             scope[QUERY] = query = _parsed(scope["query_string"])
             if path not in OPEN_PATHS and not path.startswith(FILES_PREFIX):
-                self._authenticate(scope)
+                scope[CALLER] = await self.authenticator.caller_of(_authorization(scope))
             if is_versioned(path):
                 scope[VERSION] = version_of(query)
         except ApiError as error:
@@ -44,20 +45,10 @@ class GateMiddleware:
             return
         await self.app(scope, receive, send)
 
-    def _authenticate(self, scope: Scope) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer" and self.tokens.accepts(token.strip()):
-            return
-        problem = "carries no bearer token" if not given else "carries a token that is not valid"
-        raise ApiError(
-            401,
-            "AuthenticationFailed",
-            f"Authentication failed: the Authorization header {problem}. Send 'Authorization: Bearer TOKEN' with the "
-            "token in the file admin.token of the service's home directory (clients: TRAINSHED_TOKEN).",
-            target="Authorization",
-            headers={"WWW-Authenticate": 'Bearer realm="trainshed"', **GATEWAY},
-        )
+
+def _authorization(scope: Scope) -> str:
+    given: bytes = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return given.decode("latin-1").strip()
 
 
 def _parsed(query: bytes) -> dict[str, str]:

@@ -7,12 +7,14 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api.answers import JSON, answer
+from trainshed.api.answers import JSON, RETRY_AFTER, answer
+from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.api.lookup import find
-from trainshed.api.lro import RETRY_AFTER, begin
+from trainshed.api.lro import begin
 from trainshed.api.paging import page, page_request
+from trainshed.identity import Scope
 from trainshed.resources import parsing
 from trainshed.resources.arm_views import Json, resource_group_view
 from trainshed.resources.ids import resource_group_key
@@ -20,6 +22,8 @@ from trainshed.resources.lifecycle import OperationState, OperationVerb, Provisi
 from trainshed.resources.names import normal_location
 from trainshed.store import operations, resource_groups, workspaces
 from trainshed.store.records import OperationRecord, ResourceGroupRecord
+
+READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
 
 
 async def create(call: Call) -> Response:
@@ -79,12 +83,18 @@ async def exists(call: Call) -> Response:
 
 
 async def list_in_subscription(call: Call) -> Response:
-    """GET those of a subscription, in order of their names."""
+    """GET those of a subscription in which the caller may see something, in order of their names."""
     subscription = call.subscription
     asked = page_request(call)
 
     def query(tx: Connection) -> bytes:
-        rows = resource_groups.page(tx, subscription, asked.after, asked.one_more)
+        rows = visible(
+            lambda after: resource_groups.page(tx, subscription, after, asked.one_more),
+            lambda record: record.key,
+            lambda record: call.caller.may_somewhere_in(READ, Scope(record.subscription, record.name).key),
+            asked.after,
+            asked.one_more,
+        )
         return page(call, asked, rows, view, lambda record: record.key)
 
     return Response(await call.read(query), media_type=JSON)
@@ -120,7 +130,7 @@ async def get_result(call: Call) -> Response:
     """GET: 202 with the same headers while the deletion goes on, then 200."""
     operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
     operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
-    if operation is None or operation.subscription.lower() != subscription:
+    if operation is None or operation.subscription.lower() != subscription or not _may_see(call, operation):
         raise ApiError(
             404,
             "OperationNotFound",
@@ -188,6 +198,11 @@ def _refuse_deleting(record: ResourceGroupRecord) -> None:
             target="resourceGroupName",
             headers=GATEWAY,
         )
+
+
+def _may_see(call: Call, operation: OperationRecord) -> bool:
+    names = operation.resource_id.split("$")
+    return call.caller.may_somewhere_in(READ, Scope(*names[:2]).key)
 
 
 def _accepted(call: Call, operation: OperationRecord) -> Response:

@@ -12,7 +12,6 @@ from trainshed.api import jobs as job_routes
 from trainshed.api.answers import JSON, answer
 from trainshed.api.call import Call
 from trainshed.api.paging import page, page_request
-from trainshed.api.versions import require_newer
 from trainshed.resources.lifecycle import NodeState
 from trainshed.resources.times import format_time
 from trainshed.resources.views import Json
@@ -25,21 +24,18 @@ _CLUSTER_KINDS = frozenset({"cluster", "node"})
 
 async def list_job_events(call: Call) -> Response:
     """GET a job's events, oldest first."""
-    require_newer(call.version, "The list of events")
     key = call.job_key
     return await _events(call, key, _JOB_KINDS, lambda tx: job_routes.required(tx, call, key).created_at)
 
 
 async def list_cluster_events(call: Call) -> Response:
     """GET a cluster's events and its nodes', oldest first."""
-    require_newer(call.version, "The list of events")
     key, name = call.cluster_key, call.name("cluster")
     return await _events(call, key, _CLUSTER_KINDS, lambda tx: cluster_routes.required(tx, key, name).created_at)
 
 
 async def list_attempts(call: Call) -> Response:
     """GET the runs of a job, first to last, with the nodes that each held (first the master)."""
-    require_newer(call.version, "The list of attempts")
     key = call.job_key
 
     def query(tx: Connection) -> list[Json]:
@@ -51,7 +47,6 @@ async def list_attempts(call: Call) -> Response:
 
 async def list_nodes(call: Call) -> Response:
     """GET the nodes of a cluster: idle, running, preparing, unusable or leaving, and why."""
-    require_newer(call.version, "The list of nodes")
     key, name = call.cluster_key, call.name("cluster")
 
     def query(tx: Connection) -> list[Json]:

@@ -15,16 +15,18 @@ from trainshed.api.differences import differing
 from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.experiments import required as required_experiment
 from trainshed.api.lookup import find
+from trainshed.api.members import original_job
 from trainshed.api.mounted import check_file_servers
 from trainshed.api.paging import page, page_request
-from trainshed.api.references import refuse_references
+from trainshed.api.references import unresolved
+from trainshed.api.uses import require_cluster, require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
 from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import segment
 from trainshed.resources.ids import Kind, cluster_key_of
-from trainshed.resources.job import PRIORITIES, JobCreate, JobProperties
+from trainshed.resources.job import PRIORITIES, JobCreate
 from trainshed.resources.lifecycle import (
     JOB,
     JobState,
@@ -45,9 +47,6 @@ from trainshed.store.records import (
     WorkspaceRecord,
 )
 
-#: By their names in JSON, which are the models' too.
-_NEWER_MEMBERS = JobProperties.since_2026
-
 
 async def create(call: Call) -> Response:
     """PUT: 202 for a new job. Again: 200 with the job as it is, never run a second time; a different one is refused.
@@ -59,8 +58,10 @@ async def create(call: Call) -> Response:
     body = await call.body()
     parsed = parsing.parse_job(body, call.version)
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
-    refuse_references(wanted)
-    now = call.now()
+    require_cluster(call, wanted["cluster"]["id"])
+    require_file_servers(call, wanted.get("mountVolumes"))
+    problem = await unresolved(call, wanted)
+    now, submitter = call.now(), call.caller.id
 
     places: tuple[first_use.Place, ...] = ()
 
@@ -68,15 +69,17 @@ async def create(call: Call) -> Response:
         nonlocal places
         existing = find(jobs.get, tx, key)
         if existing is not None:
-            return _same_job(existing, wanted)
+            return _same_job(existing, wanted, newer=call.newer)
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
-        _check_against_stored(tx, call, parsed.model, cluster, body)
+        _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
+        if problem is not None:
+            raise problem
         quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
         volumes = wanted.get("mountVolumes")
         check_file_servers(tx, volumes, "properties.mountVolumes")
         places = first_use.places_of(tx, call.services.vault, volumes, values, "/mountVolumes")
-        new = _new_job(workspace, experiment, cluster, key, name, wanted, now)
+        new = _new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
         jobs.insert(tx, new)
         if values:
             vault = call.services.vault
@@ -88,7 +91,7 @@ async def create(call: Call) -> Response:
     if isinstance(stored, OperationRecord):
         await first_use.make(call, places)
         return lro.accepted(call, stored, warning(parsed.ignored))
-    return entity(view(stored), stored.modified_at, parsed.ignored)
+    return entity(_with_attempt(stored) if call.newer else view(stored), stored.modified_at, parsed.ignored)
 
 
 async def get(call: Call) -> Response:
@@ -167,9 +170,7 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
 
     ``extra`` are the newer version's own members; without them the answer is the original contract's.
     """
-    definition = record.definition
-    if extra is None:
-        definition = {name: value for name, value in definition.items() if name not in _NEWER_MEMBERS}
+    definition = original_job(record.definition) if extra is None else record.definition
     subscription, group, _, workspace, _, experiment, *_ = record.segment.split("/")
     return job_view(
         subscription=subscription,
@@ -193,11 +194,16 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
 
 
 def _with_attempt(record: JobRecord) -> Json:
-    return view(record, {"attempt": record.attempts})
+    return view(record, _counts(record))
+
+
+def _counts(record: JobRecord) -> Json:
+    retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
+    return {"attempt": record.attempts, **retries}
 
 
 def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
-    extra: Json = {"attempt": record.attempts}
+    extra = _counts(record)
     if record.execution is JobState.QUEUED:
         extra["whyWaiting"] = call.services.explain(tx, record).to_batchai_error()
         if record.requeue_reason is not None:
@@ -205,10 +211,10 @@ def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
     return extra
 
 
-def _same_job(existing: JobRecord, wanted: dict[str, Any]) -> JobRecord:
+def _same_job(existing: JobRecord, wanted: dict[str, Any], *, newer: bool) -> JobRecord:
     if existing.state is ProvisioningState.DELETING:
         raise being_deleted(Kind.JOB, existing.name)
-    differences = differing(existing.definition, wanted)
+    differences = differing(existing.definition if newer else original_job(existing.definition), wanted)
     if differences:
         raise conflict(
             Kind.JOB,
@@ -248,13 +254,15 @@ def _open_cluster(tx: Connection, cluster_id: str) -> ClusterRecord:
     return cluster
 
 
-def _check_against_stored(tx: Connection, call: Call, model: JobCreate, cluster: ClusterRecord, body: bytes) -> None:
+def _check_against_stored(
+    tx: Connection, call: Call, model: JobCreate, cluster: ClusterRecord, workspace_number: int, body: bytes
+) -> None:
     """What only the cluster's size and the uploaded code can tell."""
     size = find_size(cluster.vm_size, call.services.local_sizes)
     if model.properties.tensor_flow_settings is not None and size is not None and size.gpus:
         parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
     snapshot = model.properties.code_snapshot
-    if snapshot is not None and code.get_snapshot(tx, snapshot) is None:
+    if snapshot is not None and code.get_snapshot(tx, workspace_number, snapshot) is None:
         raise ApiError(
             400,
             "CodeSnapshotNotFound",
@@ -271,6 +279,7 @@ def _new_job(
     key: str,
     name: str,
     wanted: dict[str, Any],
+    submitter: str,
     now: int,
 ) -> NewJob:
     uid = str(uuid.uuid4())
@@ -290,6 +299,7 @@ def _new_job(
         wall_clock_seconds=duration_seconds(wanted["constraints"]["maxWallClockTime"]),
         created_at=now,
         code_snapshot=wanted.get("codeSnapshot"),
+        submitted_by=submitter,
     )
 
 

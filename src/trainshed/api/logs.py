@@ -16,7 +16,6 @@ from trainshed.api.errors import ApiError, error_response, invalid_value
 from trainshed.api.filetree import OutsideRoot, open_file
 from trainshed.api.lookup import find
 from trainshed.api.paging import whole_number
-from trainshed.api.versions import require_newer
 from trainshed.resources.directories import STDOUTERR, join
 from trainshed.resources.errors import Problem
 from trainshed.resources.lifecycle import JOB
@@ -34,7 +33,6 @@ async def get_log(call: Call) -> Response:
     A file that is not there yet is waited for while the job may still make it (``follow``), else it is 404. Without
     ``follow`` the file is sent as it is now; 416 when ``offset`` is beyond its end.
     """
-    require_newer(call.version, "The log stream")
     key, file = call.job_key, call.part("file")
     if file in (".", "..") or "\0" in file:
         raise invalid_value("file", f"'{file}' is not the name of a log file, such as stdout.txt.")
@@ -42,7 +40,7 @@ async def get_log(call: Call) -> Response:
     follow = _flag(call, "follow")
     record = await call.read(lambda tx: job_routes.required(tx, call, key))
     directory = outputs.directory_of(call.services, record, STDOUTERR)
-    log = _Log(call, record.id, directory.root, join(directory.path, file))
+    log = _Log(call, record.id, directory, join(directory.path, file))
     disconnected = asyncio.create_task(_disconnect(call.request.receive)) if follow else None
     try:
         while True:
@@ -72,10 +70,10 @@ async def get_log(call: Call) -> Response:
 class _Log:
     """One open log file and the job that writes it."""
 
-    def __init__(self, call: Call, job_id: int, root: str, path: str) -> None:
+    def __init__(self, call: Call, job_id: int, directory: outputs.OutputDirectory, path: str) -> None:
         self.call = call
         self.job_id = job_id
-        self.root = root
+        self.directory = directory
         self.path = path
         self.descriptor: int | None = None
 
@@ -86,7 +84,7 @@ class _Log:
 
     async def open(self) -> bool:
         with suppress(OutsideRoot):
-            self.descriptor = await asyncio.to_thread(open_file, self.root, self.path)
+            self.descriptor = await asyncio.to_thread(open_file, self.directory.root, self.path, self.directory.own)
         return self.descriptor is not None
 
     def size(self) -> int:

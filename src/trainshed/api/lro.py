@@ -9,15 +9,12 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from trainshed.api.answers import answer
+from trainshed.api.answers import RETRY_AFTER, answer
 from trainshed.api.call import Call
 from trainshed.resources.lifecycle import OperationState, OperationVerb
 from trainshed.resources.views import operation_view
 from trainshed.store import operations
 from trainshed.store.records import OperationRecord
-
-#: Seconds until a client is to ask again. The original said 15; here most things are done at once.
-RETRY_AFTER = "1"
 
 
 def begin(

@@ -1,15 +1,20 @@
-"""The OpenAPI document: one entry for each endpoint, made once when it is first asked for."""
+"""The OpenAPI documents, one for each version: an entry for each endpoint, made when first asked for.
+
+The newer version's marks what the original has not (``x-since``, on operations and members); the original's is without.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from trainshed import __version__
 from trainshed.api.endpoints import ENDPOINTS
 from trainshed.api.gate import FILES_PREFIX, OPEN_PATHS
 from trainshed.api.routing import Endpoint
-from trainshed.api.schemas import component_schemas, reference
+from trainshed.api.schemas import SINCE, component_schemas, reference
 from trainshed.api.versions import is_versioned
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 
@@ -28,41 +33,81 @@ _PATTERNS = {
     "sha256": _DIGEST,
     "snapshot": _DIGEST,
 }
-_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig"})
+_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken"})
 
 
-def document() -> dict[str, Any]:
-    """The whole document."""
+@cache
+def document(version: ApiVersion = ApiVersion.V2026_11_01) -> dict[str, Any]:
+    """The whole document of a version."""
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in ENDPOINTS:
-        paths[endpoint.path.replace(":path}", "}")][endpoint.method.lower()] = _operation(endpoint)
+        if version.is_strict or not endpoint.newer:
+            paths[endpoint.path.replace(":path}", "}")][endpoint.method.lower()] = _operation(endpoint, version)
+    schemas = component_schemas()
+    if not version.is_strict:
+        schemas = _reachable({name: _original(schema) for name, schema in schemas.items()}, paths)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Trainshed",
-            "version": ApiVersion.V2026_11_01.value,
+            "version": version.value,
             "description": f"Service version {__version__}. Speaks api-version {' and '.join(KNOWN_VERSIONS)}; "
             "fixed path segments are matched without regard to case.",
         },
         "paths": dict(paths),
         "components": {
-            "schemas": component_schemas(),
+            "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
     }
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _original(schema: Any) -> Any:
+    """A schema without the members that came later."""
+    if isinstance(schema, list):
+        return [_original(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _original(inner) for name, inner in schema.items() if not (isinstance(inner, dict) and SINCE in inner)
+    }
+
+
+def _reachable(schemas: dict[str, Any], paths: Any) -> dict[str, Any]:
+    """Only the schemas that some path leads to."""
+    found: set[str] = set()
+    pending = set(_references(paths))
+    while pending:
+        name = pending.pop()
+        found.add(name)
+        pending |= set(_references(schemas[name])) - found
+    return {name: schema for name, schema in schemas.items() if name in found}
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"].rpartition("/")[2]
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _operation(endpoint: Endpoint, version: ApiVersion) -> dict[str, Any]:
     is_open = endpoint.path in OPEN_PATHS or endpoint.path.startswith(FILES_PREFIX)
     noun = endpoint.operation_id.partition("_")[0]
     made: dict[str, Any] = {
         "operationId": endpoint.operation_id,
         "summary": endpoint.description,
         "tags": [noun],
-        "parameters": _parameters(endpoint),
+        "parameters": _parameters(endpoint, version),
         "responses": _responses(endpoint),
     }
+    if endpoint.newer:
+        made[SINCE] = ApiVersion.V2026_11_01.value
     if is_open:
         made["security"] = []
     if endpoint.body is not None:
@@ -70,13 +115,13 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return made
 
 
-def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+def _parameters(endpoint: Endpoint, version: ApiVersion) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", **_PATTERNS.get(name, {})}}
         for name in endpoint.parameters
     ]
     if is_versioned(endpoint.path):
-        known = [ApiVersion.V2026_11_01.value] if endpoint.newer else list(KNOWN_VERSIONS)
+        known = list(KNOWN_VERSIONS) if version.is_strict and not endpoint.newer else [version.value]
         parameters.append(
             {"name": "api-version", "in": "query", "required": True, "schema": {"type": "string", "enum": known}}
         )

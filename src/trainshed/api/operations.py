@@ -9,6 +9,7 @@ from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError
 from trainshed.api.lookup import find
+from trainshed.identity import Scope
 from trainshed.resources.lifecycle import OperationState
 from trainshed.resources.operations import operations as provider_operations
 from trainshed.store import operations
@@ -33,10 +34,16 @@ async def list_operations(call: Call) -> Response:
     return answer({"value": provider_operations()})
 
 
+def _may_see(call: Call, operation: OperationRecord) -> bool:
+    """Whether the caller may read operations where this one works; what they may not see is not there."""
+    names = operation.resource_id.split("$")[:3]
+    return call.caller.may("Microsoft.BatchAI/locations/operationresults/read", Scope(*names).key)
+
+
 async def _operation(call: Call) -> OperationRecord:
     operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
     operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
-    if operation is None or operation.subscription.lower() != subscription:
+    if operation is None or operation.subscription.lower() != subscription or not _may_see(call, operation):
         raise ApiError(
             404,
             "OperationNotFound",

@@ -33,6 +33,8 @@ class OutputDirectory:
 
     path: str
     root: str
+    #: The workspace's own folder on the way: reading is done with the rights of its owner.
+    own: str
 
 
 async def list_output_files(call: Call) -> Response:
@@ -52,7 +54,9 @@ async def list_output_files(call: Call) -> Response:
     directory = directory_of(call.services, record, directory_id)
     wanted = directories.join(directory.path, inside) if inside else directory.path
     try:
-        entries = await asyncio.to_thread(list_directory, directory.root, wanted, asked.after, asked.one_more)
+        entries = await asyncio.to_thread(
+            list_directory, directory.root, wanted, asked.after, asked.one_more, directory.own
+        )
     except OutsideRoot:
         raise _not_on_mount_root(directory_id) from None
     expires_at = call.now() + minutes * 60_000
@@ -101,7 +105,9 @@ def directory_of(services: Services, record: JobRecord, directory_id: str) -> Ou
     path = directories.output_path(properties, directory_id, directories.job_environment(properties, place))
     if path is None or not path.startswith("/") or not directories.is_below(path, root):
         raise _not_on_mount_root(directory_id)
-    return OutputDirectory(path, root)
+    before, _, _ = path.rpartition(record.segment)
+    own = directories.join(before, *record.segment.split("/")[:4])
+    return OutputDirectory(path, root, own)
 
 
 def _relative(given: str) -> str:

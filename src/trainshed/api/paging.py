@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from starlette.responses import Response
+
 from trainshed.api.answers import encode
 from trainshed.api.call import Call
-from trainshed.api.errors import invalid_value
+from trainshed.api.errors import ApiError, invalid_value
 
 LARGEST_PAGE = 1000
 _TOKEN = "$skiptoken"
@@ -73,6 +75,27 @@ def page(
     if len(rows) > asked.limit:
         body["nextLink"] = _next_link(call, asked, str(place(shown[-1])))
     return encode(body)
+
+
+def continued(listing: Callable[[Call], Awaitable[Response]]) -> Callable[[Call], Awaitable[Response]]:
+    """A handler of GET for a list that POST begins.
+
+    The contract follows a ``nextLink`` with the verb of the first call, and azure-mgmt-batchai 2.0.0 does; 7.0.0
+    follows every one with GET. A list is still begun with POST only.
+    """
+
+    async def follow(call: Call) -> Response:
+        """GET: a further page of a list that POST began, by the nextLink that it gave."""
+        if _TOKEN not in call.query:
+            raise ApiError(
+                405,
+                "MethodNotAllowed",
+                f"GET is not possible at {call.path}, except with the nextLink of an earlier page. Send POST.",
+                headers={"Allow": "POST"},
+            )
+        return await listing(call)
+
+    return follow
 
 
 def _next_link(call: Call, asked: PageRequest, place: str) -> str:

@@ -10,6 +10,8 @@ _SPELLINGS = {
         "subscriptions", "resourceGroups", "providers", "workspaces", "clusters", "fileServers",
         "experiments", "jobs", "locations", "usages", "operations", "operationresults", "operationstatuses", "vmSizes",
         "listOutputFiles", "listRemoteLoginInformation", "terminate", "attempts", "events", "nodes", "logs", "code",
+        "Microsoft.Authorization", "roleAssignments", "roleDefinitions", "Trainshed.Identity", "principals", "tokens",
+        "Trainshed.Audit", "entries",
         "tenants", "register", "unregister",
         "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
     )

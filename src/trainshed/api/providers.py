@@ -14,14 +14,14 @@ from trainshed.resources.arm_views import provider_namespace, provider_namespace
 async def list_providers(call: Call) -> Response:
     """GET all."""
     subscription = call.subscription
-    places = await call.read(lambda tx: places_of(tx, call.services.location, subscription))
+    places = await call.read(lambda tx: places_of(tx, call, subscription))
     return answer({"value": [provider_view(subscription, name, places) for name in provider_namespaces()]})
 
 
 async def get_provider(call: Call) -> Response:
     """GET one."""
     subscription, namespace = call.subscription, _namespace(call)
-    places = await call.read(lambda tx: places_of(tx, call.services.location, subscription))
+    places = await call.read(lambda tx: places_of(tx, call, subscription))
     return answer(provider_view(subscription, namespace, places))
 
 

@@ -6,25 +6,31 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
+from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
+from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterUpdate
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
-from trainshed.resources.job import JobCreate
+from trainshed.resources.job import JobCreate, JobProperties
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.usage import Usage
+from trainshed.resources.versions import ApiVersion
 from trainshed.resources.workspace import WorkspaceCreate, WorkspaceUpdate
 
 Schema = dict[str, Any]
 
 _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
-    RemoteLoginInformation, OperationStatus, Usage, ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate,
-    RegenerateKey, CheckName,
+    RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
+    ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate, RegenerateKey, CheckName,
 )  # fmt: skip
+#: Models with members that the original contract has not.
+_EXTENDED = (JobProperties, AutoScaleSettings)
+#: Marks what came with a version after the original's.
+SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"
 
 _TEXT: Schema = {"type": "string"}
@@ -38,11 +44,15 @@ def component_schemas() -> dict[str, Schema]:
     _, made = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCES)
     schemas: dict[str, Schema] = dict(made["$defs"])
     schemas["SetupTask"]["properties"]["stdOutErrPathSuffix"] = _TEXT | {"readOnly": True}
+    for model in _EXTENDED:
+        members = schemas[model.__name__]["properties"]
+        for name in model.since_2026:
+            members[name] = _newer(members[name])
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
-        "Event", "Node", "VmSize", "Operation", "Subscription", "Location", "Tenant", "Provider", "ResourceGroup",
-        "StorageAccount",
+        "Event", "Node", "VmSize", "Operation", "Principal", "Token", "RoleAssignment", "RoleDefinition", "Audit",
+        "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -62,6 +72,7 @@ def _answers() -> dict[str, Schema]:
         "provisioningStateTransitionTime": _TIME,
     }
     reason = reference("BatchAIError")
+    texts: Schema = {"type": "array", "items": _TEXT}
     node_counts = {f"{state}NodeCount": _WHOLE for state in ("idle", "running", "preparing", "unusable", "leaving")}
     return {
         "ErrorAnswer": _object({"error": reference("Error")}, required=["error"]),
@@ -159,16 +170,13 @@ def _answers() -> dict[str, Schema]:
                             "errors": {"type": "array", "items": reason},
                             "currentNodeCount": _WHOLE,
                             "nodeStateCounts": _object(node_counts),
-                            "nodeReasons": {
-                                "type": "array",
-                                "items": {
-                                    "allOf": [
-                                        reason,
-                                        _object({"count": _WHOLE, "nodes": {"type": "array", "items": _TEXT}}),
-                                    ]
-                                },
-                                "description": "2026-11-01: why nodes cannot take jobs, with count and nodes",
-                            },
+                            "nodeReasons": _newer(
+                                {
+                                    "type": "array",
+                                    "items": {"allOf": [reason, _object({"count": _WHOLE, "nodes": texts})]},
+                                    "description": "Why nodes cannot take jobs, with count and nodes",
+                                }
+                            ),
                         }
                     ),
                 ]
@@ -194,9 +202,10 @@ def _answers() -> dict[str, Schema]:
                                     "errors": {"type": "array", "items": reason},
                                 }
                             ),
-                            "attempt": _WHOLE | {"description": "2026-11-01: how many times it was started"},
-                            "whyWaiting": reason,
-                            "requeueReason": reason,
+                            "attempt": _newer(_WHOLE | {"description": "How many times it was started"}),
+                            "retries": _newer(_WHOLE | {"description": "How many failures its retryPolicy forgave"}),
+                            "whyWaiting": _newer(reason),
+                            "requeueReason": _newer(reason),
                         }
                     ),
                 ]
@@ -251,7 +260,102 @@ def _answers() -> dict[str, Schema]:
             "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
         },
         "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        **_access_answers(),
         "Bytes": {"type": "string", "format": "binary"},
+    }
+
+
+def _access_answers() -> dict[str, Schema]:
+    grant = _object({"role": _TEXT, "scope": _TEXT}, required=["role", "scope"])
+    flag: Schema = {"type": "boolean"}
+    texts: Schema = {"type": "array", "items": _TEXT}
+    return {
+        "Me": _resource(
+            _object(
+                {
+                    "principalId": _TEXT,
+                    "kind": _TEXT,
+                    "administrator": flag,
+                    "roles": {"type": "array", "items": grant},
+                    "tokenId": _TEXT,
+                    "tokenAllows": grant,
+                }
+            )
+        ),
+        "Principal": _resource(
+            _object(
+                {
+                    "principalId": _TEXT,
+                    "kind": _TEXT,
+                    "displayName": _TEXT,
+                    "disabled": flag,
+                    "creationTime": _TIME,
+                    "issuer": _TEXT,
+                    "subject": _TEXT,
+                }
+            )
+        ),
+        "Token": _resource(
+            _object(
+                {
+                    "displayName": _TEXT,
+                    "state": {"type": "string", "enum": ["active", "expired", "revoked"]},
+                    "creationTime": _TIME,
+                    "expiryTime": _TIME,
+                    "revocationTime": _TIME,
+                    "lastUseTime": _TIME,
+                    "role": _TEXT,
+                    "scope": _TEXT,
+                    "token": _TEXT | {"description": "Only in the answer that made it"},
+                }
+            )
+        ),
+        "RoleAssignment": _resource(
+            _object(
+                dict.fromkeys(
+                    (
+                        "scope",
+                        "roleDefinitionId",
+                        "roleName",
+                        "principalId",
+                        "principalName",
+                        "principalType",
+                        "createdBy",
+                        "updatedBy",
+                    ),
+                    _TEXT,
+                )
+                | {"createdOn": _TIME, "updatedOn": _TIME}
+            )
+        ),
+        "RoleDefinition": _resource(
+            _object(
+                {
+                    "roleName": _TEXT,
+                    "description": _TEXT,
+                    "type": _TEXT,
+                    "assignableScopes": texts,
+                    "permissions": {"type": "array", "items": _object({"actions": texts, "notActions": texts})},
+                }
+            )
+        ),
+        "Audit": _object(
+            {
+                "sequence": _WHOLE,
+                "time": _TIME,
+                "caller": _TEXT,
+                "principalId": _TEXT,
+                "tokenId": _TEXT,
+                "action": _TEXT,
+                "resource": _TEXT,
+                "outcome": {"type": "string", "enum": ["accepted", "refused", "failed"]},
+                "status": _WHOLE,
+                "code": _TEXT,
+                "source": _TEXT,
+                "requestId": _TEXT,
+            },
+            required=["sequence", "time", "caller", "action", "resource", "outcome"],
+        ),
     }
 
 
@@ -263,6 +367,10 @@ def _resource(properties: Schema, members: Schema | None = None) -> Schema:
 def _object(properties: Schema, required: list[str] | None = None) -> Schema:
     made: Schema = {"type": "object", "properties": properties}
     return made | ({"required": required} if required else {})
+
+
+def _newer(schema: Schema) -> Schema:
+    return {**schema, SINCE: ApiVersion.V2026_11_01.value}
 
 
 def _enum(states: Any) -> Schema:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from trainshed.identity import LinkSigner, Tokens, Vault
+from trainshed.api.authentication import Authenticator
+from trainshed.identity import LinkSigner, Vault
+from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
 from trainshed.resources.vmsizes import VmSize
@@ -37,7 +39,9 @@ class Services:
     db: Database
     vault: Vault
     links: LinkSigner
-    tokens: Tokens
+    authenticator: Authenticator
+    #: Where Key Vault references lead.
+    keyvault: KeyVault
     #: The service's home directory; uploaded code lies below it.
     home: Path
     #: Tells the controller that there is something to do. Called after the commit.

@@ -17,10 +17,12 @@ from starlette.responses import Response
 
 from trainshed.api import groups
 from trainshed.api.answers import JSON, answer
+from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.identity import Scope
 from trainshed.resources import names, parsing
 from trainshed.resources.arm_views import Json, storage_account_view
 from trainshed.resources.ids import resource_group_key
@@ -183,8 +185,14 @@ async def _list(call: Call, group: str | None) -> Response:
     def query(tx: Connection) -> bytes:
         if group is not None:
             groups.required(tx, resource_group_key(subscription, group), group)
-        rows = storage_accounts.page(
-            tx, subscription=subscription, resource_group=group, after=asked.after, limit=asked.one_more
+        rows = visible(
+            lambda after: storage_accounts.page(
+                tx, subscription=subscription, resource_group=group, after=after, limit=asked.one_more
+            ),
+            lambda record: record.name,
+            lambda record: call.caller.may(f"{_TYPE}/read", Scope(record.subscription, record.resource_group).key),
+            asked.after,
+            asked.one_more,
         )
         return page(call, asked, rows, lambda record: view(call, record), lambda record: record.name)
 

@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
-from trainshed.api.versions import require_newer
 from trainshed.resources.names import check_location
 from trainshed.resources.usage import usage_rows
 from trainshed.resources.vmsizes import supported_sizes
@@ -27,7 +26,6 @@ async def list_usages(call: Call) -> Response:
 
 async def list_vm_sizes(call: Call) -> Response:
     """GET (2026-11-01): the sizes that clusters may have, those of this machine included, by name."""
-    require_newer(call.version, "The list of VM sizes")
     check_location(call.part("location"))
     sizes = supported_sizes(call.services.local_sizes)
     return answer(

@@ -8,15 +8,17 @@ from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 
 #: Routes of Azure Resource Manager and of other providers take any version or none: each client sends its own.
-_OWN = "/providers/Microsoft.BatchAI/"
+_OWN = ("Microsoft.BatchAI", "Trainshed.")
 _REGISTRATION = ("/providers/Microsoft.BatchAI/register", "/providers/Microsoft.BatchAI/unregister")
 
+#: The query parameter's name.
+VERSION_PARAMETER = "api-version"
 _KNOWN = ", ".join(KNOWN_VERSIONS)
 
 
 def version_of(query: Mapping[str, str]) -> ApiVersion:
     """The version that a request asks for. Raises ApiError naming the known ones."""
-    given = query.get("api-version")
+    given = query.get(VERSION_PARAMETER)
     if not given:
         raise ApiError(
             400,
@@ -38,8 +40,19 @@ def version_of(query: Mapping[str, str]) -> ApiVersion:
 
 
 def is_versioned(path: str) -> bool:
-    """Whether a path, its fixed segments in the routes' spelling, is the provider's own, so that it needs a version."""
-    return _OWN in path and not path.endswith(_REGISTRATION) and path.startswith(("/subscriptions/", "/providers/"))
+    """Whether a path, its fixed segments in the routes' spelling, is one of the service's own providers'.
+
+    The last provider of the path counts: a role assignment at a workspace is Microsoft.Authorization's.
+    """
+    parts = path.split("/")
+    if len(parts) < 2 or parts[1] not in ("subscriptions", "providers") or path.endswith(_REGISTRATION):
+        return False
+    # Types and names alternate, and a provider's namespace stands where a name would: a workspace may be "providers".
+    pairs = list(zip(parts[1::2], parts[2::2], strict=False))
+    namespaces = [name for kind, name in pairs if kind == "providers"]
+    # With nothing after it, the namespace itself is asked for: that is Azure Resource Manager's.
+    asks_for_itself = len(parts) % 2 == 1 and pairs[-1][0] == "providers"
+    return bool(namespaces) and namespaces[-1].startswith(_OWN) and not asks_for_itself
 
 
 def require_newer(version: ApiVersion, what: str) -> None:

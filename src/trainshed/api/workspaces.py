@@ -7,10 +7,12 @@ from starlette.responses import Response
 
 from trainshed.api import groups, lro
 from trainshed.api.answers import JSON, entity
+from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import being_deleted, conflict, not_found
 from trainshed.api.lookup import find
 from trainshed.api.paging import page, page_request
+from trainshed.identity import Scope
 from trainshed.resources import parsing
 from trainshed.resources.ids import Kind, operation_resource_id, resource_group_key
 from trainshed.resources.lifecycle import (
@@ -22,6 +24,8 @@ from trainshed.resources.names import normal_location
 from trainshed.resources.views import Json, workspace_view
 from trainshed.store import resource_groups, workspaces
 from trainshed.store.records import OperationRecord, WorkspaceRecord
+
+_READ = "Microsoft.BatchAI/workspaces/read"
 
 
 async def create(call: Call) -> Response:
@@ -161,12 +165,23 @@ def begin_for(
     )
 
 
+def scope_of(record: WorkspaceRecord) -> Scope:
+    """Where roles for the workspace count."""
+    return Scope(record.subscription, record.resource_group, record.name)
+
+
 async def _list(call: Call, subscription: str, group: str | None) -> Response:
     asked = page_request(call)
 
     def query(tx: Connection) -> bytes:
-        rows = workspaces.page(
-            tx, subscription=subscription, resource_group=group, after=asked.after, limit=asked.one_more
+        rows = visible(
+            lambda after: workspaces.page(
+                tx, subscription=subscription, resource_group=group, after=after, limit=asked.one_more
+            ),
+            lambda record: record.key,
+            lambda record: call.caller.may(_READ, scope_of(record).key),
+            asked.after,
+            asked.one_more,
         )
         return page(call, asked, rows, view, lambda record: record.key)
 

@@ -43,6 +43,7 @@ class Submission:
     time_limit: str | None = None
     priority: str | None = None
     prepare: str | None = None
+    retries: int | None = None
     backend: str = "gloo"
 
     def properties(self, cluster_id: str, snapshot: str | None) -> dict[str, Any]:
@@ -71,6 +72,8 @@ class Submission:
             properties["schedulingPriority"] = self.priority
         if self.time_limit:
             properties["constraints"] = {"maxWallClockTime": self.time_limit}
+        if self.retries:
+            properties["retryPolicy"] = {"maxRetries": self.retries}
         if snapshot:
             properties["codeSnapshot"] = snapshot
         return properties

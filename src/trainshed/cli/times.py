@@ -44,14 +44,19 @@ def size(count: int | None) -> str:
     return f"{value:.1f} TiB"
 
 
-def iso_duration(text: str) -> str:
-    """``90s``, ``15m``, ``2h``, ``1d12h`` or ISO 8601 as ISO 8601. Raises ValueError for anything else."""
+def iso_duration(text: str, *, zero: bool = False) -> str:
+    """``90s``, ``15m``, ``2h``, ``1d12h`` or ISO 8601 as ISO 8601; with ``zero`` also ``0``.
+
+    Raises ValueError for anything else.
+    """
+    if zero and text == "0":
+        return "PT0S"
     if text.upper().startswith("P"):
         return text.upper()
     parts = _PART.findall(text.lower())
     if not parts or "".join(number + unit for number, unit in parts) != text.lower():
         raise ValueError(f"{text!r} is not a duration; give it as 90s, 15m, 2h, 1d or 1h30m")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if seconds <= 0:
+    if seconds <= 0 and not zero:
         raise ValueError("a time limit is longer than zero")
     return f"PT{seconds:g}S" if seconds < 1e6 else f"PT{seconds:.0f}S"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, Self
 
+from trainshed.client.access import Audit, Principals, Roles, Tokens
 from trainshed.client.clusters import Clusters
 from trainshed.client.code import Code
 from trainshed.client.connection import Connection, find_service
@@ -50,6 +51,10 @@ class Nouns(Generic[M]):
         self.jobs: Jobs[M] = Jobs(driver, scope)
         self.files: Files[M] = Files(driver, scope)
         self.code: Code[M] = Code(driver, scope)
+        self.principals: Principals[M] = Principals(driver, scope)
+        self.tokens: Tokens[M] = Tokens(driver, scope)
+        self.roles: Roles[M] = Roles(driver, scope)
+        self.audit: Audit[M] = Audit(driver, scope)
         self.probes: Probes[M] = Probes(driver, scope)
         self._used = driver
 

@@ -44,10 +44,12 @@ class Clusters(Noun[M]):
         return (yield from self._scale(name, {"manual": manual}))
 
     @operation
-    def auto_scale(self, name: str, minimum: int, maximum: int) -> Steps[Cluster]:
-        """Let the cluster follow its queue between two sizes."""
-        settings = {"autoScale": {"minimumNodeCount": minimum, "maximumNodeCount": maximum}}
-        return (yield from self._scale(name, settings))
+    def auto_scale(self, name: str, minimum: int, maximum: int, *, idle_time: str | None = None) -> Steps[Cluster]:
+        """Let the cluster follow its queue. ``idle_time`` (ISO 8601): how long a node without work stays."""
+        bounds: dict[str, Any] = {"minimumNodeCount": minimum, "maximumNodeCount": maximum}
+        if idle_time is not None:
+            bounds["idleTimeBeforeScaleDown"] = idle_time
+        return (yield from self._scale(name, {"autoScale": bounds}))
 
     @operation
     def delete(self, name: str, *, wait: bool = True) -> Steps[bool]:

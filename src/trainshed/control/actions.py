@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trainshed.control.locked import Locked
 from trainshed.engines.protocol import ClusterSpec, GangSpec, NodeSpec
 from trainshed.resources.reasons import Reason
 
@@ -13,6 +14,7 @@ class StartGang:
     """An attempt that is recorded and may now be acted upon."""
 
     gang: GangSpec
+    secrets: Locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,18 @@ class StopGang:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """A cluster as the engine is to know it."""
+
+    cluster: ClusterSpec
+    secrets: Locked
+
+
+@dataclass(frozen=True, slots=True)
 class AddNodes:
     """Nodes that are recorded and may now be asked for."""
 
-    cluster: ClusterSpec
+    plan: ClusterPlan
     nodes: tuple[NodeSpec, ...]
 
 
@@ -47,7 +57,7 @@ class Actions:
     stops: list[StopGang] = field(default_factory=list)
     #: Attempts whose outcome is recorded.
     forget: list[str] = field(default_factory=list)
-    ensure_clusters: list[ClusterSpec] = field(default_factory=list)
+    ensure_clusters: list[ClusterPlan] = field(default_factory=list)
     add_nodes: list[AddNodes] = field(default_factory=list)
     remove_nodes: list[str] = field(default_factory=list)
     remove_clusters: list[str] = field(default_factory=list)
@@ -59,6 +69,14 @@ class Actions:
 
     #: An auto-scaled cluster has jobs that wait and could have more nodes.
     grow: bool = False
+
+    #: When (Unix ms) a job that failed is to be tried again, if one is.
+    due: int | None = None
+
+    def wake_at(self, due: int | None) -> None:
+        """Somebody has to look again at this time (Unix ms), or earlier."""
+        if due is not None:
+            self.due = due if self.due is None else min(self.due, due)
 
     @property
     def any(self) -> bool:

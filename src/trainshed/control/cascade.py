@@ -13,12 +13,14 @@ from trainshed.resources.lifecycle import (
 )
 from trainshed.store import (
     clusters,
+    code,
     experiments,
     file_servers,
     job_bulk,
     operations,
     removals,
     resource_groups,
+    role_assignments,
     storage_accounts,
     workspaces,
 )
@@ -69,7 +71,11 @@ def _delete_workspace(tx: Connection, key: str, actions: Actions, now: int) -> N
             if server.state is not ProvisioningState.DELETING:
                 file_servers.apply(tx, server.key, ProvisioningEvent.DELETE_REQUESTED, now)
     if not children and not own_clusters and not own_servers:
+        number = workspaces.get(tx, key).user_number
+        code.forget(tx, number)
+        removals.request(tx, f"code-{number}", code.directory(number))
         workspaces.delete(tx, key)
+        role_assignments.delete_at_or_below(tx, f"/{key}")
         operations.finish_for(tx, OperationVerb.DELETE_WORKSPACE, key, OperationEvent.SUCCEEDED, now)
         actions.again = True
 
@@ -85,4 +91,5 @@ def _delete_group(tx: Connection, group: ResourceGroupRecord, actions: Actions, 
             actions.again = True
     if not inside:
         resource_groups.delete(tx, group.key)
+        role_assignments.delete_at_or_below(tx, f"/{group.key}")
         operations.finish_for(tx, OperationVerb.DELETE_GROUP, group.key, OperationEvent.SUCCEEDED, now)

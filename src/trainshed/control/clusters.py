@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, AddNodes
 from trainshed.control.endings import stop_attempt
-from trainshed.control.gangs import Unseal, cluster_spec
+from trainshed.control.gangs import plan_of
 from trainshed.control.outcomes import finish_job
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import NodeSpec
@@ -53,7 +53,7 @@ def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeReco
 def plan_size(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord], now: int) -> tuple[int, Resize]:
     """The number of nodes that the cluster should have now, and how to get there."""
     staying = scaling_nodes(tx, cluster, members)
-    queued = jobs.queued_nodes(tx, cluster.uid) if "autoScale" in cluster.scale else 0
+    queued = jobs.queued_nodes(tx, cluster.uid, now) if "autoScale" in cluster.scale else 0
     target = target_of(cluster.scale, staying, queued, now, created=cluster.next_ordinal > 0)
     return target, resize(cluster.scale, staying, target)
 
@@ -73,7 +73,6 @@ class ClusterPass:
         tx: Connection,
         actions: Actions,
         settings: ControlSettings,
-        unseal: Unseal,
         now: int,
         *,
         view_nodes: set[str],
@@ -83,7 +82,6 @@ class ClusterPass:
         self._tx = tx
         self._actions = actions
         self._settings = settings
-        self._unseal = unseal
         self._now = now
         #: Ids of the nodes that the engine has now.
         self._view_nodes = view_nodes
@@ -109,13 +107,12 @@ class ClusterPass:
             if cluster.state is ProvisioningState.CREATING:
                 self._provision(cluster)
             elif self._introduce:
-                spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
-                self._actions.ensure_clusters.append(spec)
+                self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
             self._release(members)
             self._scale(cluster, members)
 
     def _provision(self, cluster: ClusterRecord) -> None:
-        self._actions.ensure_clusters.append(cluster_spec(self._tx, cluster, self._settings, self._unseal))
+        self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
         clusters.apply_provisioning(self._tx, cluster.key, ProvisioningEvent.PROVISIONED, self._now)
         operations.finish_for(self._tx, OperationVerb.CREATE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now)
         self._actions.again = True
@@ -196,8 +193,7 @@ class ClusterPass:
                 ),
             )
             specs.append(NodeSpec(node_id, ordinal))
-        spec = cluster_spec(self._tx, cluster, self._settings, self._unseal)
-        self._actions.add_nodes.append(AddNodes(spec, tuple(specs)))
+        self._actions.add_nodes.append(AddNodes(plan_of(self._tx, cluster, self._settings), tuple(specs)))
 
     def _remove(self, node: ScalingNode, option: Deallocation, cluster: ClusterRecord) -> None:
         reason = Reason(ReasonCode.NODE_LEAVING, f"Cluster {cluster.name} is being scaled down.")

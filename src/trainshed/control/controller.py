@@ -18,15 +18,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from trainshed.control.actions import Actions, AddNodes, StartGang, StopGang
+from trainshed.control.actions import Actions, AddNodes, ClusterPlan, StartGang, StopGang
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import why_waiting
 from trainshed.control.file_servers import advance_file_servers
 from trainshed.control.finishing import finish_stale_operations
-from trainshed.control.gangs import Unseal
 from trainshed.control.housekeeping import Housekeeping
+from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
 from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
@@ -39,8 +39,9 @@ from trainshed.engines.protocol import (
     GangResult,
     GangStatus,
 )
+from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, nodes, removals
+from trainshed.store import attempts, jobs, nodes, removals
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
 
@@ -59,10 +60,17 @@ GROWTH_PAUSE_SECONDS = 0.1
 class Controller:
     """Owns the loops of one service."""
 
-    def __init__(self, db: Database, engine: Engine, unseal: Unseal, settings: ControlSettings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        engine: Engine,
+        unseal: Unseal,
+        settings: ControlSettings,
+        resolve: Resolve = no_keyvault,
+    ) -> None:
         self._db = db
         self._engine = engine
-        self._unseal = unseal
+        self._opener = Opener(unseal, resolve)
         self._settings = settings
         self._house = Housekeeping(db, settings, self.wake)
         self._wake = asyncio.Event()
@@ -71,6 +79,8 @@ class Controller:
         self._held = Held()
         #: Attempts that the engine has taken on and that are not yet recorded as running.
         self._started: dict[str, float] = {}
+        #: Attempts whose start is under way: a key vault may take its time, and is not asked twice meanwhile.
+        self._starting: set[str] = set()
         #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
         self._full_house = False
         self._refused: dict[str, tuple[int, Reason]] = {}
@@ -78,6 +88,8 @@ class Controller:
         #: Whether the engine has been told of all clusters since this service started.
         self._introduced = False
         self._growth: asyncio.TimerHandle | None = None
+        #: The next moment (Unix ms) at which a job that failed is to be tried again, and what wakes the loop then.
+        self._alarm: tuple[int, asyncio.TimerHandle] | None = None
         self._loop: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -86,11 +98,13 @@ class Controller:
         await self._engine.start(self._on_engine_event)
         self._available = True
         self._loop = asyncio.create_task(self._run(), name="controller")
+        self.wake()
 
     async def stop(self) -> None:
         """Stop deciding; whatever runs goes on, and the engine stays connected."""
         if self._loop is not None:
             self._loop.cancel()
+            self._clear_alarm()
             await asyncio.gather(self._loop, return_exceptions=True)
         for call in self._calls:
             call.cancel()
@@ -154,6 +168,7 @@ class Controller:
             self._ended = {**ended, **self._ended}
             raise
         self._carry_out(actions)
+        self._set_alarm(actions.due, now)
         if actions.grow and self._growth is None:
             self._growth = asyncio.get_running_loop().call_later(GROWTH_PAUSE_SECONDS, self.wake)
 
@@ -170,14 +185,15 @@ class Controller:
             raise
         self._introduced = True
         self._carry_out(actions)
+        self._set_alarm(actions.due, now)
         if actions.again:
             self.wake()
 
     def _advance_all(self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], now: int) -> Actions:
         actions = Actions()
         sync_nodes(tx, view, actions, now)
-        sync_gangs(tx, view, self._settings, self._unseal, actions, now)
-        missing_nodes(tx, view, self._settings, self._unseal, actions)
+        sync_gangs(tx, view, self._settings, actions, now)
+        missing_nodes(tx, view, self._settings, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, actions, now)
@@ -187,7 +203,6 @@ class Controller:
             tx,
             actions,
             self._settings,
-            self._unseal,
             now,
             view_nodes={node.node_id for node in view.nodes},
             refused=self._refused,
@@ -196,19 +211,37 @@ class Controller:
         clusters.run()
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
         self._full_house = False
+        actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, now)
 
     def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
         for attempt_id in self._starts_to_record(ended):
             record_start(tx, attempt_id, now)
         for status in ended.values():
-            settle(tx, status, now, self._settings.lost_attempts_limit)
+            actions.wake_at(settle(tx, status, now, self._settings.lost_attempts_limit))
             actions.forget.append(status.attempt_id)
         end_jobs(tx, actions, now)
         if not self._full_house or ended:
-            place_jobs(tx, actions, self._held, self._settings, self._unseal, now)
+            place_jobs(tx, actions, self._held, self._settings, now)
             self._full_house = not self._held.automatic and not nodes.any_idle(tx)
         return actions
+
+    def _set_alarm(self, due: int | None, now: int) -> None:
+        """Look at everything when a job may be tried again, rather than at the next turn of the slow clock."""
+        if due is None or (self._alarm is not None and self._alarm[0] <= due):
+            return
+        self._clear_alarm()
+        seconds = max(0, due - now) / 1000
+        self._alarm = (due, asyncio.get_running_loop().call_later(seconds, self._ring))
+
+    def _clear_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm[1].cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     def _starts_to_record(self, ended: dict[str, GangStatus]) -> list[str]:
         """Attempts that have run for a moment: one that ends at once needs no record of having started."""
@@ -234,7 +267,9 @@ class Controller:
         if actions.forget:
             self._call(self._engine.forget_gang(tuple(actions.forget)))
         for start in actions.starts:
-            self._call(self._start(start))
+            if start.gang.attempt_id not in self._starting:
+                self._starting.add(start.gang.attempt_id)
+                self._call(self._start(start))
         for stop in actions.stops:
             self._call(self._stop(stop))
         if actions.make_file_servers or actions.remove_directories:
@@ -259,23 +294,31 @@ class Controller:
 
     async def _start(self, start: StartGang) -> None:
         try:
-            await self._engine.start_gang(start.gang)
+            gang = await self._opener.gang(start.gang, start.secrets)
+            await self._engine.start_gang(gang)
             self._started[start.gang.attempt_id] = time.monotonic()
             # A little later than it is ripe: the loop's clock may lag behind.
             asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
             raise
+        except SecretUnavailable as unavailable:
+            # It would be the same the next time: somebody has to mend it.
+            why = unavailable.reason
+            await self._db.write(lambda tx: self._fail_start(tx, start.gang.attempt_id, GangResult.FAILED, why))
+            self.wake()
         except EngineError as error:
             # Refused for good (a node is gone, say): the attempt never ran, so the job may be queued again.
             reason = error.reason
-            await self._db.write(lambda tx: self._refuse_start(tx, start.gang.attempt_id, reason))
+            await self._db.write(lambda tx: self._fail_start(tx, start.gang.attempt_id, GangResult.LOST, reason))
             self.wake()
+        finally:
+            self._starting.discard(start.gang.attempt_id)
 
-    def _refuse_start(self, tx: Connection, attempt_id: str, reason: Reason) -> None:
+    def _fail_start(self, tx: Connection, attempt_id: str, result: GangResult, reason: Reason) -> None:
         now = self._settings.clock()
         settle(
             tx,
-            GangStatus(attempt_id, GangResult.LOST, reason=reason, ended_at=now),
+            GangStatus(attempt_id, result, reason=reason, ended_at=now),
             now,
             self._settings.lost_attempts_limit,
         )
@@ -284,8 +327,8 @@ class Controller:
         await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds)
 
     async def _change_nodes(self, actions: Actions) -> None:
-        for cluster in actions.ensure_clusters:
-            await self._engine.ensure_cluster(cluster)
+        for plan in actions.ensure_clusters:
+            await self._ensure_cluster(plan)
         for addition in actions.add_nodes:
             await self._add_nodes(addition)
         if actions.remove_nodes:
@@ -294,15 +337,25 @@ class Controller:
             await self._engine.remove_cluster(cluster_uid)
         self.wake()
 
-    async def _add_nodes(self, addition: AddNodes) -> None:
+    async def _ensure_cluster(self, plan: ClusterPlan) -> None:
         try:
-            await self._engine.add_nodes(addition.cluster, addition.nodes)
+            await self._engine.ensure_cluster(await self._opener.cluster(plan.cluster, plan.secrets))
+        except SecretUnavailable as unavailable:
+            await self._refuse_nodes(plan.cluster.uid, (), unavailable.reason)
+
+    async def _add_nodes(self, addition: AddNodes) -> None:
+        plan = addition.plan
+        try:
+            cluster = await self._opener.cluster(plan.cluster, plan.secrets)
+            await self._engine.add_nodes(cluster, addition.nodes)
         except EngineUnavailable:
             raise
-        except EngineError as error:
-            reason = error.reason
-            uid = addition.cluster.uid
-            now = self._settings.clock()
-            self._refused[uid] = (now + int(self._settings.allocation_retry_seconds * 1000), reason)
+        except (EngineError, SecretUnavailable) as error:
             ids = tuple(node.node_id for node in addition.nodes)
-            await self._db.write(lambda tx: refused_nodes(tx, uid, ids, reason, now))
+            await self._refuse_nodes(plan.cluster.uid, ids, error.reason)
+
+    async def _refuse_nodes(self, uid: str, ids: tuple[str, ...], reason: Reason) -> None:
+        """The cluster cannot have (these) nodes now; they are asked for again after a while."""
+        now = self._settings.clock()
+        self._refused[uid] = (now + int(self._settings.allocation_retry_seconds * 1000), reason)
+        await self._db.write(lambda tx: refused_nodes(tx, uid, ids, reason, now))

@@ -19,9 +19,10 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
+    now = settings.clock()
     members = nodes.of_cluster(tx, cluster.uid)
-    ahead, first = jobs.queue_ahead(tx, job)
-    target, step = plan_size(tx, cluster, members, settings.clock())
+    ahead, first = jobs.queue_ahead(tx, job, now)
+    target, step = plan_size(tx, cluster, members, now)
     states = [node.state for node in members]
     problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
     return explain(
@@ -32,6 +33,8 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
             cluster_deleting=cluster.state is ProvisioningState.DELETING,
             engine_available=engine_available,
             draining=step.draining,
+            retry_at=job.not_before if job.not_before is not None and job.not_before > now else None,
+            now=now,
             ahead=ahead,
             first_ahead=first.name if first else None,
             idle=sum(1 for node in members if node.state is NodeState.READY and node.attempt_id is None),

@@ -1,35 +1,42 @@
-"""From rows to what an engine is given: a gang's specification, a cluster's specification."""
+"""From rows to what an engine is given: a gang's specification, a cluster's specification, and their locked secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy import Connection
 
+from trainshed.control.actions import ClusterPlan, StartGang
+from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import ClusterSpec, GangSpec
-from trainshed.resources.definition import job_secret_environment, setup_secret_environment
+from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
-from trainshed.store import code, secrets
+from trainshed.store import code, workspaces
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
 
-#: Opens a sealed secret; the context (its owner's uid) must be the one that it was sealed with.
-Unseal = Callable[[bytes, str], str]
+
+def start_of(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> StartGang:
+    """All that the engine needs to start this attempt, its secrets still locked."""
+    sealed = bool(job.definition.get("secrets"))
+    return StartGang(
+        _gang_spec(tx, job, attempt, settings),
+        locked(tx, job.uid, job.workspace_key, job.definition, sealed=sealed),
+    )
 
 
-def opened_secrets(tx: Connection, owner_uid: str, unseal: Unseal) -> dict[str, str]:
-    """All secrets of a job or cluster by path, in clear. In memory only."""
-    return {path: unseal(sealed, owner_uid) for path, sealed in secrets.get(tx, owner_uid).items()}
+def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterPlan:
+    """All that the engine needs to know of this cluster, its secrets still locked."""
+    sealed = bool(cluster.definition.get("nodeSetup"))
+    return ClusterPlan(
+        _cluster_spec(tx, cluster, settings),
+        locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, sealed=sealed),
+    )
 
 
-def gang_spec(
-    tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings, unseal: Unseal
-) -> GangSpec:
-    """All that the engine needs to start this attempt."""
+def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> GangSpec:
     # {subscription}/{group}/workspaces/{workspace}/experiments/{experiment}/jobs/{job}/{uid}: names in their own case.
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
-    values = opened_secrets(tx, job.uid, unseal) if job.definition.get("secrets") else {}
-    manifest = code.get_snapshot(tx, job.code_snapshot) if job.code_snapshot else None
+    number = workspaces.get(tx, job.workspace_key).user_number
+    manifest = code.get_snapshot(tx, number, job.code_snapshot) if job.code_snapshot else None
     return GangSpec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
@@ -43,18 +50,21 @@ def gang_spec(
         job_uid=job.uid,
         segment=job.segment,
         properties=job.definition,
-        secrets=job_secret_environment(job.definition, values),
+        secrets={},
         wall_clock_seconds=job.wall_clock_seconds,
-        code_store=settings.code_store if manifest is not None else None,
+        code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
+        user=_user(tx, job.workspace_key, settings),
     )
 
 
-def cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettings, unseal: Unseal) -> ClusterSpec:
-    """All that the engine needs to know of this cluster."""
+def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobUser | None:
+    return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
+
+
+def _cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterSpec:
     size = find_size(cluster.vm_size, settings.local_sizes)
     setup = cluster.definition.get("nodeSetup")
-    values = opened_secrets(tx, cluster.uid, unseal) if setup else {}
     return ClusterSpec(
         uid=cluster.uid,
         name=cluster.name,
@@ -66,5 +76,5 @@ def cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettin
         gpus=size.gpus if size else 0,
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
-        setup_secrets=setup_secret_environment(cluster.definition, values),
+        user=_user(tx, cluster.workspace_key, settings),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from trainshed.control.actions import Actions, AddNodes, StartGang, StopGang
-from trainshed.control.gangs import Unseal, cluster_spec, gang_spec
+from trainshed.control.actions import Actions, AddNodes, StopGang
+from trainshed.control.gangs import plan_of, start_of
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, NodeStatus
@@ -57,9 +57,7 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -
         nodes.set_reason(tx, node.id, status.reason)
 
 
-def missing_nodes(
-    tx: Connection, view: EngineView, settings: ControlSettings, unseal: Unseal, actions: Actions
-) -> None:
+def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions) -> None:
     """Ask again for recorded nodes that the engine does not have (it was told before a crash, or never was)."""
     present = {status.node_id for status in view.nodes}
     wanted: dict[str, list[NodeSpec]] = {}
@@ -69,18 +67,16 @@ def missing_nodes(
     for cluster_uid, specs in wanted.items():
         cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
         if cluster is not None and cluster.state is not ProvisioningState.DELETING:
-            actions.add_nodes.append(AddNodes(cluster_spec(tx, cluster, settings, unseal), tuple(specs)))
+            actions.add_nodes.append(AddNodes(plan_of(tx, cluster, settings), tuple(specs)))
 
 
-def sync_gangs(
-    tx: Connection, view: EngineView, settings: ControlSettings, unseal: Unseal, actions: Actions, now: int
-) -> None:
+def sync_gangs(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions, now: int) -> None:
     """Settle what has ended, start again what was recorded but never reached the engine, end what nobody wants."""
     seen = {gang.attempt_id: gang for gang in view.gangs}
     live = {attempt.id: attempt for attempt in attempts.live(tx)}
     for gang in view.gangs:
         if gang.result is not None:
-            settle(tx, gang, now, settings.lost_attempts_limit)
+            actions.wake_at(settle(tx, gang, now, settings.lost_attempts_limit))
             actions.forget.append(gang.attempt_id)
         elif gang.attempt_id not in live:
             actions.stops.append(StopGang(gang.attempt_id, _UNKNOWN_GANG))
@@ -88,7 +84,7 @@ def sync_gangs(
         gang_seen = seen.get(attempt.id)
         if gang_seen is None:
             job = jobs.get_by_id(tx, attempt.job_id)
-            actions.starts.append(StartGang(gang_spec(tx, job, attempt, settings, unseal)))
+            actions.starts.append(start_of(tx, job, attempt, settings))
         elif gang_seen.result is None and attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
             actions.stops.append(StopGang(attempt.id, attempt.stop_reason))
         elif gang_seen.result is None:

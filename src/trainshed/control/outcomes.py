@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from trainshed.resources.lifecycle import (
     ProvisioningState,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.scheduling.retrying import Retrying
 from trainshed.store import attempts, jobs, operations
 from trainshed.store.errors import NotFound, StaleState
 from trainshed.store.records import AttemptRecord, JobRecord
@@ -30,8 +32,11 @@ _ATTEMPT_EVENT = {
 }
 
 
-def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: int) -> None:
-    """Apply a gang's final status to its attempt and job. Applying it again changes nothing."""
+def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: int) -> int | None:
+    """Apply a gang's final status to its attempt and job. Applying it again changes nothing.
+
+    Returns when (Unix ms) the job is tried again, if its retryPolicy has it wait.
+    """
     assert status.result is not None, "only an ended gang can be settled"
     ended_at = status.ended_at or now
     try:
@@ -45,9 +50,9 @@ def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: in
             ended_at=ended_at,
         )
     except (StaleState, NotFound):
-        return  # Applied before, or the job was deleted: the engine may forget it.
+        return None  # Applied before, or the job was deleted: the engine may forget it.
     job = jobs.get_by_id(tx, attempt.job_id)
-    _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
+    return _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
 
 
 def record_start(tx: Connection, attempt_id: str, now: int) -> None:
@@ -58,12 +63,11 @@ def record_start(tx: Connection, attempt_id: str, now: int) -> None:
 
 def _settle_job(
     tx: Connection, job: JobRecord, attempt: AttemptRecord, status: GangStatus, now: int, ended_at: int, limit: int
-) -> None:
+) -> int | None:
     if status.result is GangResult.SUCCEEDED:
         finish_job(tx, job, JobEvent.SUCCEEDED, now, exit_code=status.exit_code or 0, errors=(), ended_at=ended_at)
     elif status.result is GangResult.FAILED:
-        errors = (status.reason,) if status.reason else ()
-        finish_job(tx, job, JobEvent.FAILED, now, exit_code=status.exit_code, errors=errors, ended_at=ended_at)
+        return _settle_failure(tx, job, attempt, status, now, ended_at)
     elif job.execution is JobState.TERMINATING or job.state is ProvisioningState.DELETING:
         finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=(TERMINATED,), ended_at=ended_at)
     elif attempt.after_stop == "fail":
@@ -80,6 +84,45 @@ def _settle_job(
         finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=(reason,), ended_at=ended_at)
     else:
         jobs.requeue(tx, job.id, now, status.reason or _lost(attempt), lost=True)
+    return None
+
+
+def _settle_failure(
+    tx: Connection, job: JobRecord, attempt: AttemptRecord, status: GangStatus, now: int, ended_at: int
+) -> int | None:
+    """The job failed by itself: its retryPolicy decides, unless somebody wants it to end."""
+    policy = Retrying.of(job.definition)
+    unwanted = job.execution is not JobState.RUNNING or job.state is ProvisioningState.DELETING
+    delay = None if unwanted or attempt.after_stop == "fail" else policy.after(status.exit_code, job.retries)
+    if delay is not None:
+        reason = Reason(
+            ReasonCode.JOB_RETRIED,
+            f"Attempt {attempt.number} ended with exit code {status.exit_code}, which is failure {job.retries + 1} of "
+            f"the {policy.max_retries + 1} that end the job; it is tried again {_when(delay)}.",
+            {"exitCode": str(status.exit_code), "retry": str(job.retries + 1), "maxRetries": str(policy.max_retries)},
+        )
+        jobs.retry(tx, job.id, now, reason, now + delay)
+        return now + delay
+    errors = [status.reason] if status.reason else []
+    if job.retries and policy.covers(status.exit_code) and not unwanted:
+        errors.append(_exhausted(job))
+    elif job.retries and errors:
+        errors[0] = replace(errors[0], details={**errors[0].details, "retries": str(job.retries)})
+    finish_job(tx, job, JobEvent.FAILED, now, exit_code=status.exit_code, errors=tuple(errors), ended_at=ended_at)
+    return None
+
+
+def _when(delay_ms: int) -> str:
+    return f"in {max(1, round(delay_ms / 1000))} s" if delay_ms else "at once"
+
+
+def _exhausted(job: JobRecord) -> Reason:
+    times = "once" if job.retries == 1 else f"{job.retries} times"
+    return Reason(
+        ReasonCode.RETRIES_EXHAUSTED,
+        f"The job was tried again {times}, as often as retryPolicy.maxRetries allows, and failed each time.",
+        {"retries": str(job.retries)},
+    )
 
 
 def _lost(attempt: AttemptRecord) -> Reason:

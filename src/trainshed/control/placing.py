@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from trainshed.control.actions import Actions, StartGang
+from trainshed.control.actions import Actions
 from trainshed.control.clusters import largest_size
-from trainshed.control.gangs import Unseal, gang_spec
+from trainshed.control.gangs import start_of
 from trainshed.control.settings import ControlSettings
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.scheduling.order import decide
@@ -31,9 +31,7 @@ class Held:
     automatic: bool = False
 
 
-def place_jobs(
-    tx: Connection, actions: Actions, held: Held, settings: ControlSettings, unseal: Unseal, now: int
-) -> None:
+def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSettings, now: int) -> None:
     """Record an attempt for every job that may start now; the engine is asked after the commit."""
     for cluster_uid in jobs.clusters_with_queue(tx):
         if cluster_uid in held.draining:
@@ -49,14 +47,14 @@ def place_jobs(
         if not idle:
             continue
         # In strict order no more gangs can start than there are idle nodes, and the next one decides who waits.
-        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, max_nodes=attainable)
+        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, now=now, max_nodes=attainable)
         snapshot = ClusterSnapshot(
             queue=tuple(QueuedGang(job.id, job.priority, job.node_count) for job in head),
             idle_nodes=idle,
             attainable_nodes=attainable,
         )
         for placement in decide(snapshot):
-            _record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, unseal, now)
+            _record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, now)
 
 
 def is_idle(node: NodeRecord) -> bool:
@@ -83,7 +81,6 @@ def _record(
     node_ids: tuple[str, ...],
     cluster_uid: str,
     settings: ControlSettings,
-    unseal: Unseal,
     now: int,
 ) -> None:
     job = jobs.get_by_id(tx, job_id)
@@ -92,4 +89,4 @@ def _record(
         tx, id=attempt_id, job_id=job_id, number=job.attempts + 1, cluster_uid=cluster_uid, node_ids=node_ids, now=now
     )
     jobs.place(tx, job_id, now, attempt_id)
-    actions.starts.append(StartGang(gang_spec(tx, job, attempt, settings, unseal)))
+    actions.starts.append(start_of(tx, job, attempt, settings))

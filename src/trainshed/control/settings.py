@@ -7,7 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from trainshed.resources.quotas import Quotas
+from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import VmSize
 
 
@@ -30,11 +33,11 @@ class ControlSettings:
     lost_attempts_limit: int = 20
     #: Pause before nodes that could not be had are asked for again.
     allocation_retry_seconds: float = 60.0
-    #: Where content-addressed code lies.
-    code_store: str | None = None
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
     #: An address for the file server with this uid that is not among the used ones; None where the engine has none.
     file_server_address: Callable[[str, Collection[str]], str] | None = None
     quotas: Quotas = field(default_factory=Quotas)
+    #: Whom jobs of the workspace with this number run as; None for the service's own user.
+    job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
     clock: Callable[[], int] = field(default=now_ms)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from trainshed.resources.reasons import Reason
+from trainshed.resources.users import JobUser
 
 
 class EngineError(Exception):
@@ -46,6 +47,8 @@ class ClusterSpec:
     node_setup: dict[str, Any] | None = None
     setup_suffix: str = ""
     setup_secrets: dict[str, str] = field(default_factory=dict)
+    #: Whose root setup tasks and mount commands run as; None: as the service's own user.
+    user: JobUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class GangSpec:
     wall_clock_seconds: float | None
     code_store: str | None = None
     code_manifest: dict[str, dict[str, Any]] | None = None
+    #: Who its processes run as, the job's own workspace's; None: the service's own user.
+    user: JobUser | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -21,15 +21,15 @@ class LinkRefused(Exception):
 
 
 class LinkSigner:
-    """Signs and checks links with a key of its own."""
+    """Signs and checks links with a key of its own, asked for each time: it may change."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: Callable[[], bytes]) -> None:
         self._key = key
 
     @classmethod
     def from_vault(cls, vault: Vault) -> LinkSigner:
-        """A signer whose key follows from the vault's: links stay good over restarts."""
-        return cls(vault.derive("links"))
+        """A signer whose key follows from the vault's: links stay good over restarts, until the vault's key changes."""
+        return cls(lambda: vault.derive("links"))
 
     def query(self, path: str, expires_at_ms: int) -> str:
         """The query that makes ``path`` (decoded) readable until the time given, cut to seconds as ``se`` shows it."""
@@ -49,4 +49,4 @@ class LinkSigner:
     def _signature(self, path: str, expiry: str) -> str:
         # Length first: no other pair of path and expiry makes the same text.
         text = f"{len(expiry)}\n{expiry}\n{_PERMISSIONS}\n{path}".encode("utf-8", "surrogateescape")
-        return base64.urlsafe_b64encode(hmac.digest(self._key, text, hashlib.sha256)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(hmac.digest(self._key(), text, hashlib.sha256)).rstrip(b"=").decode()

@@ -40,8 +40,23 @@ def read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
     return read_private(path)
 
 
-def read_private(path: Path) -> bytes:
-    """The content of a file that belongs to this user (or root) and that nobody else can read or write.
+def replace_private(path: Path, content: bytes) -> None:
+    """Put a file with mode 0600 in the place of the one that is there, if any: at any instant it is either, whole.
+
+    Durable when this returns. Raises OSError; then the old file is there.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write_private(draft, content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def read_private(path: Path, *, largest: int = _LARGEST) -> bytes:
+    """The content of a file that belongs to this user (or root) and that nobody else can read or write;
+    no more than ``largest`` bytes of it.
 
     Raises FileNotFoundError, and UnsafeSecretFile when others have access, or when it is no regular file.
     """
@@ -65,7 +80,7 @@ def read_private(path: Path) -> bytes:
             )
         if facts.st_uid not in (os.geteuid(), 0):
             raise UnsafeSecretFile(f"{path} holds a secret, but belongs to user {facts.st_uid}: chown it to this user")
-        return file.read(_LARGEST)
+        return file.read(largest)
 
 
 def _write_private(path: Path, content: bytes) -> None:

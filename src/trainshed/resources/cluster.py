@@ -19,10 +19,14 @@ from trainshed.resources.common import (
     VmSizeName,
     choice,
 )
+from trainshed.resources.durations import DurationOrZero
 from trainshed.resources.mounts import MountVolumes
 
 #: Most nodes of a cluster (behaviour 2).
 MAX_NODES = 100
+#: How long an auto-scaled node stays without work. The original took nodes away about six minutes after the last job
+#: (rest-contract section 7); its rule was never published.
+DEFAULT_IDLE_TIME = "PT5M"
 
 VmPriority = Annotated[Literal["dedicated", "lowpriority"], BeforeValidator(choice("dedicated", "lowpriority"))]
 NodeDeallocationOption = Annotated[
@@ -42,9 +46,13 @@ class ManualScaleSettings(Model):
 class AutoScaleSettings(Model):
     """Bounds between which the service follows the queue. ``initial`` counts at creation only."""
 
+    since_2026: ClassVar[frozenset[str]] = frozenset({"idleTimeBeforeScaleDown"})
+
     minimum_node_count: Nodes = Field(description="The fewest nodes", examples=[0])
     maximum_node_count: Nodes = Field(description="The most nodes", examples=[4])
     initial_node_count: Nodes = 0
+    #: 2026-11-01: how long a node stays without work before it goes.
+    idle_time_before_scale_down: DurationOrZero = DEFAULT_IDLE_TIME
 
 
 class ScaleSettings(Model):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from trainshed.resources.cluster import MAX_NODES
 from trainshed.resources.common import (
@@ -21,7 +20,9 @@ from trainshed.resources.common import (
     Text,
     choice,
 )
+from trainshed.resources.durations import Duration
 from trainshed.resources.mounts import MountVolumes
+from trainshed.resources.retries import RetryPolicy
 from trainshed.resources.settings import (
     Caffe2Settings,
     CaffeSettings,
@@ -33,36 +34,13 @@ from trainshed.resources.settings import (
     PyTorchSettings,
     TensorFlowSettings,
 )
-from trainshed.resources.times import duration_seconds, format_duration
 
 #: schedulingPriority -> the number that orders the queue (behaviour 5.1).
 PRIORITIES: dict[str, int] = {"low": -1000, "normal": 0, "high": 1000}
 #: How long a job may run when it doesn't say (rest-contract section 6).
 DEFAULT_MAX_WALL_CLOCK_TIME = "P7D"
 
-#: What a .NET TimeSpan holds, which the original's durations were. More is no limit, and overflows databases.
-_LONGEST_WALL_CLOCK_DAYS = 10_675_199
-
 SchedulingPriority = Annotated[Literal["low", "normal", "high"], BeforeValidator(choice(*PRIORITIES))]
-
-
-def _canonical_duration(given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    try:
-        seconds = duration_seconds(given)
-    except ValueError as error:
-        raise PydanticCustomError("duration", "is not allowed: {reason}.", {"reason": str(error)}) from None
-    if seconds < 0.001:
-        raise PydanticCustomError("duration", "is not allowed: a job needs some time. Write for example P7D or PT2H.")
-    if seconds > _LONGEST_WALL_CLOCK_DAYS * 86_400:
-        raise PydanticCustomError(
-            "duration", "is not allowed: the longest is P{most}D.", {"most": _LONGEST_WALL_CLOCK_DAYS}
-        )
-    return format_duration(seconds)
-
-
-Duration = Annotated[str, BeforeValidator(_canonical_duration), Field(examples=["P7D"])]
 
 
 class PrivateRegistryCredentials(Model):
@@ -131,9 +109,10 @@ class JobProperties(Model):
             "executionInfo",
             "whyWaiting",
             "attempt",
+            "retries",
         }
     )
-    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot"})
+    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot", "retryPolicy"})
 
     scheduling_priority: SchedulingPriority = "normal"
     cluster: ResourceRef = Field(
@@ -168,6 +147,8 @@ class JobProperties(Model):
     constraints: JobConstraints = Field(default_factory=JobConstraints)
     #: 2026-11-01: id of the uploaded code that becomes the working directory.
     code_snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    #: 2026-11-01: how often the job is tried again after a failure of its own.
+    retry_policy: RetryPolicy | None = None
 
     @model_validator(mode="after")
     def _fill_counts(self) -> JobProperties:

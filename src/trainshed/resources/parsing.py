@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from trainshed.resources import ids, names
+from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
 from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
 from trainshed.resources.cluster_checks import check_cluster, check_file_server, check_scale
 from trainshed.resources.common import Model
@@ -138,3 +139,18 @@ def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | Non
     findings.raise_any()
     job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
     return parsed
+
+
+def parse_principal(body: Body) -> PrincipalCreate:
+    """Body of PUT principal."""
+    return _read(PrincipalCreate, body, "Principal", ApiVersion.V2026_11_01).model
+
+
+def parse_token(body: Body) -> TokenCreate:
+    """Body of POST tokens."""
+    return _read(TokenCreate, body, "Token", ApiVersion.V2026_11_01).model
+
+
+def parse_role_assignment(body: Body) -> RoleAssignmentCreate:
+    """Body of PUT role assignment. Members of Azure's that mean nothing here (conditions, delegation) are ignored."""
+    return _read(RoleAssignmentCreate, body, "RoleAssignment", ApiVersion.V2018_05_01).model

@@ -23,6 +23,7 @@ class ReasonCode(StrEnum):
     JOB_DIRECTORY_ERROR = "JobDirectoryError"
     JOB_LAUNCH_FAILED = "JobLaunchFailed"
     JOB_RANK_FAILED = "JobRankFailed"
+    JOB_DISK_LIMIT_EXCEEDED = "JobDiskLimitExceeded"
     JOB_CODE_UNAVAILABLE = "JobCodeUnavailable"
     CONTAINER_FAILED = "FailedStartingContainer"
     AZURE_FILE_MOUNT_FAILED = "AZFMountError"
@@ -30,8 +31,12 @@ class ReasonCode(StrEnum):
     VOLUME_MOUNT_FAILED = "VolumeMountError"
     CLUSTER_DELETED = "ClusterDeleted"
     SCALED_DOWN = "NodesDeallocated"
+    RETRIES_EXHAUSTED = "RetriesExhausted"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_UNREADABLE = "SecretUnreadable"
 
-    # Why an attempt was lost or stopped, and the job queued again.
+    # Why an attempt was lost or stopped, or failed, and the job queued again.
+    JOB_RETRIED = "JobRetried"
     NODE_LOST = "NodeLost"
     NODE_DAEMON_LOST = "NodeDaemonLost"
     RUNNER_LOST = "RunnerLost"
@@ -44,6 +49,7 @@ class ReasonCode(StrEnum):
     WAITING_FOR_SCHEDULER = "WaitingForScheduler"
     WAITING_FOR_NODES = "WaitingForNodes"
     WAITING_BEHIND_JOBS = "WaitingBehindJobs"
+    WAITING_FOR_RETRY = "WaitingForRetry"
     CLUSTER_TOO_SMALL = "ClusterTooSmall"
     CLUSTER_EMPTY = "ClusterEmpty"
     CLUSTER_DRAINING = "ClusterDraining"

@@ -92,7 +92,9 @@ def _tell(findings: Findings, model: type[Model], error: ErrorDetails) -> None:
         return
     such = f", for example {example}" if example else ""
     match kind:
-        case "int_type" | "int_from_float" | "float_type":
+        case "float_type":
+            why = f"is not a number. Write a JSON number without quotes{such}."
+        case "int_type" | "int_from_float":
             why = f"is not an integer. Write a JSON number without quotes or fraction{such}."
         case "int_parsing_size":
             why = "is too large."
@@ -105,7 +107,8 @@ def _tell(findings: Findings, model: type[Model], error: ErrorDetails) -> None:
         case "greater_than_equal" | "less_than_equal":
             low, high = _bounds(field)
             allowed = f"from {low} to {high}" if low is not None and high is not None else f"{context}"
-            why = f"is out of range: it must be an integer {allowed}{such}."
+            kind = "a number" if field is not None and float in _types(field.annotation) else "an integer"
+            why = f"is out of range: it must be {kind} {allowed}{such}."
         case "literal_error":
             why = f"is not supported. Supported values: {context.get('expected', '').replace(chr(39), '')}."
         case "string_too_short":
@@ -159,7 +162,11 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _is_secret(field: FieldInfo | None) -> bool:
-    return field is not None and Secret in (field.annotation, *getattr(field.annotation, "__args__", ()))
+    return field is not None and Secret in _types(field.annotation)
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return (annotation, *getattr(annotation, "__args__", ()))
 
 
 def _holds_model(field: FieldInfo | None) -> bool:

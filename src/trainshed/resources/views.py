@@ -25,6 +25,7 @@ _JOB_AFTER = (
     "secrets",
     "constraints",
     "codeSnapshot",
+    "retryPolicy",
 )
 _CLUSTER_TAIL = ("virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")

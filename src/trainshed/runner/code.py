@@ -7,13 +7,13 @@ store's. Each is checked against its SHA-256 on the way.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner.failure import AttemptEnded, failed
+from trainshed.runner.hands import Hands
 
 DIRECTORY = "code"
 _CHUNK = 1 << 20
@@ -24,8 +24,11 @@ def blob_path(store: str, sha256: str) -> str:
     return f"{store}/{sha256[:2]}/{sha256}"
 
 
-def materialise(store: str, manifest: Mapping[str, Mapping[str, Any]], target: str) -> None:
-    """Make the tree of the manifest (path -> ``{"sha256", "mode"}``). Raises AttemptEnded (JobCodeUnavailable)."""
+def materialise(store: str, manifest: Mapping[str, Mapping[str, Any]], target: str, hands: Hands) -> None:
+    """Make the tree of the manifest (path -> ``{"sha256", "mode"}``). Raises AttemptEnded (JobCodeUnavailable).
+
+    The store is read with the runner's rights, the tree made with those of ``hands``.
+    """
     made: set[str] = set()
     for path, entry in manifest.items():
         pure = PurePosixPath(path)
@@ -35,20 +38,20 @@ def materialise(store: str, manifest: Mapping[str, Mapping[str, Any]], target: s
         folder = destination.rpartition("/")[0]
         try:
             if folder not in made:
-                Path(folder).mkdir(parents=True, exist_ok=True)
+                hands.make_directory(folder)
                 made.add(folder)
-            found = _copy(blob_path(store, entry["sha256"]), destination, int(entry.get("mode", 0o644)) & 0o777)
+            mode = int(entry.get("mode", 0o644)) & 0o777
+            found = _copy(blob_path(store, entry["sha256"]), hands.create(destination, mode | 0o600))
         except OSError as error:
             raise _unavailable(path, f"{error.strerror}: {error.filename}") from error
         if found != entry["sha256"]:
             raise _unavailable(path, f"its content has SHA-256 {found}, not {entry['sha256']}: the store is damaged")
 
 
-def _copy(source: str, destination: str, mode: int) -> str:
+def _copy(source: str, destination: int) -> str:
     digest = hashlib.sha256()
-    with open(source, "rb", buffering=0) as reading:
-        fd = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode | 0o600)
-        with open(fd, "wb", buffering=0) as writing:
+    with open(destination, "wb", buffering=0) as writing:
+        with open(source, "rb", buffering=0) as reading:
             while chunk := reading.read(_CHUNK):
                 digest.update(chunk)
                 view = memoryview(chunk)

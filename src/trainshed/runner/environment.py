@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from trainshed.resources import directories
 from trainshed.runner.spec import RunnerSpec
+from trainshed.runner.view import USER_NAME
 
 #: The interface that has the loopback addresses.
 LOOPBACK_INTERFACE = "lo"
@@ -27,12 +28,28 @@ _LOOPBACK_NETWORK = {
     "UCX_TLS": "tcp,self",
     "OMPI_MCA_btl_tcp_if_include": LOOPBACK_INTERFACE,
 }
+_COMMON = {
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "ROCM_PATH",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def node_environment(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[str, str]:
     """What the node itself gives to every job, made of the runner's own environment."""
-    base = {name: value for name, value in environment.items() if not name.startswith(_SERVICE_PREFIX)}
+    if spec.view is not None:
+        base = {**stranger_environment(environment), **_stranger(spec)}
+    else:
+        base = {name: value for name, value in environment.items() if not name.startswith(_SERVICE_PREFIX)}
     if not {"HOME", "USER", "SHELL"} <= base.keys():
         base = {**_account(), **base}
     base.setdefault("PATH", _DEFAULT_PATH)
@@ -48,6 +65,20 @@ def node_environment(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[s
         base = {**_LOOPBACK_NETWORK, **base}
     base.update(spec.extra_environment)
     return base
+
+
+def stranger_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What those who are not the service's own user get of its environment: where programs are, and how text looks.
+
+    Everything else might be a secret of whoever started the service.
+    """
+    return {name: value for name, value in environment.items() if name in _COMMON or name.startswith("LC_")}
+
+
+def _stranger(spec: RunnerSpec) -> dict[str, str]:
+    identity = spec.identity
+    home = directories.job_temp(spec.directories.job_temp_root, identity.workspace, identity.experiment, identity.job)
+    return {"HOME": home, "USER": USER_NAME, "LOGNAME": USER_NAME, "SHELL": "/bin/bash"}
 
 
 def on_loopback(spec: RunnerSpec) -> bool:

@@ -10,8 +10,6 @@ import os
 import time
 from contextlib import suppress
 
-from trainshed.runner.processes import open_log
-
 
 class ExecutionLog:
     """Lines are kept until the file can be opened, then appended one write at a time."""
@@ -21,9 +19,9 @@ class ExecutionLog:
         self._fd = -1
         self._pending: list[bytes] = []
 
-    def open(self, path: str) -> None:
-        """Start writing to this file. Raises OSError."""
-        self._fd = open_log(path)
+    def open(self, descriptor: int) -> None:
+        """Start writing to this file, which is the log's from now on. Raises OSError."""
+        self._fd = descriptor
         pending, self._pending = self._pending, []
         if pending:
             os.write(self._fd, b"".join(pending))

@@ -20,9 +20,13 @@ from trainshed.runner import linux
 class Bashrc:
     """The file, watched from before preparation until after it."""
 
-    def __init__(self, home: str, job_temp: str, own_mounts: bool) -> None:
+    def __init__(self, home: str, job_temp: str, own_mounts: bool, stranger: bool) -> None:
+        """``stranger``: the job runs as a user of its own, whose home is the job's temp directory."""
+        self._stranger = stranger
         self._path = f"{home}/.bashrc"
         self._own = f"{job_temp}/.bashrc"
+        if stranger:
+            return
         self._bound = own_mounts and self._bind()
         self._before = 0 if self._bound else _size(self._path)
 
@@ -37,6 +41,8 @@ class Bashrc:
 
     def prelude(self) -> str:
         """What a command line begins with so that it sees what preparation added; empty when it added nothing."""
+        if self._stranger:
+            return f"[ ! -s {shlex.quote(self._path)} ] || . {shlex.quote(self._path)}\n"
         if not self._bound:
             added = b""
             with suppress(OSError), open(self._path, "rb") as file:

@@ -30,9 +30,14 @@ def _machine_lines() -> str:
     return ""
 
 
-def install(hosts: Iterable[HostSpec], state: str) -> None:
-    """Put the attempt's hosts file over the machine's, in the caller's own mount namespace. Raises OSError."""
+def write(hosts: Iterable[HostSpec], state: str) -> str:
+    """Write the attempt's hosts file; its path. Raises OSError."""
     path = f"{state}/hosts"
     with open(path, "w") as file:
         file.write(hosts_text(hosts, _machine_lines()))
-    linux.mount(path, HOSTS_FILE, None, linux.MS_BIND)
+    return path
+
+
+def install(hosts: Iterable[HostSpec], state: str) -> None:
+    """Put the attempt's hosts file over the machine's, in the caller's own mount namespace. Raises OSError."""
+    linux.mount(write(hosts, state), HOSTS_FILE, None, linux.MS_BIND)

@@ -5,6 +5,9 @@ namespace: it mounts a fresh ``/proc``, adopts and reaps orphans, passes SIGTERM
 runner (parent-death signal). When the keeper dies, the kernel kills every process of the namespace, the detached ones
 included (pid_namespaces(7)).
 
+A job that runs as a user of its own sees the machine through a *view* (see ``view``): then the keeper alone is in the
+mount namespace of the job, and the runner reaches into it (see ``hands``).
+
 Without namespaces, the runner is a child subreaper: whoever detaches becomes its child, and it kills its descendants
 until there are none. ``TRAINSHED_ISOLATION=none`` asks for this kind.
 """
@@ -14,11 +17,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
 from trainshed.runner import linux
+from trainshed.runner.spec import View
 
 ISOLATION_VARIABLE = "TRAINSHED_ISOLATION"
 
@@ -98,6 +103,19 @@ def isolate(host_name: str, why_not: str) -> Isolation:
     return PidNamespace()
 
 
+def isolate_stranger(host_name: str, view: View, build: Callable[[], None]) -> PidNamespace:
+    """As ``isolate`` for a job with a view of its own, which ``build`` makes; the caller stays outside of the view.
+
+    Raises OSError where that is not permitted.
+    """
+    flags = linux.CLONE_NEWPID | linux.CLONE_NEWIPC
+    rename = bool(host_name) and socket.gethostname() != host_name
+    linux.unshare(flags | (linux.CLONE_NEWUTS if rename else 0))
+    if rename:
+        linux.set_host_name(host_name)
+    return PidNamespace(view, build)
+
+
 def _enter(host_name: str) -> None:
     """New mount and PID namespaces, through a user namespace where root is needed.
 
@@ -127,22 +145,29 @@ class PidNamespace:
     description = "PID and mount namespaces"
     child_death_signal = 0
 
-    def __init__(self) -> None:
+    def __init__(self, view: View | None = None, build: Callable[[], None] | None = None) -> None:
+        """With a view, ``build`` makes it in the keeper, in a mount namespace of the keeper's own. Raises OSError."""
+        self.view = view
         self._channel, theirs = socket.socketpair()
         self._keeper = os.fork()
         if self._keeper == 0:
-            _keep(theirs)
+            _keep(theirs, build)
         theirs.close()
         answer = self._channel.recv(1024)
         if answer != _READY:
             os.waitpid(self._keeper, 0)
-            raise OSError(0, f"a fresh /proc is not permitted here ({answer.decode() or 'the keeper died'})")
+            why = answer.decode(errors="replace") or "the keeper died"
+            raise OSError(0, why if build else f"a fresh /proc is not permitted here ({why})")
         self._mounts: bytes | None = None
+        #: The mount namespace that the view is in, as an open descriptor; -1 when it is the runner's own.
+        self.mounts = os.open(f"/proc/{self._keeper}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC) if build else -1
+        if build:
+            self.description = "PID, IPC and mount namespaces, a user of its own"
 
     @property
-    def descriptor(self) -> int:
-        """The line to the keeper, for those who close everything else."""
-        return self._channel.fileno()
+    def descriptors(self) -> set[int]:
+        """The line to the keeper and the view, for those who close everything else."""
+        return {self._channel.fileno(), self.mounts} - {-1}
 
     def remember_mounts(self) -> None:
         """What is mounted now is what a later attempt must find again for ``clear`` to succeed."""
@@ -165,6 +190,8 @@ class PidNamespace:
             os.kill(self._keeper, signal.SIGKILL)
         reap_all()
         self._channel.close()
+        if self.mounts >= 0:
+            os.close(self.mounts)
 
     def clear(self, children: Iterable[int]) -> bool:
         """The keeper kills all but itself and says so when the kernel knows of no other process in the namespace."""
@@ -177,12 +204,13 @@ class PidNamespace:
             while not (answer := self._channel.recv(64)).endswith(_CLEARED):
                 if not answer:
                     return False
-            return self._mounts is not None and linux.mount_info() == self._mounts
+            # In a view nobody but the machine's root can have changed what is mounted.
+            return self.view is not None or (self._mounts is not None and linux.mount_info() == self._mounts)
         except (OSError, TimeoutError):
             return False
 
 
-def _keep(channel: socket.socket) -> None:
+def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
     """The keeper's life. Never returns."""
     try:
         linux.set_parent_death_signal(signal.SIGKILL)
@@ -190,11 +218,20 @@ def _keep(channel: socket.socket) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, watched)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         fd = channel.fileno()
+        proc = None
+        if build is not None:
+            sys.meta_path.clear()  # from here on the files may be a job's
+            try:
+                build()
+            except OSError as error:
+                os.write(fd, f"{error.strerror}: {error.filename or ''}".encode())
+                os._exit(1)
+            proc = "hidepid=2"
         os.closerange(0, fd)
         os.closerange(fd + 1, 1 << 20)
         os.chdir("/")
         try:
-            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, proc)
         except OSError as error:
             os.write(fd, str(error.strerror).encode())
             os._exit(1)

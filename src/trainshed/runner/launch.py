@@ -40,7 +40,7 @@ def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
         launch_agent=f"{tools}/agent",
         rank_wrapper=f"{tools}/rank.sh",
         interface=facts["interface"],
-        root=os.geteuid() == 0,
+        root=os.geteuid() == 0 and node.spec.view is None,
     )
 
 
@@ -81,8 +81,7 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
     _write_host_file(node, plan)
     environment = {**node.environment, **plan.environment}
     if plan.mpi_ranks:
-        words = ranks.RankWords(node.spec.directories.state, node.loop, crew.rank_ended)
-        environment[ranks.VARIABLE] = words.path
+        environment[ranks.VARIABLE] = _hear_ranks(node, crew)
         if node.spec.port:
             environment["TRAINSHED_AGENT_TOKEN"] = agent_token(node.spec.token)
             environment["TRAINSHED_AGENT_HOSTS"] = ";".join(
@@ -98,6 +97,16 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
         crew.start_members(facts)
     for process in plan.on(node.spec.node_index):
         _start_process(node, crew, process, environment)
+
+
+def _hear_ranks(node: Node, crew: Crew) -> str:
+    """The path of the FIFO that this node's ranks tell their ends to."""
+    path = f"{node.job_temp}/{ranks.FIFO_NAME}"
+    try:
+        ranks.RankWords(node.inside.make_fifo(path), node.loop, crew.rank_ended)
+    except OSError as error:
+        raise directory_error("AZ_BATCHAI_JOB_TEMP", path, error) from error
+    return path
 
 
 def _start_process(node: Node, crew: Crew, process: Process, environment: dict[str, str]) -> None:
@@ -120,8 +129,7 @@ def _write_host_file(node: Node, plan: LaunchPlan) -> None:
     )
     path = node.environment["AZ_BATCHAI_MPI_HOST_FILE"]
     try:
-        with open(path, "w") as file:
-            file.write(text)
+        _write(node, path, text, 0o644)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_MPI_HOST_FILE", path, error) from error
 
@@ -131,15 +139,20 @@ def _install_tools(node: Node, plan: LaunchPlan) -> None:
     if not plan.mpi_ranks:
         return
     tools = tools_directory(node)
-    agent = f'#!/bin/sh\nexec "{sys.executable}" -I -S -E "{tools}/agent.py" "$@"\n'
+    # The service's interpreter may lie where the job's user may not go.
+    agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=python3\n'
+    agent += f'exec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
     try:
-        Path(tools).mkdir(parents=True, exist_ok=True)
+        node.inside.make_directory(tools)
         for name, text in (("agent", agent), ("agent.py", AGENT_TEXT), ("rank.sh", ranks.WRAPPER_TEXT)):
-            path = Path(tools, name)
-            path.write_text(text)
-            path.chmod(0o755)
+            _write(node, f"{tools}/{name}", text, 0o755)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_SHARED_JOB_TEMP", tools, error) from error
+
+
+def _write(node: Node, path: str, text: str, mode: int) -> None:
+    with open(node.inside.create(path, mode), "w") as file:
+        file.write(text)
 
 
 AGENT_TEXT = _AGENT.read_text()

@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
-from trainshed.runner import linux
+from trainshed.resources.users import JobUser
+from trainshed.runner import linux, trees
+from trainshed.runner.claims import claim
 from trainshed.runner.failure import directory_error
+from trainshed.runner.hands import Hands
 from trainshed.runner.spec import RunnerSpec
 
 
-def wipe(job_temp_root: str) -> None:
-    """Remove what lies below the directory of the node's jobs. Raises AttemptEnded (JobDirectoryError)."""
+def wipe(job_temp_root: str, owner: JobUser | None = None) -> None:
+    """Remove what lies below the directory of the node's jobs, and make it the owner's.
+
+    Raises AttemptEnded (JobDirectoryError).
+    """
     try:
         _refuse_mounts(job_temp_root)
-        _empty(job_temp_root)
+        trees.empty(job_temp_root)
+        if owner is not None:
+            _give(job_temp_root, owner.uid)
     except FileNotFoundError:
         return
     except OSError as error:
         raise directory_error("AZ_BATCHAI_JOB_TEMP_DIR", error.filename or job_temp_root, error) from error
 
 
-def _empty(directory: str) -> None:
-    """Remove everything below. Nothing of the former job lives any more, so nobody swaps links meanwhile."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _empty(entry.path)
-                os.rmdir(entry.path)  # noqa: PTH106 - the hot path of every start
-            else:
-                os.unlink(entry.path)  # noqa: PTH108 - as above
+def _give(folder: str, uid: int) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != uid:
+            os.fchmod(descriptor, 0o700)
+            os.fchown(descriptor, uid, uid)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_mounts(root: str) -> None:
@@ -48,29 +54,36 @@ def _refuse_mounts(root: str) -> None:
             raise OSError(0, "a file system is still mounted there; unmount it", os.fsdecode(target))
 
 
-def make(spec: RunnerSpec, environment: Mapping[str, str]) -> None:
+def make(spec: RunnerSpec, environment: Mapping[str, str], hands: Hands) -> None:
     """Make the directories that the job's variables name. Raises AttemptEnded (JobDirectoryError).
 
     Every node makes all of them: a prefix that names no volume is a directory of the node (behaviour 6.2).
     """
-    _make("AZ_BATCHAI_JOB_TEMP", environment["AZ_BATCHAI_JOB_TEMP"])
+    _make("AZ_BATCHAI_JOB_TEMP", environment["AZ_BATCHAI_JOB_TEMP"], hands)
     if spec.node_index == 0:
-        _make("AZ_BATCHAI_SHARED_JOB_TEMP", environment["AZ_BATCHAI_SHARED_JOB_TEMP"])
+        _make("AZ_BATCHAI_SHARED_JOB_TEMP", environment["AZ_BATCHAI_SHARED_JOB_TEMP"], hands)
     if spec.properties.get("mountVolumes"):
-        _make("AZ_BATCHAI_JOB_MOUNT_ROOT", environment["AZ_BATCHAI_JOB_MOUNT_ROOT"])
+        _make("AZ_BATCHAI_JOB_MOUNT_ROOT", environment["AZ_BATCHAI_JOB_MOUNT_ROOT"], hands)
 
 
-def make_outputs(spec: RunnerSpec, environment: Mapping[str, str]) -> None:
+def make_outputs(spec: RunnerSpec, environment: Mapping[str, str], hands: Hands) -> None:
     """Make what may lie on the job's volumes, once they are mounted. Raises AttemptEnded (JobDirectoryError)."""
-    _make("stdOutErrPathPrefix", environment["AZ_BATCHAI_STDOUTERR_DIR"])
+    wanted = {"stdOutErrPathPrefix": environment["AZ_BATCHAI_STDOUTERR_DIR"]}
     for output in spec.properties.get("outputDirectories") or []:
-        _make(f"outputDirectories {output['id']}", environment[f"AZ_BATCHAI_OUTPUT_{output['id']}"])
+        wanted[f"outputDirectories {output['id']}"] = environment[f"AZ_BATCHAI_OUTPUT_{output['id']}"]
+    for setting, path in wanted.items():
+        if spec.view is not None:
+            try:
+                claim(spec.view.shared, path, spec.identity.segment, spec.view.user)
+            except OSError as error:
+                raise directory_error(setting, path, error) from error
+        _make(setting, path, hands)
 
 
-def _make(setting: str, path: str) -> None:
+def _make(setting: str, path: str, hands: Hands) -> None:
     if not path.startswith("/"):
         raise directory_error(setting, path or "(empty)", OSError(0, "the path is not absolute"))
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        hands.make_directory(path)
     except OSError as error:
         raise directory_error(setting, path, error) from error

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome
+from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome, stranger
+from trainshed.runner import view as views
 from trainshed.runner.control import Control
 from trainshed.runner.crew import Coordinator, Crew, Member, Solo
 from trainshed.runner.events import EventLoop
@@ -30,6 +31,7 @@ from trainshed.runner.failure import (
     stopped,
     wall_clock_exceeded,
 )
+from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
 from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
@@ -79,13 +81,15 @@ def carry_out(
     *,
     kept: PidNamespace | None = None,
     keep_isolation: bool = False,
+    ground: Ground | None = None,
 ) -> tuple[Outcome, isolation.Isolation | None]:
     """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed.
 
-    ``kept`` is the isolation of the attempt before, which this one uses too.
+    ``kept`` is the isolation of the attempt before, which this one uses too; ``ground`` is what the node's setup left.
     """
     loop = EventLoop()
     attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
+    attempt.node.setup_ground = ground
     attempt.node.isolation = kept
     attempt.node.keep_isolation = keep_isolation
     try:
@@ -141,14 +145,14 @@ class Attempt:
         node, spec = self.node, self._spec
         node.log.write(f"attempt {spec.attempt_number} of job {spec.identity.job} starts on {node.host.address}")
         Path(spec.directories.state).mkdir(parents=True, exist_ok=True)
-        layout.wipe(spec.directories.job_temp_root)
+        layout.wipe(spec.directories.job_temp_root, spec.view.user if spec.view else None)
         node.environment = environment.job_environment(spec, node.secrets)
         node.stdouterr = node.environment["AZ_BATCHAI_STDOUTERR_DIR"]
-        layout.make(spec, node.environment)
         self._isolate()
+        layout.make(spec, node.environment, node.inside)
         switchboard = self._form_crew()
         self._volumes = mounting.mount_all(node)
-        layout.make_outputs(spec, node.environment)
+        layout.make_outputs(spec, node.environment, node.hands)
         node.open_execution_log()
         self._refuse_container()
         self._enter_working_directory()
@@ -157,6 +161,9 @@ class Attempt:
 
     def _isolate(self) -> None:
         node = self.node
+        if self._spec.view is not None:
+            stranger.isolate(node, self._spec.view, _why_not, signal.SIGKILL if self._dies_with_parent else 0)
+            return
         if node.isolation is not None:
             node.log.write(f"isolation: {node.isolation.description}, those of the attempt before")
             return
@@ -186,10 +193,13 @@ class Attempt:
         directory = self.node.job_temp
         if self._spec.code_store is not None and self._spec.code_manifest is not None:
             directory = f"{directory}/{code.DIRECTORY}"
-            Path(directory).mkdir(parents=True, exist_ok=True)
+            self.node.inside.make_directory(directory)
             self.node.log.write(f"putting {len(self._spec.code_manifest)} files of code into {directory}")
-            code.materialise(self._spec.code_store, self._spec.code_manifest, directory)
-        os.chdir(directory)
+            code.materialise(self._spec.code_store, self._spec.code_manifest, directory, self.node.inside)
+        if self._spec.view is None:
+            os.chdir(directory)
+        else:
+            self.node.folder = directory
 
     def _refuse_container(self) -> None:
         container = self._spec.properties.get("containerSettings")
@@ -217,6 +227,12 @@ class Attempt:
             node.prelude = ""
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
+        if (ended.outcome.reason or {}).get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
+            # What it wrote on the node is what there is no room for.
+            with suppress(AttemptEnded, OSError):
+                layout.wipe(self._spec.directories.job_temp_root)
+                if self._spec.view is not None:
+                    views.prepare_private(self._spec.view)
         final = replace(self._crew.settle(ended.outcome, grace), ended_at=_now())
         reason = (final.reason or {}).get("text", "")
         node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
@@ -235,8 +251,11 @@ class Attempt:
         return final
 
     def _on_stop(self, reason: dict[str, Any], grace: float | None) -> None:
-        if not self._ending:
-            raise stopped(reason, grace)
+        if self._ending:
+            return
+        if reason.get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
+            raise AttemptEnded(Outcome(FAILED, None, reason), grace=grace)
+        raise stopped(reason, grace)
 
     def _on_signal(self) -> None:
         reason = Reason(ReasonCode.JOB_TERMINATED, "The runner was asked to stop by a signal.")

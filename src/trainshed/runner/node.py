@@ -14,12 +14,15 @@ from trainshed.runner import isolation
 from trainshed.runner.events import Ended, EventLoop
 from trainshed.runner.execution_log import ExecutionLog
 from trainshed.runner.failure import directory_error, failed
-from trainshed.runner.processes import open_log, start_bash
+from trainshed.runner.ground import Ground
+from trainshed.runner.hands import Hands, Own
 from trainshed.runner.spec import HostSpec, RunnerSpec
 from trainshed.volumes import CommandResult
 
 #: Seconds that preparing a command's answer (``mpirun --version``, mount commands) may take.
 _CAPTURE_SECONDS = 120.0
+#: Added to the badness of strangers' processes: when memory is short the kernel takes them before the service.
+_FIRST_TO_GO = "500"
 
 
 class Node:
@@ -36,6 +39,15 @@ class Node:
         self.keep_isolation = False
         self.kept: isolation.Isolation | None = None
         self.environment: dict[str, str] = {}
+        #: Who makes the job's own directories and files, and who does that where the job's volumes are.
+        self.inside: Hands = Own()
+        self.hands: Hands = self.inside
+        #: What the node's setup mounted and left, where it ran as a root of its own.
+        self.setup_ground: Ground | None = None
+        #: The same with what this attempt's volumes added.
+        self.ground: Ground | None = None
+        #: Working directory of what is started; empty: the runner's.
+        self.folder = ""
         self.stdouterr = ""
         self.prelude = ""
         self.deadline = None if spec.wall_clock_seconds is None else time.monotonic() + spec.wall_clock_seconds
@@ -55,7 +67,7 @@ class Node:
         suffix = self.host.name if self.spec.node_index else None
         path = f"{self.stdouterr}/{directories.execution_log(suffix)}"
         try:
-            self.log.open(path)
+            self.log.open(self.hands.open_log(path))
         except OSError as error:
             raise directory_error("stdOutErrPathPrefix", path, error) from error
 
@@ -68,7 +80,7 @@ class Node:
             for name in (stdout, stderr):
                 path = f"{self.stdouterr}/{name}"
                 try:
-                    fds.append(open_log(path))
+                    fds.append(self.hands.open_log(path))
                 except OSError as error:
                     raise directory_error("stdOutErrPathPrefix", path, error) from error
             return self.start(command_line, environment, fds[0], fds[1], on_exit)
@@ -79,13 +91,14 @@ class Node:
     def start(self, command_line: str, environment: Mapping[str, str], stdout: int, stderr: int, on_exit: Ended) -> int:
         """Start a command line inside the isolation. Raises AttemptEnded (JobLaunchFailed)."""
         assert self.isolation is not None
+        if isinstance(self.hands, Own):
+            self.hands.death_signal = self.isolation.child_death_signal
         try:
-            pid = start_bash(
+            pid = self.hands.start(
                 self.prelude + command_line,
                 environment,
-                stdout,
-                stderr,
-                death_signal=self.isolation.child_death_signal,
+                (stdout, stderr),
+                self.folder,
             )
         except (OSError, ValueError) as error:
             raise failed(
@@ -94,6 +107,9 @@ class Node:
                 "Check that bash is installed there and that command line and environment fit the system's limits.",
                 {"node": self.host.name},
             ) from error
+        if self.spec.view is not None:
+            with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as score:
+                score.write(_FIRST_TO_GO)
         self.loop.on_exit(pid, on_exit)
         return pid
 

@@ -14,7 +14,9 @@ def prepare(node: Node) -> None:
     if not command_line:
         return
     assert node.isolation is not None
-    bashrc = Bashrc(node.environment.get("HOME", ""), node.job_temp, node.isolation.own_mounts)
+    bashrc = Bashrc(
+        node.environment.get("HOME", ""), node.job_temp, node.isolation.own_mounts, node.spec.view is not None
+    )
     stdout, stderr = directories.preparation_logs(node.host.name if node.several else None)
     node.log.write(f"preparation starts; its output is in {stdout} and {stderr}")
     ended: list[int] = []

@@ -14,7 +14,7 @@ from trainshed.runner import linux
 BASH = shutil.which("bash") or "/bin/bash"
 
 #: Python ignores SIGPIPE and SIGXFSZ, the runner handles others: a job starts with the kernel's defaults.
-_DEFAULT_SIGNALS = (
+DEFAULT_SIGNALS = (
     signal.SIGPIPE,
     signal.SIGXFSZ,
     signal.SIGCHLD,
@@ -39,26 +39,36 @@ def start_bash(
     ``death_signal`` is sent by the kernel when the runner dies (0: a namespace sees to that). Descriptors stay the
     caller's. Raises OSError when bash cannot be started, and ValueError for text that no process can be given (NUL).
     """
-    arguments = (BASH, "-c", command_line)
+    arguments = bash_arguments(command_line)
     if death_signal:
         return _fork_and_execute(arguments, environment, stdout, stderr, death_signal)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.posix_spawn(
-            BASH,
-            arguments,
-            environment,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, stdout, 1),
-                (os.POSIX_SPAWN_DUP2, stderr, 2),
-            ),
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_DEFAULT_SIGNALS,
-        )
+        return spawn(arguments, environment, null, stdout, stderr)
     finally:
         os.close(null)
+
+
+def bash_arguments(command_line: str) -> tuple[str, ...]:
+    """Program and arguments that carry out a command line."""
+    return (BASH, "-c", command_line)
+
+
+def spawn(arguments: tuple[str, ...], environment: Mapping[str, str], stdin: int, stdout: int, stderr: int) -> int:
+    """Start a program in a session of its own, with the kernel's default signals; its process id."""
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=(
+            (os.POSIX_SPAWN_DUP2, stdin, 0),
+            (os.POSIX_SPAWN_DUP2, stdout, 1),
+            (os.POSIX_SPAWN_DUP2, stderr, 2),
+        ),
+        setsid=True,
+        setsigmask=(),
+        setsigdef=DEFAULT_SIGNALS,
+    )
 
 
 def _fork_and_execute(
@@ -71,7 +81,7 @@ def _fork_and_execute(
         return pid
     try:
         signal.set_wakeup_fd(-1)
-        for number in _DEFAULT_SIGNALS:
+        for number in DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setsid()

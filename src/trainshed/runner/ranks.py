@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trainshed.runner.events import EventLoop
 
+#: In the job's temp directory.
+FIFO_NAME = ".ranks"
 #: Names the FIFO to the wrapper; differs from node to node.
 VARIABLE = "TRAINSHED_RANKS"
 WRAPPER_TEXT = Path(__file__).with_name("rank.sh").read_text()
@@ -16,13 +18,12 @@ WRAPPER_TEXT = Path(__file__).with_name("rank.sh").read_text()
 class RankWords:
     """Listens to the ranks of this node."""
 
-    def __init__(self, state: str, loop: EventLoop, heard: Callable[[int, int], None]) -> None:
-        """Make the FIFO and call ``heard(rank, exit code)`` for each word. Raises OSError."""
-        self.path = f"{state}/ranks"
-        Path(self.path).unlink(missing_ok=True)
-        os.mkfifo(self.path, 0o600)
-        # Open for both directions: a writer never waits for a reader, and the reader never meets the end.
-        self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self, fifo: int, loop: EventLoop, heard: Callable[[int, int], None]) -> None:
+        """Call ``heard(rank, exit code)`` for each word.
+
+        The FIFO is open for both directions: a writer never waits for a reader, and the reader never meets the end.
+        """
+        self._fd = fifo
         self._buffer = b""
         self._heard = heard
         loop.watch(self._fd, self._read)

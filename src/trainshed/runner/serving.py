@@ -14,6 +14,7 @@ from dataclasses import replace
 from trainshed.runner import linux
 from trainshed.runner.control import Control
 from trainshed.runner.failure import ParentDied
+from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
 from trainshed.runner.main import carry_out, let_go_of_descriptors
 from trainshed.runner.spec import RunnerSpec
@@ -22,8 +23,10 @@ from trainshed.runner.spec import RunnerSpec
 _ATTEMPTS_A_PROCESS = 100
 
 
-def serve(control_fd: int) -> None:
+def serve(control_fd: int, ground: Ground | None = None) -> None:
     """Carry out one attempt after another, as the parent asks; returns when it asks no more or must not.
+
+    ``ground`` is what the node's setup left, where it ran as a root of its own.
 
     Attempts that leave nothing in their namespaces but processes share them: the next one begins when the kernel
     knows of no process in there and the mounts are as they were. Before any other the process goes back to the parent's
@@ -35,21 +38,21 @@ def serve(control_fd: int) -> None:
         os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): kind
         for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
     }
-    keep = {control_fd, *namespaces}
+    keep = {control_fd, *namespaces, *(ground.descriptors if ground else ())}
     kept: PidNamespace | None = None
     returns = _return_to(namespaces)
     gc.disable()
     for served in range(1, _ATTEMPTS_A_PROCESS + 1):
-        let_go_of_descriptors(keep | ({kept.descriptor} if kept else set()))
+        let_go_of_descriptors(keep | (kept.descriptors if kept else set()))
         try:
             message = control.next_attempt()
             spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
             simple = returns and _is_simple(spec)
-            if kept is not None and not simple:
+            if kept is not None and (not simple or kept.view != spec.view):
                 kept.kill()
                 kept = None
-                _return_to(namespaces)
-            result, left = carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple)
+                returns = _return_to(namespaces)
+            result, left = carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple, ground=ground)
         except ParentDied:
             return
         kept = left if isinstance(left, PidNamespace) else None

@@ -9,6 +9,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trainshed.resources.users import JobUser
+
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
@@ -49,6 +51,32 @@ class NodeDirectories:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """Who the processes of an attempt (or of a node's setup) are, and what they see of the machine's files.
+
+    Everything is read-only to them but ``shared``, ``shown``, and ``/tmp``, ``/var/tmp`` and ``/dev/shm``, which are
+    their own.
+    """
+
+    user: JobUser
+    #: The service's home. Nothing of it is there.
+    hidden: str
+    #: AZ_BATCHAI_MOUNT_ROOT, which all nodes of the cluster share. It is there all the same, at its own path.
+    shared: str
+    #: More directories of the home that are there.
+    shown: tuple[str, ...]
+    #: Directory for what lies behind ``/tmp`` and ``/var/tmp``, for one attempt at a time.
+    private: str
+    #: Size of ``/dev/shm``; 0 for half of the machine's memory.
+    shm_mib: int = 0
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> View:
+        """From parsed JSON."""
+        return cls(**{**data, "user": JobUser(**data["user"]), "shown": tuple(data["shown"])})
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerSpec:
     """One attempt on one node."""
 
@@ -74,6 +102,8 @@ class RunnerSpec:
     code_store: str | None = None
     code_manifest: dict[str, dict[str, Any]] | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
+    #: None: processes run as the runner's own user and see what it sees.
+    view: View | None = None
 
     def to_json(self) -> str:
         """As written to ``spec.json``: everything but the token."""
@@ -89,6 +119,8 @@ class RunnerSpec:
         data["identity"] = JobIdentity(**data["identity"])
         data["directories"] = NodeDirectories(**data["directories"])
         data["gpu_devices"] = tuple(data.get("gpu_devices") or ())
+        if data.get("view"):
+            data["view"] = View.from_dict(data["view"])
         return cls(**data)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.times import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,9 @@ class WaitingFacts:
     cluster_deleting: bool = False
     engine_available: bool = True
     draining: bool = False
+    #: When it is tried again after a failure of its own, if that is still to come; and the time now. Unix ms.
+    retry_at: int | None = None
+    now: int = 0
     #: Jobs before it in the cluster's queue, and the first of them.
     ahead: int = 0
     first_ahead: str | None = None
@@ -79,6 +83,13 @@ def explain(facts: WaitingFacts) -> Reason:
     if not facts.engine_available:
         text = f"The engine of cluster {facts.cluster} cannot be reached now; jobs start when it answers again."
         return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, details)
+    if facts.retry_at is not None:
+        seconds = max(1, round((facts.retry_at - facts.now) / 1000))
+        text = (
+            f"The job failed and is tried again as its retryPolicy says, at {format_time(facts.retry_at)} "
+            f"(in {seconds} s). A shorter retryPolicy.backoff would let it start earlier."
+        )
+        return Reason(ReasonCode.WAITING_FOR_RETRY, text, {**details, "retryAt": format_time(facts.retry_at)})
     if facts.largest == 0:
         text = f"Cluster {facts.cluster} is scaled to 0 nodes and the job needs {need}. Scale it up: {resize}"
         return Reason(ReasonCode.CLUSTER_EMPTY, text, details)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-#: Milliseconds for which an auto-scaled node stays without work before it goes. The original took nodes away about
-#: six minutes after the last job (rest-contract section 7); its rule was never published.
-IDLE_BEFORE_SCALE_DOWN_MS = 5 * 60 * 1000
+from trainshed.resources.cluster import DEFAULT_IDLE_TIME
+from trainshed.resources.times import duration_seconds
 
 
 class Deallocation(StrEnum):
@@ -59,14 +58,16 @@ def target_of(
         return int((scale.get("manual") or {}).get("targetNodeCount", 0))
     low, high = int(auto["minimumNodeCount"]), int(auto["maximumNodeCount"])
     wanted = 0 if created else int(auto.get("initialNodeCount") or 0)
+    idle_time = idle_time_ms(auto)
     working = sum(1 for node in nodes if node.attempt_id is not None)
-    resting = sum(
-        1
-        for node in nodes
-        if node.usable and node.attempt_id is None and now - node.idle_since < IDLE_BEFORE_SCALE_DOWN_MS
-    )
+    resting = sum(1 for node in nodes if node.usable and node.attempt_id is None and now - node.idle_since < idle_time)
     needed = max(working + queued_nodes, working + resting, wanted)
     return max(low, min(high, needed))
+
+
+def idle_time_ms(auto: Mapping[str, Any]) -> int:
+    """Milliseconds for which a node of these autoScale settings stays without work."""
+    return round(1000 * duration_seconds(auto.get("idleTimeBeforeScaleDown", DEFAULT_IDLE_TIME)))
 
 
 def resize(scale: Mapping[str, Any], nodes: Sequence[ScalingNode], target: int) -> Resize:

@@ -40,6 +40,8 @@ _requeue = (
         execution_at=bindparam("now"),
         started_at=None,
         lost_attempts=table.c.lost_attempts + bindparam("lost"),
+        retries=table.c.retries + bindparam("retried"),
+        not_before=bindparam("not_before", type_=table.c.not_before.type),
         requeue_reason=bindparam("why"),
     )
 )
@@ -86,6 +88,18 @@ def requeue(tx: Connection, job_id: int, now: int, reason: Reason, lost: bool) -
 
     ``lost`` counts the attempt as lost to infrastructure. Raises NotFound, ImpossibleTransition.
     """
+    _requeue_as(tx, job_id, now, reason, {"lost": int(lost), "retried": 0, "not_before": None})
+
+
+def retry(tx: Connection, job_id: int, now: int, reason: Reason, not_before: int) -> None:
+    """The job failed by itself and is tried again, not before ``not_before`` (Unix ms): that counts as a retry.
+
+    Raises NotFound, ImpossibleTransition.
+    """
+    _requeue_as(tx, job_id, now, reason, {"lost": 0, "retried": 1, "not_before": not_before})
+
+
+def _requeue_as(tx: Connection, job_id: int, now: int, reason: Reason, counted: dict[str, Any]) -> None:
     key, execution, _ = _positioned(tx, job_id)
     before = JobState(execution)
     after = JOB.after(before, JobEvent.REQUEUED)
@@ -94,8 +108,8 @@ def requeue(tx: Connection, job_id: int, now: int, reason: Reason, lost: bool) -
         "before": before.value,
         "after": after.value,
         "now": now,
-        "lost": int(lost),
         "why": reason_to_text(reason),
+        **counted,
     }
     _change(tx, _requeue, parameters, key)
     _log(tx, key, JobEvent.REQUEUED.value, before.value, after.value, now, reason)

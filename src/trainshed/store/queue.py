@@ -1,7 +1,9 @@
 """The queue: which jobs wait for a cluster, and in which order.
 
 A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then the order of
-submission (its id): a job that was queued again keeps its place. ``jobs`` offers these functions as its own.
+submission (its id): a job that was queued again keeps its place. One that is to be tried again later (``not_before``)
+stands beside the queue until then: it asks for no nodes and holds nobody back. ``jobs`` offers these functions as its
+own.
 """
 
 from __future__ import annotations
@@ -9,21 +11,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, select
+from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
 
 from trainshed.store._statements import first
 from trainshed.store.records import JobRecord, QueuedJob
-from trainshed.store.tables import QUEUED, jobs
+from trainshed.store.tables import DELAYED, QUEUED, jobs
 
 _mine = jobs.c.cluster_uid == bindparam("cluster_uid")
+_due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
+_later = (DELAYED, jobs.c.not_before > bindparam("now"))
 _head = (
     select(jobs.c.id, jobs.c.key, jobs.c.name, jobs.c.priority, jobs.c.node_count, jobs.c.execution_at)
-    .where(_mine, QUEUED)
+    .where(_mine, QUEUED, _due)
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("limit"))
 )
 _head_within = _head.where(jobs.c.node_count <= bindparam("max_nodes"))
 _nodes_wanted = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_mine, QUEUED)
+# What stands beside the queue is counted by itself and taken off, so that the queue is counted in its own index alone.
+# The coalesce makes SQLite choose the index of the little that stands there over one of all that the cluster has.
+_theirs = func.coalesce(jobs.c.cluster_uid, "") == bindparam("cluster_uid")
+_nodes_later = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_theirs, *_later)
+_length_later = select(func.count()).select_from(jobs).where(_theirs, *_later)
+_ahead_later = _length_later.where(
+    or_(
+        jobs.c.priority > bindparam("priority"),
+        (jobs.c.priority == bindparam("priority")) & (jobs.c.id < bindparam("id")),
+    )
+)
+_next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
 _ranged = select(func.count()).select_from(jobs).where(_mine, QUEUED)
@@ -44,32 +60,45 @@ _walk = _walk.union_all(
 _clusters = select(_walk.c.uid).where(_walk.c.uid.is_not(None))
 
 
-def queue_head(tx: Connection, cluster_uid: str, limit: int, *, max_nodes: int | None = None) -> list[QueuedJob]:
+def queue_head(
+    tx: Connection, cluster_uid: str, limit: int, *, now: int, max_nodes: int | None = None
+) -> list[QueuedJob]:
     """The first ``limit`` jobs that wait for the cluster; of those that need at most ``max_nodes`` if it is given."""
+    parameters = {"cluster_uid": cluster_uid, "limit": limit, "now": now}
     if max_nodes is None:
-        return [_queued(row) for row in tx.execute(_head, {"cluster_uid": cluster_uid, "limit": limit})]
-    parameters = {"cluster_uid": cluster_uid, "limit": limit, "max_nodes": max_nodes}
+        return [_queued(row) for row in tx.execute(_head, parameters)]
+    parameters["max_nodes"] = max_nodes
     return [_queued(row) for row in tx.execute(_head_within, parameters)]
 
 
-def queued_nodes(tx: Connection, cluster_uid: str) -> int:
+def queued_nodes(tx: Connection, cluster_uid: str, now: int) -> int:
     """The sum of the nodes that the cluster's waiting jobs need."""
-    return int(tx.execute(_nodes_wanted, {"cluster_uid": cluster_uid}).scalar_one())
+    parameters = {"cluster_uid": cluster_uid, "now": now}
+    later = int(tx.execute(_nodes_later, parameters).scalar_one())
+    return int(tx.execute(_nodes_wanted, {"cluster_uid": cluster_uid}).scalar_one()) - later
 
 
-def queue_ahead(tx: Connection, job: JobRecord) -> tuple[int, QueuedJob | None]:
+def queue_ahead(tx: Connection, job: JobRecord, now: int) -> tuple[int, QueuedJob | None]:
     """How many jobs of its cluster's queue are before ``job``, and the first of them."""
     parameters = {"cluster_uid": job.cluster_uid, "priority": job.priority, "id": job.id}
     ahead = int(tx.execute(_ahead, parameters).scalar_one())
+    if ahead:
+        ahead -= int(tx.execute(_ahead_later, {**parameters, "now": now}).scalar_one())
     if ahead == 0:
         return 0, None
-    row = first(tx, _head, {"cluster_uid": job.cluster_uid, "limit": 1})
+    row = first(tx, _head, {"cluster_uid": job.cluster_uid, "limit": 1, "now": now})
     return ahead, None if row is None else _queued(row)
 
 
 def queue_length(tx: Connection, cluster_uid: str) -> int:
     """How many jobs wait for the cluster."""
     return int(tx.execute(_length, {"cluster_uid": cluster_uid}).scalar_one())
+
+
+def next_due(tx: Connection, now: int) -> int | None:
+    """When the first of the jobs that stand beside a queue joins it (Unix ms); None when there is none."""
+    found: int | None = tx.execute(_next_due, {"now": now}).scalar()
+    return found
 
 
 def clusters_with_queue(tx: Connection) -> list[str]:

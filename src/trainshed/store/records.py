@@ -271,3 +271,84 @@ class EventRecord:
     to_state: str | None
     reason: Reason | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalRecord:
+    """Somebody who may call. ``id`` is the object id, a GUID."""
+
+    id: str
+    #: ``User`` or ``ServicePrincipal``.
+    kind: str
+    name: str
+    display_name: str
+    #: Who vouches for it and under what subject, for those of an OpenID issuer.
+    issuer: str | None
+    subject: str | None
+    disabled_at: int | None
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A personal access token. Without ``scope_key`` and ``role`` it allows what its owner may."""
+
+    id: str
+    principal_id: str
+    name: str
+    digest: bytes = field(repr=False)
+    scope_key: str | None
+    role: str | None
+    created_at: int
+    expires_at: int
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAssignmentRecord:
+    """A principal holds a role at a scope and below. ``scope`` is the path as given, ``scope_key`` what is compared."""
+
+    id: str
+    scope_key: str
+    scope: str
+    principal_id: str
+    role: str
+    created_at: int
+    #: Object id of whoever assigned it.
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewAudit:
+    """What ``audit.append`` needs. ``status`` and ``code`` are what a refused or failed caller was answered."""
+
+    at: int
+    principal_id: str | None
+    caller: str
+    token_id: str | None
+    action: str
+    resource: str
+    outcome: str
+    source: str
+    request_id: str
+    status: int | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One entry of the audit log."""
+
+    seq: int
+    at: int
+    principal_id: str | None
+    caller: str
+    token_id: str | None
+    action: str
+    resource: str
+    outcome: str
+    status: int | None
+    code: str | None
+    source: str
+    request_id: str

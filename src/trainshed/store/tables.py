@@ -53,6 +53,7 @@ Time = BigInteger
 
 #: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
 QUEUED = text("execution = 'queued' AND state <> 'deleting'")
+DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
 IN_PROGRESS = text("status = 'InProgress'")
@@ -253,6 +254,7 @@ jobs = Table(
         sqlite_where=QUEUED,
         postgresql_where=QUEUED,
     ),
+    Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
     sqlite_autoincrement=True,
@@ -336,11 +338,12 @@ secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
+#: Uploaded code belongs to its workspace alone: ``workspace_number`` is the workspace's ``user_number``.
 code_snapshots = Table(
     "code_snapshots",
     metadata,
+    Column("workspace_number", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Key, primary_key=True),
-    Column("workspace_key", Key, nullable=False),
     Column("manifest", Text, nullable=False),
     Column("created_at", Time, nullable=False),
 )
@@ -406,9 +409,9 @@ audit = Table(
     Column("token_id", Key),
     Column("action", Key, nullable=False),
     Column("resource", Key, nullable=False),
-    # ``accepted``, ``refused`` or ``failed``; the status and code that the caller saw.
+    # ``accepted`` (written with the change itself), or ``refused`` and ``failed`` with what the caller was answered.
     Column("outcome", Text, nullable=False),
-    Column("status", BigInteger, nullable=False),
+    Column("status", BigInteger),
     Column("code", Text),
     Column("source", Text, nullable=False),
     Column("request_id", Key, nullable=False),

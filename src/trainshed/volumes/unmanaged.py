@@ -5,6 +5,7 @@ The mount path is appended to the command (behaviour 3.6).
 
 from __future__ import annotations
 
+import codecs
 import os
 import shlex
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from trainshed.volumes.protocol import MountPoint, Run, VolumeError
 
 #: Characters of the tool's own words that an error carries.
 _OUTPUT_LIMIT = 2000
+#: Known before it is needed: where mount commands have run nothing may be imported any more.
+codecs.lookup("unicode_escape")
 
 
 @dataclass(frozen=True, slots=True)

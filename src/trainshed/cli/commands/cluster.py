@@ -74,14 +74,19 @@ def resize(session: Session, name: str, target: int, deallocation: str | None) -
 @options.name("cluster")
 @click.option("--min", "minimum", type=click.IntRange(0, 100), required=True, help="Smallest number of nodes.")
 @click.option("--max", "maximum", type=click.IntRange(0, 100), required=True, help="Largest number of nodes.")
+@click.option("--idle-time", metavar="TIME", help="How long an unused node stays: 0, 90s, 10m.  [default: 5m]")
 @options.session()
-def auto_scale(session: Session, name: str, minimum: int, maximum: int) -> None:
+def auto_scale(session: Session, name: str, minimum: int, maximum: int, idle_time: str | None) -> None:
     """Let a cluster follow its queue between two sizes."""
+    from trainshed.cli.commands.cluster_create import add_idle_time
     from trainshed.cli.tables import CLUSTERS
 
     if minimum > maximum:
         raise click.UsageError(f"--min {minimum} is more than --max {maximum}")
-    session.show(session.client.clusters.auto_scale(name, minimum, maximum), CLUSTERS)
+    scale: dict[str, dict[str, str]] = {"autoScale": {}}
+    add_idle_time(scale, idle_time)
+    idle = scale["autoScale"].get("idleTimeBeforeScaleDown")
+    session.show(session.client.clusters.auto_scale(name, minimum, maximum, idle_time=idle), CLUSTERS)
 
 
 @click.command("delete")

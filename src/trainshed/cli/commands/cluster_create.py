@@ -22,6 +22,7 @@ from trainshed.cli.storage import Storage, storage_options
 @click.option("-t", "--target", type=click.IntRange(0, 100), help="Number of nodes.")
 @click.option("--min", "minimum", type=click.IntRange(0, 100), help="Smallest number of nodes, when it scales itself.")
 @click.option("--max", "maximum", type=click.IntRange(0, 100), help="Largest number of nodes, when it scales itself.")
+@click.option("--idle-time", metavar="TIME", help="How long an unused node stays: 0, 90s, 10m.  [default: 5m]")
 @click.option("--setup-task", metavar="COMMAND", help="Runs on each node before it takes jobs.")
 @click.option("--setup-task-output", metavar="PATH", help="Where the setup task's output goes.")
 @click.option("--subnet", metavar="ID", help="ARM id of a subnet.")
@@ -54,6 +55,9 @@ def create(
         )
     properties, version = read_cluster(config_file, storage) if config_file else ({}, API_VERSION)
     _add_arguments(session, properties, storage, given)
+    if given["idle_time"] is not None:
+        # Only the newer version has the member.
+        version = API_VERSION
     cluster = with_parents(
         session,
         lambda: session.client.clusters.create(name, properties, wait=not no_wait, version=version),
@@ -74,6 +78,7 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
         if not scale and given["target"] is None:
             raise click.UsageError("how many nodes? give -t, or --min and --max, or a file with scaleSettings")
         properties["scaleSettings"] = scale or {"manual": {"targetNodeCount": 0}}
+    add_idle_time(properties["scaleSettings"], given["idle_time"])
     if given["vm_size"] or "vmSize" not in properties:
         nodes = given["target"] or given["maximum"] or 1
         properties["vmSize"] = given["vm_size"] or default_size(session.client, nodes)
@@ -124,6 +129,20 @@ def scale_settings(target: int | None, minimum: int | None, maximum: int | None)
     if target is not None:
         scale["initialNodeCount"] = target
     return {"autoScale": scale}
+
+
+def add_idle_time(scale: dict[str, Any], text: str | None) -> None:
+    """``--idle-time`` into the scaleSettings of a cluster that scales itself."""
+    from trainshed.cli.times import iso_duration
+
+    if text is None:
+        return
+    if "autoScale" not in scale:
+        raise click.UsageError("--idle-time is for clusters that scale themselves: give --min and --max")
+    try:
+        scale["autoScale"]["idleTimeBeforeScaleDown"] = iso_duration(text, zero=True)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--idle-time") from None
 
 
 _IMAGES = {

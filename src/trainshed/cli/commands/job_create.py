@@ -34,6 +34,12 @@ from trainshed.cli.storage import Storage, storage_options
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Send this folder's code, as `run` does; the job starts in it.",
 )
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    metavar="N",
+    help="Try it again N times when it fails.  [default: the file's retryPolicy]",
+)
 @storage_options
 @options.no_wait
 @options.session(experiment=True)
@@ -43,6 +49,7 @@ def create(
     config_file: Path,
     cluster: str | None,
     code: Path | None,
+    retries: int | None,
     no_wait: bool,
     storage: Storage,
 ) -> None:
@@ -63,6 +70,9 @@ def create(
     if code is not None:
         # Only the newer version has the member.
         properties["codeSnapshot"] = with_parents(session, lambda: send_code(session, code))
+        version = API_VERSION
+    if retries is not None:
+        properties["retryPolicy"] = {**(properties.get("retryPolicy") or {}), "maxRetries": retries}
         version = API_VERSION
     job = with_parents(
         session,

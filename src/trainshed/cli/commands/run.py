@@ -35,6 +35,7 @@ from trainshed.cli.session import Session
 @click.option("--time-limit", metavar="TIME", help="Stop it after this time: 90s, 15m, 2h, 1d.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Place in the queue.")
 @click.option("--prepare", metavar="COMMAND", help="Runs first, on every node.")
+@click.option("--retries", type=click.IntRange(0, 100), metavar="N", help="Try it again N times when it fails.")
 @click.option("--no-code", is_flag=True, help="Don't send this folder's code.")
 @click.option("--detach", is_flag=True, help="Submit, and don't stay.")
 @click.option("--download", type=click.Path(file_okay=False, path_type=Path), help="Fetch the outputs here at the end.")
@@ -55,6 +56,7 @@ def run(
     time_limit: str | None,
     priority: str | None,
     prepare: str | None,
+    retries: int | None,
     no_code: bool,
     detach: bool,
     download: Path | None,
@@ -86,6 +88,7 @@ def run(
         time_limit=_time_limit(time_limit),
         priority=priority,
         prepare=prepare,
+        retries=retries,
         backend=backend,
     )
     submission.properties("", None)

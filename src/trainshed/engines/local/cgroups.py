@@ -14,8 +14,10 @@ from pathlib import Path
 _CONTROLLERS = ("cpu", "memory", "pids")
 #: CPU quota period in microseconds (the kernel's default).
 _PERIOD = 100_000
-#: Processes and threads that one node may have.
-_PIDS = 32_768
+#: Processes and threads that one node may have at most; and the shares of what the kernel can have in all that one
+#: node, and all nodes together, may take: the rest of the machine goes on when a job starts too many.
+_PIDS, _NODE_SHARE, _ALL_SHARE = 4096, 8, 0.75
+_PID_MAX = "/proc/sys/kernel/pid_max"
 #: The group of all nodes, in each tree.
 PARENT = "trainshed"
 
@@ -47,6 +49,8 @@ class NodeGroup:
                 if version == 2:
                     _enable(tree, controller)
                     _enable(folder.parent, controller)
+                if controller == "pids":
+                    (folder.parent / "pids.max").write_text(str(int(_pid_max() * _ALL_SHARE)))
                 for name, value in _settings(controller, version, limits):
                     (folder / name).write_text(value)
             except OSError as error:
@@ -120,6 +124,15 @@ def trees() -> dict[str, tuple[Path, int]]:
     return found
 
 
+def processes_of_a_node() -> int:
+    """How many processes and threads one node may have."""
+    return min(_PIDS, _pid_max() // _NODE_SHARE)
+
+
+def _pid_max() -> int:
+    return int(Path(_PID_MAX).read_text())
+
+
 def _enable(folder: Path, controller: str) -> None:
     control = folder / "cgroup.subtree_control"
     if controller not in control.read_text().split():
@@ -129,7 +142,7 @@ def _enable(folder: Path, controller: str) -> None:
 def _settings(controller: str, version: int, limits: Limits) -> list[tuple[str, str]]:
     quota, memory = str(limits.cpus * _PERIOD), str(limits.memory_mib * 2**20)
     if controller == "pids":
-        return [("pids.max", str(_PIDS))]
+        return [("pids.max", str(processes_of_a_node()))]
     if controller == "cpu":
         return [("cpu.max", f"{quota} {_PERIOD}")] if version == 2 else [("cpu.cfs_quota_us", quota)]
     if limits.memory_mib == 0:

@@ -30,6 +30,7 @@ from trainshed.engines.local.port import Port
 from trainshed.engines.local.record import LocalNode
 from trainshed.engines.local.wire import Refused
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.users import JobUser
 from trainshed.runner import linux
 
 #: Seconds that attempts have to end by themselves when the daemon is told to end.
@@ -148,7 +149,12 @@ class Daemon:
 
     def _know_cluster(self, record: dict[str, Any], setup_secrets: dict[str, str] | None = None) -> None:
         self._clusters[record["uid"]] = record
-        self._keeper.setups[record["uid"]] = (record["node_setup"], record["setup_suffix"], setup_secrets or {})
+        self._keeper.setups[record["uid"]] = (
+            record["node_setup"],
+            record["setup_suffix"],
+            setup_secrets or {},
+            JobUser.from_json(record.get("user")),
+        )
 
     def _remove_cluster(self, request: Message) -> None:
         record = self._clusters.pop(request["uid"], None)

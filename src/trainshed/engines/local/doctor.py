@@ -14,7 +14,9 @@ from pathlib import Path
 from trainshed.engines.local import cgroups
 from trainshed.engines.local.capacity import OVERSUBSCRIPTION_VARIABLE, Machine
 from trainshed.engines.local.gpus import driver_is_loaded, list_gpus
+from trainshed.engines.local.job_users import hindrance, last_told
 from trainshed.engines.local.layout import Layout
+from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
 
 _LIMITS = {
@@ -39,7 +41,7 @@ class Check:
 
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
-    return [_place(home), *_namespaces(), *_limits(), _capacity(), _gpus()]
+    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus()]
 
 
 def _place(home: Path) -> Check:
@@ -84,6 +86,23 @@ def _namespaces() -> list[Check]:
             needed=False,
         ),
     ]
+
+
+def _users(home: Path) -> Check:
+    """Whom jobs run as, as the service of this home decided when it was started or when others came to use it."""
+    name = "job users"
+    told = last_told(home)
+    if told is not None:
+        ok, detail = told
+        return Check(name, ok, detail, "" if ok else "run trainshed serve as root, with --isolate-jobs always")
+    try:
+        why_not = hindrance(UserRange.parse(os.environ.get(RANGE_VARIABLE) or DEFAULT_RANGE))
+    except ValueError as error:
+        return Check(name, False, str(error), f"unset {RANGE_VARIABLE}", needed=False)
+    if why_not:
+        detail = f"jobs run as the service's own user; each workspace's cannot have its own: {why_not}"
+        return Check(name, False, detail, "run trainshed serve as root", needed=False)
+    return Check(name, True, "each workspace's jobs get a user of their own when others than you may submit jobs")
 
 
 def _namespace_mend() -> str:

@@ -77,6 +77,7 @@ class LocalEngine:
     async def start_gang(self, gang: GangSpec) -> None:
         """Start an attempt. Raises EngineError (NodeLost) when a node is not there; nothing was started then."""
         spec = {name: getattr(gang, name) for name in _GANG_FIELDS}
+        spec["user"] = asdict(gang.user) if gang.user else None
         await self._link.call("start_gang", gang=spec, secrets=gang.secrets)
 
     async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:

@@ -23,6 +23,10 @@ class Gang:
     #: Why a part was lost, when that is known better than "its runner died".
     loss: Reason | None = None
     final: dict[str, Any] | None = None
+    #: Below the cluster's directory, what is this job's own; Unix seconds of the start; and whose files it makes.
+    segment: str = ""
+    started_at: float = field(default_factory=time.time)
+    uid: int = 0
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -59,6 +63,10 @@ class Gang:
                 result, reason = GangResult.STOPPED, self.stop_reason
             elif self.loss is not None or reason is None:
                 reason = (self.loss or runner_lost(self.node_ids[0])).to_json()
+        limited = self.stop_reason is not None and self.stop_reason["code"] == ReasonCode.JOB_DISK_LIMIT_EXCEEDED
+        if limited and result in (GangResult.STOPPED, GangResult.LOST):
+            # The job is to blame, and would do it again.
+            result, reason = GangResult.FAILED, self.stop_reason
         return {
             "attempt_id": self.attempt_id,
             "result": result.value,

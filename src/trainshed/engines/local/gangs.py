@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainshed.engines.local.disk import DiskGuard, Writer
 from trainshed.engines.local.gang import (
     Gang,
     daemon_lost,
@@ -47,6 +49,9 @@ class GangKeeper:
         self._busy: dict[str, str] = {}
         self._closing = False
         self._none_runs = asyncio.Event()
+        self._disk = DiskGuard(
+            layout.home, self._writers, lambda attempt_id, reason: self.stop(attempt_id, reason.to_json(), 0.0)
+        )
 
     def recover(self) -> None:
         """What a former daemon left. Nothing of it lives: it ended with a durable word, or was lost with the daemon."""
@@ -75,7 +80,13 @@ class GangKeeper:
             return
         members = [self._ready_node(node_id) for node_id in spec["node_ids"]]
         parts = runner_specs(spec, members, self._layout)
-        gang = Gang(attempt_id, tuple(spec["node_ids"]))
+        user = spec.get("user")
+        gang = Gang(
+            attempt_id,
+            tuple(spec["node_ids"]),
+            segment=spec["segment"],
+            uid=user["uid"] if user else os.geteuid(),
+        )
         folder = self._layout.attempt(attempt_id)
         folder.mkdir(mode=0o700)
         (folder / "gang.json").write_text(json.dumps({"node_ids": list(gang.node_ids)}))
@@ -84,6 +95,22 @@ class GangKeeper:
         for node, part in zip(members, parts, strict=True):
             self._busy[node.node_id] = attempt_id
             self._keeper.tell(node, {"start": part, "secrets": job_secrets, "token": token})
+        self._disk.watch()
+
+    def _writers(self) -> list[Writer]:
+        return [
+            Writer(
+                gang.attempt_id,
+                tuple(self._layout.node(node_id) for node_id in gang.running),
+                self._layout.mount_root(nodes[0].cluster_uid),
+                gang.segment,
+                tuple(node.pid for node in nodes if node.pid),
+                gang.started_at,
+                gang.uid,
+            )
+            for gang in map(self._gangs.__getitem__, set(self._busy.values()))
+            if (nodes := [node for node in map(self._keeper.nodes.get, gang.running) if node is not None])
+        ]
 
     def _ready_node(self, node_id: str) -> LocalNode:
         node = self._keeper.nodes.get(node_id)

@@ -80,6 +80,18 @@ class Layout:
         """What is local to a node; removed with it."""
         return self.home / "nodes" / node_id
 
+    def jobs(self, node_id: str) -> Path:
+        """AZ_BATCHAI_JOB_TEMP_DIR: temp directories of the node's job."""
+        return self.node(node_id) / "jobs"
+
+    def private(self, node_id: str) -> Path:
+        """What lies behind the /tmp of the node's job, where that is the job's own."""
+        return self.node(node_id) / "private"
+
+    def setup(self, node_id: str) -> Path:
+        """The same for the node's setup, and the home directory of the node's root."""
+        return self.node(node_id) / "setup"
+
     def removed(self, node_id: str) -> Path:
         """Where the directory of a node that is gone waits for its deletion."""
         return self.home / "nodes" / f".removed-{node_id}-{time.monotonic_ns()}"

@@ -29,8 +29,10 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import isolation, linux
 from trainshed.runner import main as runner
 from trainshed.runner.events import EventLoop
+from trainshed.runner.ground import Ground
 from trainshed.runner.outcome import read as read_outcome
 from trainshed.runner.serving import serve
+from trainshed.runner.spec import View
 
 #: Seconds between looks at processes that were killed and have not gone yet.
 _LOOK_AGAIN = 0.01
@@ -50,6 +52,8 @@ class NodeConfig:
     setup: dict[str, Any] | None
     setup_suffix: str
     setup_secrets: dict[str, str] = field(repr=False)
+    #: Who runs the setup and what it sees; None: the service's own user.
+    view: View | None = None
 
 
 def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
@@ -95,11 +99,14 @@ class Node:
         self._channel = channel
         self._daemon_pid = daemon_pid
         self._lines = Lines()
+        self._words = Lines()
         #: The runner of each attempt, and those that wait for one.
         self._busy: dict[str, RunnerProcess] = {}
         self._idle: list[RunnerProcess] = []
         self._holder = 0
         self._leaving = False
+        #: What the setup mounted, where it ran as a root of its own.
+        self._ground: Ground | None = None
 
     def live(self) -> None:
         """Until the daemon says ``leave`` or dies."""
@@ -187,16 +194,21 @@ class Node:
                     config.mount_root,
                     config.setup_secrets,
                     theirs,
+                    config.view,
                 )
         theirs.close()
         self._loop.watch(ours, lambda: self._prepared(ours))
         self._loop.on_exit(self._holder, lambda code: self._holder_ended())
 
     def _prepared(self, answer: socket.socket) -> None:
-        """The holder has said how it went, or has died before it could."""
+        """The holder has handed over the setup's namespaces, has said how it went, or has died before it could."""
+        data, descriptors, _, _ = socket.recv_fds(answer, _CHUNK, 2, socket.MSG_CMSG_CLOEXEC)
+        if descriptors and self._config.view is not None:
+            self._ground = Ground(self._config.view.user, *descriptors)
+        messages = self._words.feed(data)
+        if data and not messages:
+            return
         self._loop.unwatch(answer)
-        with answer.makefile("rb") as words:
-            messages = Lines().feed(words.readline())
         answer.close()
         if messages:
             self._send(messages[0])
@@ -220,7 +232,7 @@ class Node:
         if pid == 0:
             with _dying_loudly():
                 signal.set_wakeup_fd(-1)
-                serve(theirs.detach())
+                serve(theirs.detach(), self._ground)
         theirs.close()
         process = RunnerProcess(pid, ours)
         self._loop.watch(ours, lambda: self._heard(process))

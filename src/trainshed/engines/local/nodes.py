@@ -19,12 +19,15 @@ from trainshed.engines.local.messages import Lines, Message, encode
 from trainshed.engines.local.node import NodeConfig, become_node
 from trainshed.engines.local.record import RESTART_FIRST, RESTART_LIMIT, LocalNode
 from trainshed.engines.local.removal import delete, detach, mounted_below
+from trainshed.engines.local.wire import setup_view
 from trainshed.engines.protocol import NodeCondition
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.users import JobUser
 from trainshed.runner import isolation, linux
 
 _LOOK_AGAIN = 0.01
 _CHUNK = 1 << 16
+_NO_SETUP: tuple[None, str, dict[str, str], None] = (None, "", {}, None)
 #: Seconds of life after which a node counts as having started well.
 _WELL_AFTER = 10.0
 #: Seconds in which a node's process must take a message, and must leave when asked to; then it is killed.
@@ -49,8 +52,8 @@ class NodeKeeper:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.nodes: dict[str, LocalNode] = {}
-        #: Node setup of each cluster: what it describes, where it writes, its secrets (in memory only).
-        self.setups: dict[str, tuple[dict[str, Any] | None, str, dict[str, str]]] = {}
+        #: Node setup of each cluster: what it describes, where it writes, its secrets (in memory only), whose it is.
+        self.setups: dict[str, tuple[dict[str, Any] | None, str, dict[str, str], JobUser | None]] = {}
         #: Children that delete directories.
         self._helpers: set[int] = set()
         #: Nodes whose process is dead and whose orphans may not be.
@@ -83,12 +86,11 @@ class NodeKeeper:
             self._on_changed()
 
     def _launch(self, node: LocalNode) -> None:
-        setup, suffix, secrets = self.setups.get(node.cluster_uid, (None, "", {}))
+        setup, suffix, secrets, user = self.setups.get(node.cluster_uid, _NO_SETUP)
         node.boot += 1
         # The number is on disk before anything can run under it.
         write_durably(self._layout.nodes() / f"{node.node_id}.json", node.record())
-        jobs = self._layout.node(node.node_id) / "jobs"
-        jobs.mkdir(parents=True, exist_ok=True)
+        self._layout.jobs(node.node_id).mkdir(parents=True, exist_ok=True)
         config = NodeConfig(
             node_id=node.node_id,
             host_name=node.host_name,
@@ -98,6 +100,7 @@ class NodeKeeper:
             setup=setup,
             setup_suffix=suffix,
             setup_secrets=secrets,
+            view=setup_view(user, node, self._layout) if user and setup else None,
         )
         ours, theirs = socket.socketpair()
         daemon_pid = os.getpid()
@@ -259,7 +262,7 @@ class NodeKeeper:
     def _release_mounts(self, node: LocalNode) -> None:
         """Without mount namespaces a cluster's volumes are mounted for the whole machine: until its last node ends."""
         others = any(other.pid for other in self.nodes.values() if other.cluster_uid == node.cluster_uid)
-        setup = self.setups.get(node.cluster_uid, (None, "", {}))[0]
+        setup = self.setups.get(node.cluster_uid, _NO_SETUP)[0]
         if others or not (setup and setup.get("mountVolumes")) or node.facts.get("ownNamespaces", True):
             return
         for target in mounted_below(self._layout.mount_root(node.cluster_uid)):

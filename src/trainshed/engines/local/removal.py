@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from trainshed.runner import linux
+from trainshed.runner import linux, trees
 
 _UNMOUNT_SECONDS = 10.0
 
@@ -24,7 +24,9 @@ def delete(folder: Path) -> None:
     if left:
         print(f"{folder} is not deleted: {left[0]} is still mounted", file=sys.stderr, flush=True)
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        trees.empty(str(folder))
+        folder.rmdir()
 
 
 def mounted_below(folder: Path) -> list[str]:

@@ -11,17 +11,20 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainshed.engines.local.leftovers import MARK_VARIABLE
 from trainshed.engines.local.messages import encode
+from trainshed.engines.local.node_root import setup_as_stranger
 from trainshed.resources import directories
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import isolation, linux
-from trainshed.volumes import CommandResult, VolumeError, volumes_of
+from trainshed.runner.commands import run_to_end
+from trainshed.runner.ground import reset_child
+from trainshed.runner.spec import View
+from trainshed.volumes import VolumeError, volumes_of
 
 _MOUNT_SECONDS = 120.0
 #: Characters of the task's standard error that are kept in the reason.
@@ -35,21 +38,43 @@ def hold(
     mount_root: str,
     secrets: Mapping[str, str],
     answer: socket.socket,
+    view: View | None,
 ) -> None:
     """The holder's life, in a fresh fork: set up, say ``{"prepared": reason or null}``, adopt what stays behind."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    reset_child()
     os.closerange(3, answer.fileno())
     os.closerange(answer.fileno() + 1, 1 << 20)
     os.setsid()
     linux.set_parent_death_signal(signal.SIGKILL)
+    if view is not None:
+        told = setup_as_stranger(
+            view,
+            task_folder(setup, suffix, view.shared),
+            lambda environment: prepare_node(node_id, setup, suffix, view.shared, secrets, environment),
+            answer,
+        )
+        if told:
+            _tell(answer, Reason(ReasonCode.SETUP_TASK_FAILED, told, {"node": node_id}))
+        answer.close()
+        isolation.reap_all()
+        return
     linux.become_subreaper()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
     environment[MARK_VARIABLE] = os.environ.get(MARK_VARIABLE, "")
     reason = prepare_node(node_id, setup, suffix, mount_root, secrets, environment)
-    answer.sendall(encode({"prepared": reason.to_json() if reason else None}))
+    _tell(answer, reason)
     answer.close()
     isolation.reap_all()
+
+
+def _tell(answer: socket.socket, reason: Reason | None) -> None:
+    answer.sendall(encode({"prepared": reason.to_json() if reason else None}))
+
+
+def task_folder(setup: Mapping[str, Any], suffix: str, mount_root: str) -> str:
+    """Where the setup task writes its logs, as far as that depends on the mount root alone; else empty."""
+    prefix = (setup.get("setupTask") or {}).get("stdOutErrPathPrefix", "")
+    return directories.setup_directory(directories.expand(prefix, {"AZ_BATCHAI_MOUNT_ROOT": mount_root}), suffix)
 
 
 def prepare_node(
@@ -64,35 +89,11 @@ def prepare_node(
     base = {**environment, "AZ_BATCHAI_MOUNT_ROOT": mount_root, "PYTHONUNBUFFERED": "1"}
     try:
         for volume in volumes_of(setup.get("mountVolumes"), mount_root):
-            volume.mount(lambda command: _run(command, base))
+            volume.mount(lambda command: run_to_end(command, base, _MOUNT_SECONDS))
     except VolumeError as error:
         return error.reason
     task = setup.get("setupTask")
     return _run_task(node_id, task, suffix, secrets, base) if task else None
-
-
-def _run(command: str, environment: Mapping[str, str]) -> CommandResult:
-    """To its end. What it prints goes to a file: a mount program that stays in the background may keep it open."""
-    with tempfile.TemporaryFile() as output:
-        try:
-            process = subprocess.Popen(
-                ["bash", "-c", command],
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        except OSError as error:
-            return CommandResult(127, str(error))
-        try:
-            code = process.wait(_MOUNT_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return CommandResult(124, f"no end after {_MOUNT_SECONDS:g} s")
-        output.seek(0)
-        return CommandResult(code, output.read().decode(errors="replace"))
 
 
 def _run_task(

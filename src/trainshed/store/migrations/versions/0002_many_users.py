@@ -52,6 +52,7 @@ def _state(table: str) -> sa.CheckConstraint:
 def upgrade() -> None:
     _columns()
     _resources()
+    _code()
     _callers()
     for table in ("resource_groups", "file_servers"):
         _enforce(table)
@@ -69,6 +70,8 @@ def _columns() -> None:
     tx.execute(sa.text("INSERT INTO meta (key, value) VALUES ('next-user-number', :v)"), {"v": str(len(keys) + 1)})
     op.add_column("jobs", sa.Column("retries", sa.BigInteger, nullable=False, server_default=zero))
     op.add_column("jobs", _number("not_before", null=True))
+    delayed = sa.text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
+    op.create_index("ix_jobs_delayed", "jobs", ["not_before"], sqlite_where=delayed, postgresql_where=delayed)
     op.add_column("jobs", _text("submitted_by", key=True, null=True))
 
 
@@ -140,6 +143,19 @@ def _resources() -> None:
     op.create_index("ix_file_servers_workspace", "file_servers", ["workspace_key", "key"])
 
 
+def _code() -> None:
+    """Snapshots were shared by all workspaces, their files too. Code that was sent before is sent again."""
+    op.drop_table("code_snapshots")
+    op.create_table(
+        "code_snapshots",
+        _number("workspace_number"),
+        _text("id", key=True),
+        _text("manifest"),
+        _number("created_at"),
+        _primary("code_snapshots", "workspace_number", "id"),
+    )
+
+
 def _callers() -> None:
     op.create_table(
         "principals",
@@ -195,7 +211,7 @@ def _callers() -> None:
         _text("action", key=True),
         _text("resource", key=True),
         _text("outcome"),
-        _number("status"),
+        _number("status", null=True),
         _text("code", null=True),
         _text("source"),
         _text("request_id", key=True),

@@ -1,0 +1,35 @@
+"""Members that only 2026-11-01 has: what the original contract's clients neither see nor take away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainshed.resources.cluster import AutoScaleSettings
+from trainshed.resources.job import JobProperties
+
+_AUTO = "autoScale"
+
+
+def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's properties as 2018-05-01 has them."""
+    return _without(definition, JobProperties.since_2026)
+
+
+def original_scale(scale: Mapping[str, Any]) -> dict[str, Any]:
+    """scaleSettings as 2018-05-01 has them."""
+    if _AUTO not in scale:
+        return dict(scale)
+    return {**scale, _AUTO: _without(scale[_AUTO], AutoScaleSettings.since_2026)}
+
+
+def keep_newer_scale(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """``wanted``, which a client of 2018-05-01 sent, with what was stored of the members that it cannot know."""
+    if _AUTO not in stored or _AUTO not in wanted:
+        return dict(wanted)
+    newer = {name: value for name, value in stored[_AUTO].items() if name in AutoScaleSettings.since_2026}
+    return {**wanted, _AUTO: {**wanted[_AUTO], **newer}}
+
+
+def _without(definition: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in definition.items() if name not in names}
