@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -86,6 +88,13 @@ class World:
     def settle(self) -> None:
         """Wait until every operation has ended."""
         self.service.run(self._settled())
+
+    def until(self, check: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        deadline = time.monotonic() + PATIENCE
+        while not check():
+            assert time.monotonic() < deadline, "it did not come to be in time"
+            self.service.run(asyncio.sleep(0.005))
 
     async def _settled(self) -> None:
         async with asyncio.timeout(PATIENCE):

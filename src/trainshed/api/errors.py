@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 #: Where ``HeadersMiddleware`` leaves the id that the answer's headers carry.
 REQUEST_ID = "trainshed.request_id"
 GATEWAY = {"x-ms-failure-cause": "gateway"}
+#: The original closed the connection after a 5xx: a client that repeats the request may then reach another server.
+CLOSING = {"Connection": "close"}
 
 
 class ApiError(Exception):
@@ -115,7 +117,7 @@ async def answer_unavailable(_: Request, error: StoreError) -> Response:
     """Exception handler of a database that cannot be had now; clients repeat a 503 by themselves."""
     log.warning("database unavailable", error=str(error))
     problem = Problem("ServiceUnavailable", f"{error}. Nothing was changed; try again in a moment.")
-    return error_response(503, problem.to_json(), {"Retry-After": "1"})
+    return error_response(503, problem.to_json(), {"Retry-After": "1", **CLOSING})
 
 
 async def answer_http_exception(request: Request, error: HTTPException) -> Response:
@@ -182,9 +184,12 @@ class FailureMiddleware:
             if started:
                 raise
             timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            parts = scope["path"].split("/")
+            subscription = parts[2] if len(parts) > 2 and parts[1] == "subscriptions" else ""
             message = (
-                f"Encountered internal server error. Diagnostic information: timestamp '{timestamp}', tracking id "
-                f"'{tracking}'. The service's log says more under this id; trying again may help."
+                f"Encountered internal server error. Diagnostic information: timestamp '{timestamp}', subscription id "
+                f"'{subscription}', tracking id '{tracking}', request correlation id '{tracking}'. "
+                "The service's log says more under this id; trying again may help."
             )
-            answer = error_response(500, Problem("InternalServerError", message).to_json(), GATEWAY)
+            answer = error_response(500, Problem("InternalServerError", message).to_json(), {**GATEWAY, **CLOSING})
             await answer(scope, receive, send)

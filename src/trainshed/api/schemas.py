@@ -43,11 +43,11 @@ def component_schemas() -> dict[str, Schema]:
     """All schemas by name."""
     _, made = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCES)
     schemas: dict[str, Schema] = dict(made["$defs"])
+    schemas["SetupTask"]["properties"]["stdOutErrPathSuffix"] = _TEXT | {"readOnly": True}
     for model in _EXTENDED:
         members = schemas[model.__name__]["properties"]
         for name in model.since_2026:
             members[name] = _newer(members[name])
-    schemas["SetupTask"]["properties"]["stdOutErrPathSuffix"] = _TEXT | {"readOnly": True}
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
@@ -72,6 +72,7 @@ def _answers() -> dict[str, Schema]:
         "provisioningStateTransitionTime": _TIME,
     }
     reason = reference("BatchAIError")
+    texts: Schema = {"type": "array", "items": _TEXT}
     node_counts = {f"{state}NodeCount": _WHOLE for state in ("idle", "running", "preparing", "unusable", "leaving")}
     return {
         "ErrorAnswer": _object({"error": reference("Error")}, required=["error"]),
@@ -172,12 +173,7 @@ def _answers() -> dict[str, Schema]:
                             "nodeReasons": _newer(
                                 {
                                     "type": "array",
-                                    "items": {
-                                        "allOf": [
-                                            reason,
-                                            _object({"count": _WHOLE, "nodes": {"type": "array", "items": _TEXT}}),
-                                        ]
-                                    },
+                                    "items": {"allOf": [reason, _object({"count": _WHOLE, "nodes": texts})]},
                                     "description": "Why nodes cannot take jobs, with count and nodes",
                                 }
                             ),
