@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,11 +293,6 @@ class Run:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
-    yield Run(tmp_path_factory.mktemp("secrets")).go()
-
-
 def test_a_mark_is_found_in_every_form(tmp_path: Path) -> None:
     """The look itself sees what it is to see."""
     marks = Marks()
@@ -314,61 +308,61 @@ def test_a_mark_is_found_in_every_form(tmp_path: Path) -> None:
     assert marks.in_files(tmp_path, allowed=["?", "16", "hex"]) == {value.decode(): {"a"}}
 
 
-def test_nothing_is_in_the_files_of_the_home_while_the_service_runs(evidence: Evidence) -> None:
-    assert {path: found for path, found in evidence.while_running.items() if not _printed(path, found)} == {}
-
-
-def test_nothing_is_in_the_files_that_it_leaves(evidence: Evidence) -> None:
-    assert {path: found for path, found in evidence.afterwards.items() if not _printed(path, found)} == {}
-    assert any(_printed(path, found) for path, found in evidence.afterwards.items()), "the look sees what was printed"
-
-
-def test_nothing_is_in_the_log_nor_in_temporary_files(evidence: Evidence) -> None:
-    assert (evidence.home.parent / "home.log").stat().st_size > 0
-    assert evidence.elsewhere == {}
-
-
-def test_nothing_is_in_any_answer(evidence: Evidence) -> None:
-    assert len(evidence.answers) > 100
-    hits = {request: evidence.marks.in_bytes(answer) for request, answer in evidence.answers}
-    shown = {request: found for request, found in hits.items() if found}
-    # A user's own output is the user's.
-    assert shown == {}
-
-
-def test_nothing_is_on_any_command_line(evidence: Evidence) -> None:
-    assert evidence.processes.rounds > 20
-    assert evidence.processes.commands == set()
-
-
-def test_nothing_is_in_the_environment_of_the_services_processes(evidence: Evidence) -> None:
-    own = {(name, command) for name, command in evidence.processes.service if " trainshed serve " in command}
-    assert names(own) == {"vault key", "password of the TLS key"}, "the look sees what the service itself was given"
-    assert evidence.processes.service - own == set()
-
-
-def test_a_job_is_given_its_own_secrets_and_no_others(evidence: Evidence) -> None:
-    assert names(evidence.processes.users) <= {
-        "job secret",
-        "key vault for-jobs",
-        "setup secret",
-        "key vault for-setup",
-        "secret of the job that fails",
-        "printed setup secret",
+def test_secrets_go_in_and_never_come_out(tmp_path: Path) -> None:
+    """One run, looked at from every side: what came out where, all of it in one answer."""
+    evidence = Run(tmp_path).go()
+    processes, marks = evidence.processes, evidence.marks
+    given = {(name, command) for name, command in processes.service if " trainshed serve " in command}
+    came_out = {
+        "files while the service runs": _not_printed(evidence.while_running),
+        "files that it leaves": _not_printed(evidence.afterwards),
+        "log and temporary files": evidence.elsewhere,
+        "answers": {request: found for request, answer in evidence.answers if (found := marks.in_bytes(answer))},
+        "command lines": processes.commands,
+        "environment of the service's processes": processes.service - given,
+        "environment of jobs": names(processes.users) - ALLOWED_IN_JOBS,
+        "environment of another's job": {
+            (name, command)
+            for name, command in processes.users
+            if "mounts/go" in command and name not in ("job secret", "key vault for-jobs")
+        },
+        "files that others can read": {
+            str(path)
+            for pattern in ("admin.token", "keyvault/*/*", "trainshed.db*")
+            for path in evidence.home.glob(pattern)
+            if path.stat().st_mode & 0o077
+        },
     }
+    assert {where: found for where, found in came_out.items() if found} == {}
+    _the_look_was_not_blind(evidence, names(given))
+
+
+#: What a user's own command may have in its environment.
+ALLOWED_IN_JOBS = {
+    "job secret",
+    "key vault for-jobs",
+    "setup secret",
+    "key vault for-setup",
+    "secret of the job that fails",
+    "printed setup secret",
+}
+
+
+def _the_look_was_not_blind(evidence: Evidence, given: set[str]) -> None:
+    """Where secrets have to be, they were seen."""
+    assert given == {"vault key", "password of the TLS key"}
     assert {"job secret", "key vault for-jobs"} <= names(evidence.processes.users)
-    of_jobs = {name for name, command in evidence.processes.users if "mounts/go" in command or "sleep 0.05" in command}
-    assert of_jobs <= {"job secret", "key vault for-jobs"}
+    assert evidence.afterwards != _not_printed(evidence.afterwards)
+    assert evidence.processes.rounds > 20
+    assert len(evidence.answers) > 100
+    assert (evidence.home.parent / "home.log").stat().st_size > 0
+    assert list(evidence.home.glob("trainshed.db*"))
 
 
-def test_files_that_hold_a_secret_are_private(evidence: Evidence) -> None:
-    for pattern in ("admin.token", "keyvault/*/*", "trainshed.db*"):
-        found = list(evidence.home.glob(pattern))
-        assert found
-        for path in found:
-            assert path.stat().st_mode & 0o077 == 0, path
-
-
-def _printed(path: str, found: set[str]) -> bool:
-    """What the user's own setup task wrote into its own log."""
-    return Path(path).match(PRINTED) and found == {"printed setup secret"}
+def _not_printed(hits: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Hits but for what the user's own setup task wrote into its own log."""
+    return {
+        path: found
+        for path, found in hits.items()
+        if not (Path(path).match(PRINTED) and found == {"printed setup secret"})
+    }
