@@ -116,7 +116,7 @@ def main() -> int:
 
 
 def _settings(path: Path, sections: dict[str, dict[str, str]]) -> None:
-    parser = configparser.ConfigParser()
+    parser = configparser.ConfigParser(interpolation=None)
     parser.read(path, encoding="utf-8")
     for section, values in sections.items():
         if not parser.has_section(section):

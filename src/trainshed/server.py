@@ -30,6 +30,7 @@ from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
 from trainshed.engines.local.addresses import file_server_address
+from trainshed.engines.local.capacity import Machine
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
@@ -39,6 +40,7 @@ from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, Vaul
 from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
+from trainshed.listening import CannotListen, Tls, TlsFiles, listen, require_protection, url_of
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
@@ -50,10 +52,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that open connections (log followers, say) have to end when the service stops.
 CLOSE_CONNECTIONS_SECONDS = 2
-
-
-class CannotListen(Exception):
-    """The address or port is not to be had."""
 
 
 class AlreadyRunning(Exception):
@@ -82,19 +80,26 @@ def serve(
     stop_nodes_at_exit: bool = False,
     oidc_issuer: str | None = None,
     oidc_audiences: tuple[str, ...] = (),
+    tls_files: TlsFiles | None = None,
+    insecure_listen: bool = False,
     isolate_jobs: str = Mode.AUTO,
     job_users: str = DEFAULT_RANGE,
 ) -> int:
-    """Run the service until SIGTERM or SIGINT. Returns the exit status."""
+    """Run the service until SIGTERM or SIGINT. Returns the exit status.
+
+    On an address that other machines may reach it needs ``tls_files``, or ``insecure_listen``.
+    """
     home = home or default_home()
     try:
+        require_protection(host, tls=tls_files is not None, insecure=insecure_listen)
+        tls = None if tls_files is None else Tls(tls_files)
         prepare_home(home)
         oidc = (oidc_settings.issuer_of(oidc_issuer, list(oidc_audiences)),) if oidc_issuer else ()
         with only_service_of(home):
             _configure_logging()
             uvloop.install()
             strangers = JobUsers(home, Mode(isolate_jobs), UserRange.parse(job_users), host)
-            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc, strangers))
+            return asyncio.run(_serve(host, port, home, database_url, stop_nodes_at_exit, oidc, tls, strangers))
     except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -113,13 +118,15 @@ def prepare_home(home: Path) -> None:
         (home / name).mkdir(mode=0o700, exist_ok=True)
 
 
-def load_quotas(home: Path, machine_cores: int) -> Quotas:
+def load_quotas(home: Path) -> Quotas:
     """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
     path = home / "quotas.json"
+    machine = Machine.here()
+    promised = int(machine.cpus * machine.oversubscription)
     try:
-        return read_quotas(path.read_text(encoding="utf-8"), machine_cores)
+        return read_quotas(path.read_text(encoding="utf-8"), promised)
     except FileNotFoundError:
-        return Quotas(default_limits(machine_cores))
+        return Quotas(default_limits(promised))
     except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
         raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
 
@@ -144,21 +151,21 @@ async def _serve(
     database_url: str | None,
     stop_nodes_at_exit: bool,
     oidc: tuple[Issuer, ...],
+    tls: Tls | None,
     strangers: JobUsers,
 ) -> int:
-    listener = _listen(host, port)
+    listener = listen(host, port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
     issuers = oidc_settings.load(home) + oidc
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
-    quotas = load_quotas(home, psutil.cpu_count() or 1)
+    quotas = load_quotas(home)
     db = await asyncio.to_thread(Database.open, database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     keyvault = open_keyvault(home)
     settings = ControlSettings(
         local_sizes=machine_sizes,
-        code_store=str(home / "code"),
         home=home,
         file_server_address=file_server_address,
         quotas=quotas,
@@ -196,14 +203,16 @@ async def _serve(
         timeout_keep_alive=75,
     )
     service_file = home / "service.json"
-    url = _url(host, listener)
+    url = url_of(host, listener, tls=tls is not None)
 
     def ready() -> None:
         _write_service_file(service_file, url, tokens.admin)
         _announce(url, home)
 
-    server = Server(config, ready)
+    server = Server(config, ready, tls)
     loop = asyncio.get_running_loop()
+    if tls is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
     try:
@@ -222,9 +231,11 @@ async def _serve(
 class Server(uvicorn.Server):
     """uvicorn's server, told when to stop by the loop's own signal handlers, and telling when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], tls: Tls | None = None) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        config.load()
+        config.ssl = None if tls is None else tls.context
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
@@ -243,23 +254,14 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _reload(tls: Tls) -> None:
+    """SIGHUP: the certificate was renewed."""
     try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise CannotListen(
-            f"cannot listen on {host} port {port}: {error.strerror}; give another --port, or 0 for a free one"
-        ) from None
-    return listener
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    bound = listener.getsockname()[1]
-    return f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
+        tls.reload()
+    except CannotListen as error:
+        log.warning("certificate not changed", reason=str(error))
+    else:
+        log.info("certificate changed")
 
 
 def _write_service_file(path: Path, url: str, token: str) -> None:

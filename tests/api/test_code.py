@@ -38,16 +38,31 @@ def test_upload_and_use(shed: Service) -> None:
     snapshot = snapshot_id(MANIFEST)
     answer = shed.send("PUT", f"{WS}/code/snapshots/{snapshot}", MANIFEST, version=NEW)
     assert (answer.status_code, answer.json()) == (200, {"id": snapshot, "files": 2})
-    assert shed.apply(lambda tx: code.get_snapshot(tx, snapshot)) == MANIFEST
+    assert shed.apply(lambda tx: code.get_snapshot(tx, 1, snapshot)) == MANIFEST
     assert shed.send("PUT", JOB, job_body(codeSnapshot=snapshot), version=NEW).status_code == 202
     assert shed.apply(lambda tx: jobs.get(tx, "sub/group/ws/exp/j")).code_snapshot == snapshot
 
 
 def test_files_lie_where_the_runner_looks(shed: Service) -> None:
     put_blob(shed)
-    path = Path(blob_path(str(shed.home / "code"), DIGEST))
+    path = Path(blob_path(str(shed.home / "code" / "1"), DIGEST))
     assert path.read_bytes() == CONTENT
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_code_of_another_workspace_is_neither_told_nor_to_be_had(shed: Service) -> None:
+    other = WS.replace("/ws", "/other")
+    shed.send("PUT", other, {"location": "local"})
+    put_blob(shed)
+    snapshot = snapshot_id(MANIFEST)
+    assert shed.send("PUT", f"{WS}/code/snapshots/{snapshot}", MANIFEST, version=NEW).status_code == 200
+    asked = shed.send("POST", f"{other}/code/missing", {"sha256": [DIGEST]}, version=NEW)
+    assert asked.json() == {"missing": [DIGEST]}
+    stolen = shed.send("PUT", f"{other}/code/snapshots/{snapshot}", MANIFEST, version=NEW)
+    assert stolen.json()["error"]["code"] == "CodeBlobMissing"
+    shed.send("PUT", f"{other}/experiments/e")
+    used = shed.send("PUT", f"{other}/experiments/e/jobs/j", job_body(codeSnapshot=snapshot), version=NEW)
+    assert used.json()["error"]["code"] == "CodeSnapshotNotFound"
 
 
 def test_the_same_again_is_the_same(shed: Service) -> None:

@@ -10,7 +10,8 @@ from tests.cli.conftest import Run
 def test_help_lists_every_command(trainshed: Run) -> None:
     result = trainshed("--help")
     assert result.code == 0
-    for command in ("run", "job", "cluster", "experiment", "workspace", "serve", "status", "doctor", "completion"):
+    commands = "run job cluster experiment file-server workspace group storage usage serve status doctor completion"
+    for command in commands.split():
         assert f"\n  {command} " in result.out
 
 
@@ -20,6 +21,10 @@ def test_help_lists_every_command(trainshed: Run) -> None:
         ("workspace", "create show list delete"),
         ("experiment", "create show list delete"),
         ("cluster", "create show list delete resize auto-scale node file"),
+        ("file-server", "create show list delete"),
+        ("group", "create show list delete"),
+        ("storage", "create show list keys delete"),
+        ("usage", "list"),
         ("job", "create show list delete terminate wait explain events logs files node"),
     ],
 )
@@ -52,6 +57,9 @@ def test_a_slip_is_answered_with_the_nearest_command(trainshed: Run) -> None:
         (["cluster", "resize", "c", "-t", "101"], "0<=x<=100"),
         (["cluster", "auto-scale", "c", "--min", "0", "--max", "2", "--idle-time", "soon"], "give it as 90s, 15m"),
         (["cluster", "auto-scale", "c", "--min", "3", "--max", "2"], "--min 3 is more than --max 2"),
+        (["group", "show"], "the resource group's name is missing"),
+        (["file-server", "create", "f"], "which disks?"),
+        (["file-server", "create", "f", "--disk-count", "0"], "1<=x<=64"),
         (["run"], "Missing argument"),
         (["run", "--time-limit", "soon", "--", "true"], "give it as 90s, 15m, 2h"),
         (["run", "--secret", "NOT_SET_HERE", "--", "true"], "has no value"),

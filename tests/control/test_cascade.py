@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Connection, event
 
 from tests.control.conftest import World
@@ -19,19 +21,33 @@ from tests.support.factories import (
 )
 from trainshed.control.actions import Actions
 from trainshed.control.cascade import delete_parents
-from trainshed.resources.lifecycle import JobEvent, OperationState, OperationVerb, ProvisioningEvent, ProvisioningState
+from trainshed.engines.protocol import GangResult
+from trainshed.resources.lifecycle import (
+    JobEvent,
+    JobState,
+    OperationState,
+    OperationVerb,
+    ProvisioningEvent,
+    ProvisioningState,
+)
 from trainshed.store import (
+    clusters,
+    code,
     experiments,
     file_servers,
     jobs,
     operations,
+    principals,
     removals,
     resource_groups,
+    role_assignments,
     secrets,
     storage_accounts,
     workspaces,
 )
 from trainshed.store.errors import or_none
+from trainshed.store.records import PrincipalRecord, RoleAssignmentRecord
+from trainshed.store.tables import jobs as jobs_table
 
 
 def test_a_group_goes_with_everything_in_it(run: Run) -> None:
@@ -103,6 +119,28 @@ def test_a_workspaces_file_servers_go_after_its_clusters(run: Run) -> None:
     run(scenario)
 
 
+def test_a_workspaces_code_and_roles_go_with_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        def build(tx: Connection) -> int:
+            number = workspaces.get(tx, WORKSPACE_KEY).user_number
+            code.put_snapshot(tx, number, "snapshot", {}, 1)
+            principals.insert(tx, PrincipalRecord("ann", "User", "ann", "Ann", None, None, None, 1))
+            for scope_key in (f"/{WORKSPACE_KEY}", f"/{GROUP_KEY}"):
+                role_assignments.insert(
+                    tx, RoleAssignmentRecord(f"at {scope_key}", scope_key, "/", "ann", "Reader", 1, "test")
+                )
+            workspaces.apply(tx, WORKSPACE_KEY, ProvisioningEvent.DELETE_REQUESTED, 2)
+            return number
+
+        number = await world.write(build)
+        await world.until(lambda tx: or_none(workspaces.get, tx, WORKSPACE_KEY) is None)
+        assert await world.db.read(lambda tx: code.get_snapshot(tx, number, "snapshot")) is None
+        left = await world.db.read(lambda tx: role_assignments.of_principal(tx, "ann"))
+        assert [entry.scope_key for entry in left] == [f"/{GROUP_KEY}"]
+
+    run(scenario)
+
+
 def _statements_to_delete(world: World, count: int) -> object:
     """Deletes an experiment of so many finished jobs in one pass; the number of statements that it took."""
 
@@ -136,5 +174,50 @@ def test_the_jobs_of_an_experiment_go_together(run: Run) -> None:
         await world.controller.stop()
         taken = await world.db.write(_statements_to_delete(world, 300))  # type: ignore[arg-type]
         assert taken <= 20
+
+    run(scenario)
+
+
+def test_siblings_of_what_is_deleted_stay(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        other_key = f"{GROUP_KEY}/other"
+        sibling = f"{WORKSPACE_KEY}/sibling"
+
+        def build(tx: Connection) -> tuple[int, int]:
+            make_group(tx)
+            mine = workspaces.get(tx, WORKSPACE_KEY)
+            workspaces.insert(tx, replace(mine, key=other_key, name="other"))
+            experiments.insert(tx, replace(experiments.get(tx, EXPERIMENT_KEY), key=sibling, name="sibling"))
+            cluster = make_cluster(tx, nodes=0)
+            gone, kept = make_job(tx, cluster, "gone"), make_job(tx, cluster, "kept")
+            tx.execute(jobs_table.update().where(jobs_table.c.id == kept.id).values(experiment_key=sibling))
+            return gone.id, kept.id
+
+        gone, kept = await world.write(build)
+        await world.write(lambda tx: experiments.apply(tx, EXPERIMENT_KEY, ProvisioningEvent.DELETE_REQUESTED, 2))
+        await world.until(lambda tx: or_none(experiments.get, tx, EXPERIMENT_KEY) is None)
+        assert await world.db.read(lambda tx: or_none(jobs.get_by_id, tx, gone)) is None
+        left = await world.db.read(lambda tx: jobs.get_by_id(tx, kept))
+        assert (left.execution, left.state) == (JobState.QUEUED, ProvisioningState.SUCCEEDED)
+        assert await world.db.read(lambda tx: clusters.get(tx, f"{WORKSPACE_KEY}/c").state) == "succeeded"
+        await world.write(lambda tx: workspaces.apply(tx, WORKSPACE_KEY, ProvisioningEvent.DELETE_REQUESTED, 3))
+        await world.until(lambda tx: or_none(workspaces.get, tx, WORKSPACE_KEY) is None)
+        assert await world.db.read(lambda tx: workspaces.get(tx, other_key).state) == "succeeded"
+        assert await world.db.read(lambda tx: resource_groups.get(tx, GROUP_KEY).state) == "succeeded"
+
+    run(scenario)
+
+
+def test_finished_jobs_outlive_their_cluster(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        job = await world.write(lambda tx: make_job(tx, make_cluster(tx)))
+        attempt = await started(world, job)
+        world.engine.end(attempt.id, GangResult.SUCCEEDED, exit_code=0)
+        await world.until(lambda tx: jobs.get_by_id(tx, job.id).execution is JobState.SUCCEEDED)
+        await world.write(
+            lambda tx: clusters.apply_provisioning(tx, job.cluster_key, ProvisioningEvent.DELETE_REQUESTED, 3)
+        )
+        await world.until(lambda tx: or_none(clusters.get, tx, job.cluster_key) is None)
+        assert (await world.db.read(lambda tx: jobs.get_by_id(tx, job.id))).exit_code == 0
 
     run(scenario)

@@ -43,6 +43,7 @@ JOBS: list[tuple[Any, str, str, list[str]]] = [
     (b"[" * 100_000, CONTENT, "", ["nested too deeply"]),
     (b'{"properties": {"stdOutErrPathPrefix": "a\\u0000b"}}', CONTENT, "", ["NUL character", "Remove it"]),
     (b'{"properties": {"stdOutErrPathPrefix": "\\ud800"}}', CONTENT, "", ["surrogate pair"]),
+    (b'{"a":' * 900 + b'"\\u0000"' + b"}" * 900, CONTENT, "", ["NUL character"]),
     (b"", CONTENT, "properties", ["Job.Properties is missing"]),
     ({"properties": None}, CONTENT, "properties", ["Job.Properties is missing"]),
     ({"properties": []}, VALUE, "properties", ["Job.Properties is not an object", "braces"]),
@@ -222,6 +223,18 @@ JOBS: list[tuple[Any, str, str, list[str]]] = [
         ["'soon' is not a duration", "P7D"],
     ),
     (job(constraints={"maxWallClockTime": "PT0S"}), VALUE, "properties.constraints.maxWallClockTime", ["some time"]),
+    (
+        job(constraints={"maxWallClockTime": "0:0:0.0000001"}),
+        VALUE,
+        "properties.constraints.maxWallClockTime",
+        ["some time"],
+    ),
+    (
+        job(constraints={"maxWallClockTime": "P" + "9" * 400 + "D"}),
+        VALUE,
+        "properties.constraints.maxWallClockTime",
+        ["the longest is P10675199D"],
+    ),
     (job(constraints={"maxWallClockTime": 60}), VALUE, "properties.constraints.maxWallClockTime", ["not a string"]),
     (
         job(mountVolumes={"azureFileShares": [share(relativeMountPath="/abs")]}),

@@ -33,9 +33,9 @@ def size(name: str) -> VmSize:
 
 
 def test_without_a_word_from_the_administrator() -> None:
-    limits = Quotas(default_limits(4)).limits("s")
+    limits = Quotas(default_limits(32)).limits("s")
     assert (limits.of(CLUSTERS), limits.of(D), limits.of(family_cores("Local", "dedicated"))) == (20, 600, 32)
-    assert Quotas(default_limits(100)).limits("s").of(total_cores("dedicated")) == 800
+    assert Quotas(default_limits(800)).limits("s").of(total_cores("dedicated")) == 800
 
 
 def test_limits_are_written_by_the_names_of_usages_in_any_case() -> None:

@@ -76,7 +76,7 @@ def test_usages_in_the_contracts_order() -> None:
         ClusterUse("b", "STANDARD_D1", "lowpriority", 3),
         ClusterUse("c", "LOCAL", "dedicated", 1),
     ]
-    limits = Limits({**default_limits(4), "Total Cluster LowPriority Regional vCPUs": 150})
+    limits = Limits({**default_limits(32), "Total Cluster LowPriority Regional vCPUs": 150})
     rows = usage_rows(clusters, limits, local_sizes(4, 1000, 0))
     assert len(rows) == 17
     assert rows[0] == {

@@ -237,11 +237,13 @@ _ANSWER_REQUIRED: dict[str, list[str]] = {
     "BatchAIError": ["code", "message"],
     "CloudError": ["error"],
     "CloudErrorBody": ["code", "message"],
-    **dict.fromkeys(
-        ("WorkspaceListResult", "ExperimentListResult", "ClusterListResult", "JobListResult", "FileServerListResult",
-         "FileListResult", "RemoteLoginInformationListResult", "ListUsagesResult", "OperationListResult"),
-        ["value"],
-    ),
+    **{
+        f"{list_}Result": ["value"]
+        for list_ in (
+            "WorkspaceList", "ExperimentList", "ClusterList", "JobList", "FileServerList", "FileList",
+            "RemoteLoginInformationList", "ListUsages", "OperationList",
+        )
+    },
 }  # fmt: skip
 
 
@@ -348,6 +350,8 @@ def _narrow_parameters(document: Schema) -> None:
     """One version, and names of the rarer sort: a walk puts names that exist in the place of most of them."""
     parameters = document["parameters"]
     parameters["ApiVersionParameter"]["enum"] = [document["info"]["version"]]
+    # Short pages, so that there are several.
+    parameters["MaxResultsParameter"]["enum"] = [1, 2, 1000]
     parameters["OutputDirectoryIdParameter"]["enum"] = ["stdouterr"]
     # "The path to the directory", relative to the output directory (section 9).
     parameters["Directory"]["enum"] = [".", "folder", "./folder//deeper", "no-such"]

@@ -12,8 +12,11 @@ from tests.specification.rules import TOOLS
 Json = dict[str, Any]
 
 
-def fitted(body: Json, dice: random.Random, reference: Callable[[str], str]) -> Json:
-    """The body, changed as little as needed. ``reference`` gives the id of a ``cluster`` or ``fileServer``."""
+def fitted(body: Json, dice: random.Random, reference: Callable[[str], str], most_nodes: int) -> Json:
+    """The body, changed as little as needed.
+
+    ``reference`` gives the id of a ``cluster`` or ``fileServer``; clusters get at most ``most_nodes`` nodes.
+    """
     # NUL is valid JSON that nothing can store; names of tags are the only made-up text that may have it.
     body = json.loads(json.dumps(body).replace("\\u0000", "0"))
     properties = body.get("properties")
@@ -40,7 +43,7 @@ def fitted(body: Json, dice: random.Random, reference: Callable[[str], str]) -> 
     for directories in (properties.get("inputDirectories"), properties.get("outputDirectories")):
         for number, directory in enumerate(directories or []):
             directory["id"] += f"_{number}"
-    _small_scale(properties.get("scaleSettings") or {})
+    _small_scale(properties.get("scaleSettings") or {}, most_nodes)
     return body
 
 
@@ -53,9 +56,9 @@ def _one_toolkit(job: Json, dice: random.Random) -> None:
     job.setdefault(kept, {"commandLine": "true"})
 
 
-def _small_scale(scale: Json) -> None:
+def _small_scale(scale: Json, most: int) -> None:
     if "autoScale" in scale:
         low, high = sorted((scale["autoScale"]["minimumNodeCount"], scale["autoScale"]["maximumNodeCount"]))
-        scale["autoScale"] = {"minimumNodeCount": low % 4, "maximumNodeCount": high % 4 + 3}
+        scale["autoScale"] = {"minimumNodeCount": min(low, most), "maximumNodeCount": min(high, most)}
     if "manual" in scale:
-        scale["manual"]["targetNodeCount"] %= 4
+        scale["manual"]["targetNodeCount"] = min(scale["manual"]["targetNodeCount"], most)

@@ -108,7 +108,7 @@ def _wrong_value(parameter: Schema, query: dict[str, Any]) -> bool:
         return False
     schema = parameter.get("schema", parameter)
     text = str(value)
-    if "enum" in schema:
+    if schema.get("type") == "string" and "enum" in schema and parameter["name"] == "api-version":
         return text not in schema["enum"]
     if schema.get("type") == "integer" and text != "":
         most = schema.get("maximum", 1 << 62)

@@ -30,6 +30,9 @@ _POOL = {
     "cluster": ["c", "C", "auto"],
     "fileServer": ["nfs", "Nfs", "data"],
     "job": ["a", "B", "b", "d", "e", "f"],
+    "account": ["first", "second1"],
+    "namespace": ["Microsoft.BatchAI", "microsoft.storage"],
+    "file": ["stdout.txt", "execution.log", "no.txt"],
 }
 _RESOURCES = ("Workspace", "Experiment", "Cluster", "FileServer", "Job")
 #: Refusals of a request that the specification's letter allows: of its time, or of what only the service knows.
@@ -39,6 +42,8 @@ _STATEFUL = frozenset(
         "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded",
     }
 )  # fmt: skip
+#: Their operations are Azure Resource Manager's own: a Location alone.
+_RESOURCE_MANAGER = frozenset({"ResourceGroups_Delete", "SubscriptionOperations_Get"})
 #: How often names exist, how often they are those of a resource that was made.
 _KNOWN_NAMES, _MADE_BEFORE = 0.93, 0.85
 
@@ -63,7 +68,7 @@ class Walk:
 
     def __init__(
         self, site: Site, operations: Mapping[str, Operation], answers: Judge, letter: Judge, seed: int,
-        version: str = "2018-05-01",
+        version: str = "2018-05-01", most_nodes: int = 3,
     ) -> None:  # fmt: skip
         self.site = site
         self.operations = operations
@@ -71,6 +76,7 @@ class Walk:
         self.letter = letter
         self.seed = seed
         self.version = version
+        self.most_nodes = most_nodes
         self.dice = random.Random(seed)
         self.history: deque[str] = deque(maxlen=12)
         #: Answers by operation and status, and states of jobs that were seen.
@@ -78,6 +84,8 @@ class Walk:
         self.job_states: Counter[str] = Counter()
         #: Entries of lists that were compared with the resource's own answer.
         self.listed = 0
+        #: Links to a next page that were followed.
+        self.links = 0
         self._made: dict[str, list[dict[str, str]]] = {}
 
     @property
@@ -164,7 +172,7 @@ class Walk:
             query["api-version"] = self.version
         body = made.body
         if made.valid and isinstance(body, dict):
-            body = fitted(body, self.dice, self._reference)
+            body = fitted(body, self.dice, self._reference, self.most_nodes)
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         target = f"{path}?{urlencode(query, doseq=True, errors='replace')}".encode()
         headers = (
@@ -211,7 +219,9 @@ class Walk:
         assert answer.status in operation.answers, f"status {answer.status} is not declared"
         if not made.valid:
             assert not self._is_wrong(made, operation), f"accepted although its {made.forbidden} is wrong"
-        if answer.status == 202:
+        if answer.status == 202 and operation.id in _RESOURCE_MANAGER:
+            assert "/operationresults/" in answer.headers["location"]
+        elif answer.status == 202:
             rules.check_accepted(answer)
             self._check_operation(answer)
         else:
@@ -246,7 +256,7 @@ class Walk:
         assert answer.body == json.dumps(body, separators=(",", ":")).encode(), "not compact"
         self.answers.validate(schema, body)
         for resource in [body] if single else body.get("value", []):
-            if "type" in resource:
+            if "/providers/Microsoft.BatchAI/" in str(resource.get("id")):
                 rules.check_resource(resource)
             if "executionState" in resource.get("properties", {}):
                 self.job_states[resource["properties"]["executionState"]] += 1
@@ -262,6 +272,7 @@ class Walk:
             assert (url.scheme, url.netloc) == ("http", "shed.test:8080")
             answer = self.site.send(Request(request.method, f"{url.path}?{url.query}".encode(), request.headers))
             assert answer.status == 200
+            self.links += 1
             page = answer.json()
             self.answers.validate(schema, page)
             places += [_place(entry) for entry in page["value"]]
@@ -302,12 +313,19 @@ def _phase(operation: str) -> str:
     return "make" if operation.endswith("_Create") else "remove" if operation.endswith("_Delete") else "use"
 
 
+#: What the controller may change at any time, and why a job waits, which lists leave out.
+_PASSING = frozenset(
+    {
+        "currentNodeCount", "executionInfo", "errors", "mountSettings", "attempt", "whyWaiting", "requeueReason",
+        "nodeReasons",
+    }
+)  # fmt: skip
+
+
 def _lasting(resource: dict[str, Any]) -> dict[str, Any]:
-    """Without what the controller may change at any time."""
+    """Without what passes."""
     properties = {
-        name: value
-        for name, value in resource["properties"].items()
-        if "State" not in name and name not in ("currentNodeCount", "executionInfo", "errors", "mountSettings")
+        name: value for name, value in resource["properties"].items() if "State" not in name and name not in _PASSING
     }
     return {**resource, "properties": properties}
 

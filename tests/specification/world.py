@@ -23,6 +23,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import jobs, operations
 from trainshed.store.errors import or_none
 
+#: Events of the log that tell of a fault of the service.
+FAULTS = ("request failed", "controller pass failed", "engine call failed")
 #: Seconds within which everything that was asked for has to be done.
 PATIENCE = 20.0
 
@@ -72,13 +74,13 @@ class World:
         """Some running jobs end, some fail, some go on; most have written something."""
         for attempt_id in sorted(self.engine.live()):
             self._write_logs(attempt_id.rpartition("-")[0])
-            match dice.randrange(4):
-                case 0:
+            match dice.randrange(5):
+                case 0 | 1:
                     self.engine.end(attempt_id, GangResult.SUCCEEDED, exit_code=0)
-                case 1:
+                case 2:
                     reason = Reason(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code")
                     self.engine.end(attempt_id, GangResult.FAILED, exit_code=2, reason=reason)
-                case 2:
+                case 3:
                     self.engine.end(attempt_id, GangResult.LOST, reason=Reason(ReasonCode.NODE_LOST, "The node died."))
 
     def settle(self) -> None:

@@ -100,9 +100,9 @@ def test_sealed_bytes_come_back_as_they_were(db: Database) -> None:
 def test_a_snapshot_is_stored_once(db: Database) -> None:
     manifest = {"träin.py": {"sha256": "ab", "mode": 0o755}}
     for now in (1, 2):
-        db.write_sync(lambda tx, now=now: code.put_snapshot(tx, "id", "w", manifest, now))
-    assert db.read_sync(lambda tx: code.get_snapshot(tx, "id")) == manifest
-    assert db.read_sync(lambda tx: code.get_snapshot(tx, "none")) is None
+        db.write_sync(lambda tx, now=now: code.put_snapshot(tx, 1, "id", manifest, now))
+    assert db.read_sync(lambda tx: code.get_snapshot(tx, 1, "id")) == manifest
+    assert db.read_sync(lambda tx: code.get_snapshot(tx, 1, "none")) is None
 
 
 def test_facts_are_set_and_replaced(db: Database) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,9 +25,13 @@ PATIENCE = 30.0
 class LiveService:
     """One home, and the service on it."""
 
-    def __init__(self, home: Path, *, stop_nodes: bool = True, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, stop_nodes: bool = True, more: Mapping[str, str] | None = None
+    ) -> None:
+        """``arguments`` are more of ``trainshed serve``, ``more`` are variables of its environment."""
         self.home = home
-        self._options = options
+        self._arguments = arguments
+        self._more = dict(more or {})
         self._stop_nodes = stop_nodes
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -36,7 +40,8 @@ class LiveService:
         """Start it and wait until it answers."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_URL")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
-        command = [sys.executable, "-m", "trainshed", "serve", "--home", str(self.home), *self._options]
+        environment |= self._more
+        command = [sys.executable, "-m", "trainshed", "serve", "--home", str(self.home), *self._arguments]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *(["--stop-nodes"] if self._stop_nodes else [])], stderr=log, env=environment
@@ -61,6 +66,11 @@ class LiveService:
         """A client of the service that runs now, in workspace and experiment ``default``."""
         told = self.told()
         return Client(Scope(), connection=Connection(told["url"], told["token"]))
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return str(self.told()["url"])
 
     @property
     def pid(self) -> int:

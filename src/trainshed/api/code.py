@@ -27,22 +27,21 @@ _NAMED_FILES = 10
 
 async def list_missing(call: Call) -> Response:
     """POST ``{"sha256": [...]}``: those that must be sent."""
-    await _check(call)
+    store = await _store(call)
     given = parse_object(await call.body(), '{"sha256": ["64 hexadecimal digits", ...]}').get("sha256")
     if not isinstance(given, list):
         raise invalid_value("sha256", 'The member sha256 is required: a list, as in {"sha256": ["..."]}.')
     hashes = [code_store.check_sha256(entry, f"sha256[{index}]") for index, entry in enumerate(given)]
-    return answer({"missing": await asyncio.to_thread(code_store.missing, _store(call), hashes)})
+    return answer({"missing": await asyncio.to_thread(code_store.missing, store, hashes)})
 
 
 async def put_blob(call: Call) -> Response:
     """PUT the content of one file: 201, or 200 when the service had it. Durable when answered."""
     digest = code_store.check_sha256(call.part("sha256"), "sha256")
-    await _check(call)
+    store = await _store(call)
     announced = call.request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > code_store.LARGEST_FILE:
         raise code_store.too_large()
-    store = _store(call)
     known = not await asyncio.to_thread(code_store.missing, store, [digest])
     blob = await asyncio.to_thread(code_store.IncomingBlob, store, digest)
     with blob:
@@ -59,17 +58,18 @@ async def put_blob(call: Call) -> Response:
 async def put_snapshot(call: Call) -> Response:
     """PUT a manifest ``{path: {"sha256", "mode"}}`` under the SHA-256 of its canonical JSON. Again changes nothing."""
     snapshot = code_store.check_sha256(call.part("snapshot"), "snapshot")
-    await _check(call)
+    files = await _store(call)
     manifest = parse_object(
         await read_body(call.request, _MANIFEST_LIMIT), '{"path": {"sha256": "...", "mode": 420}, ...}'
     )
-    await asyncio.to_thread(_check_files, _store(call), snapshot, manifest)
+    await asyncio.to_thread(_check_files, files, snapshot, manifest)
     key, name, now = call.workspace_key, call.name("workspace"), call.now()
 
     def store(tx: Connection) -> None:
-        if required_workspace(tx, key, name).state is ProvisioningState.DELETING:
+        workspace = required_workspace(tx, key, name)
+        if workspace.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.WORKSPACE, name)
-        code.put_snapshot(tx, snapshot, key, manifest, now)
+        code.put_snapshot(tx, workspace.user_number, snapshot, manifest, now)
 
     await call.write(store)
     return answer({"id": snapshot, "files": len(manifest)})
@@ -97,10 +97,8 @@ def _check_files(store: Path, snapshot: str, manifest: dict[str, dict[str, objec
         )
 
 
-async def _check(call: Call) -> None:
+async def _store(call: Call) -> Path:
+    """The workspace's own: what others have sent is neither told nor to be had."""
     key, name = call.workspace_key, call.name("workspace")
-    await call.read(lambda tx: required_workspace(tx, key, name))
-
-
-def _store(call: Call) -> Path:
-    return call.services.home / "code"
+    workspace = await call.read(lambda tx: required_workspace(tx, key, name))
+    return call.services.home / code.directory(workspace.user_number)

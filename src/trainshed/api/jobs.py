@@ -72,7 +72,7 @@ async def create(call: Call) -> Response:
             return _same_job(existing, wanted, newer=call.newer)
         workspace, experiment = _open_parents(tx, call)
         cluster = _open_cluster(tx, wanted["cluster"]["id"])
-        _check_against_stored(tx, call, parsed.model, cluster, body)
+        _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
         if problem is not None:
             raise problem
         quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
@@ -254,13 +254,15 @@ def _open_cluster(tx: Connection, cluster_id: str) -> ClusterRecord:
     return cluster
 
 
-def _check_against_stored(tx: Connection, call: Call, model: JobCreate, cluster: ClusterRecord, body: bytes) -> None:
+def _check_against_stored(
+    tx: Connection, call: Call, model: JobCreate, cluster: ClusterRecord, workspace_number: int, body: bytes
+) -> None:
     """What only the cluster's size and the uploaded code can tell."""
     size = find_size(cluster.vm_size, call.services.local_sizes)
     if model.properties.tensor_flow_settings is not None and size is not None and size.gpus:
         parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
     snapshot = model.properties.code_snapshot
-    if snapshot is not None and code.get_snapshot(tx, snapshot) is None:
+    if snapshot is not None and code.get_snapshot(tx, workspace_number, snapshot) is None:
         raise ApiError(
             400,
             "CodeSnapshotNotFound",

@@ -21,7 +21,17 @@ from trainshed.resources.versions import KNOWN_VERSIONS, ApiVersion
 _NUMBERS = {
     "maxresults": (1, 1000, 1000),
     "linkexpiryinminutes": (5, 600, 60),
-    "offset": (0, None, 0),
+    "offset": (0, 1 << 62, 0),
+}
+_DIGEST = {"pattern": "^[0-9a-f]{64}$"}
+_PATTERNS = {
+    **{
+        noun: {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
+        for noun in ("workspace", "cluster", "experiment", "job", "fileServer")
+    },
+    "account": {"pattern": "^[a-z0-9]{3,24}$"},
+    "sha256": _DIGEST,
+    "snapshot": _DIGEST,
 }
 _REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken"})
 
@@ -107,7 +117,8 @@ def _operation(endpoint: Endpoint, version: ApiVersion) -> dict[str, Any]:
 
 def _parameters(endpoint: Endpoint, version: ApiVersion) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in endpoint.parameters
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", **_PATTERNS.get(name, {})}}
+        for name in endpoint.parameters
     ]
     if is_versioned(endpoint.path):
         known = list(KNOWN_VERSIONS) if version.is_strict and not endpoint.newer else [version.value]
@@ -127,10 +138,9 @@ def _query_schema(name: str) -> dict[str, Any]:
     if name == "follow":
         return {"type": "boolean", "default": False}
     if name not in _NUMBERS:
-        return {"type": "string"}
+        return {"type": "string", "minLength": 1} if name in _REQUIRED_QUERY else {"type": "string"}
     least, most, default = _NUMBERS[name]
-    schema: dict[str, Any] = {"type": "integer", "minimum": least, "default": default}
-    return schema if most is None else schema | {"maximum": most}
+    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:

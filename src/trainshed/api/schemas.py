@@ -47,6 +47,7 @@ def component_schemas() -> dict[str, Schema]:
         members = schemas[model.__name__]["properties"]
         for name in model.since_2026:
             members[name] = _newer(members[name])
+    schemas["SetupTask"]["properties"]["stdOutErrPathSuffix"] = _TEXT | {"readOnly": True}
     schemas |= _answers()
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
@@ -109,7 +110,15 @@ def _answers() -> dict[str, Schema]:
             }
         ),
         "Subscription": _object(
-            {"id": _TEXT, "subscriptionId": _TEXT, "tenantId": _TEXT, "displayName": _TEXT, "state": _TEXT}
+            {
+                "id": _TEXT,
+                "subscriptionId": _TEXT,
+                "tenantId": _TEXT,
+                "displayName": _TEXT,
+                "state": _TEXT,
+                "subscriptionPolicies": _object({"spendingLimit": _TEXT}),
+                "authorizationSource": _TEXT,
+            }
         ),
         "Tenant": _object({"id": _TEXT, "tenantId": _TEXT, "displayName": _TEXT}),
         "Location": _object({"id": _TEXT, "subscriptionId": _TEXT, "name": _TEXT, "displayName": _TEXT}),
@@ -117,6 +126,7 @@ def _answers() -> dict[str, Schema]:
             {
                 "id": _TEXT,
                 "namespace": _TEXT,
+                "registrationPolicy": _TEXT,
                 "registrationState": _TEXT,
                 "resourceTypes": {"type": "array", "items": {"type": "object"}},
             }
@@ -130,6 +140,7 @@ def _answers() -> dict[str, Schema]:
                     "primaryLocation": _TEXT,
                     "statusOfPrimary": _TEXT,
                     "primaryEndpoints": _object({"blob": _TEXT, "file": _TEXT}),
+                    "supportsHttpsTrafficOnly": {"type": "boolean"},
                 }
             ),
             {**_PLACED, "sku": _object({"name": _TEXT, "tier": _TEXT}), "kind": _TEXT},
@@ -161,7 +172,12 @@ def _answers() -> dict[str, Schema]:
                             "nodeReasons": _newer(
                                 {
                                     "type": "array",
-                                    "items": reason,
+                                    "items": {
+                                        "allOf": [
+                                            reason,
+                                            _object({"count": _WHOLE, "nodes": {"type": "array", "items": _TEXT}}),
+                                        ]
+                                    },
                                     "description": "Why nodes cannot take jobs, with count and nodes",
                                 }
                             ),
@@ -240,6 +256,7 @@ def _answers() -> dict[str, Schema]:
             {"name": _TEXT, "family": _TEXT, "numberOfCores": _WHOLE, "memoryInMB": _WHOLE, "gpus": _WHOLE}
         ),
         "Operation": _object({"name": _TEXT, "display": {"type": "object"}, "origin": _TEXT}),
+        "VaultRotation": _object({"keyId": _TEXT, "secrets": _WHOLE}, required=["keyId", "secrets"]),
         "CodeHashes": _object({"sha256": {"type": "array", "items": _TEXT}}, required=["sha256"]),
         "CodeMissing": _object({"missing": {"type": "array", "items": _TEXT}}),
         "CodeBlob": _object({"sha256": _TEXT, "size": _WHOLE}),

@@ -11,6 +11,7 @@ import base64
 import secrets as randomness
 import uuid
 
+import structlog
 from sqlalchemy import Connection
 from starlette.responses import Response
 
@@ -30,6 +31,8 @@ from trainshed.resources.storage_account import KEY_NAMES
 from trainshed.store import removals, secrets, storage_accounts
 from trainshed.store.records import StorageAccountRecord
 from trainshed.volumes.embedded import EmbeddedStorage, account_path
+
+log = structlog.get_logger(__name__)
 
 _KEY_BYTES = 64
 _TYPE = "Microsoft.Storage/storageAccounts"
@@ -63,7 +66,11 @@ async def create(call: Call) -> Response:
         return made
 
     record = await call.write(store)
-    await asyncio.to_thread(EmbeddedStorage(call.services.home).make_account, name)
+    try:
+        await asyncio.to_thread(EmbeddedStorage(call.services.home).make_account, name)
+    except OSError as error:
+        # The account is there; its directories come with the first share.
+        log.warning("cannot make a storage account's directory", account=name, error=str(error))
     return answer(view(call, record))
 
 

@@ -48,8 +48,11 @@ def is_versioned(path: str) -> bool:
     if len(parts) < 2 or parts[1] not in ("subscriptions", "providers") or path.endswith(_REGISTRATION):
         return False
     # Types and names alternate, and a provider's namespace stands where a name would: a workspace may be "providers".
-    namespaces = [name for kind, name in zip(parts[1::2], parts[2::2], strict=False) if kind == "providers"]
-    return bool(namespaces) and namespaces[-1].startswith(_OWN)
+    pairs = list(zip(parts[1::2], parts[2::2], strict=False))
+    namespaces = [name for kind, name in pairs if kind == "providers"]
+    # With nothing after it, the namespace itself is asked for: that is Azure Resource Manager's.
+    asks_for_itself = len(parts) % 2 == 1 and pairs[-1][0] == "providers"
+    return bool(namespaces) and namespaces[-1].startswith(_OWN) and not asks_for_itself
 
 
 def require_newer(version: ApiVersion, what: str) -> None:

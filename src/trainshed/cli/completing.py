@@ -22,6 +22,23 @@ def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return _names(ctx, incomplete, lambda client: (found.name for found in client.clusters.list()))
 
 
+def file_servers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the workspace's file servers."""
+    return _names(ctx, incomplete, lambda client: (found.name for found in client.file_servers.list()))
+
+
+def resource_groups(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the subscription's resource groups."""
+    return _names(ctx, incomplete, lambda client: (found.name for found in client.groups.list()))
+
+
+def storage_accounts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the subscription's storage accounts."""
+    return _names(
+        ctx, incomplete, lambda client: (found.name for found in client.storage_accounts.list(everywhere=True))
+    )
+
+
 def experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of the workspace's experiments."""
     return _names(ctx, incomplete, lambda client: (found.name for found in client.experiments.list()))

@@ -1,4 +1,4 @@
-"""Reading job and cluster files: the original's, comments, ``$schema`` and placeholders included (behaviour 5.2)."""
+"""Reading files of jobs, clusters and file servers as the original had them, placeholders included (behaviour 5.2)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ def read_cluster(path: Path, storage: Storage) -> tuple[dict[str, Any], str]:
     return _read(path, storage, "cluster")
 
 
+def read_file_server(path: Path) -> tuple[dict[str, Any], str]:
+    """A file server's file's properties, and the API version that it is meant for."""
+    return _read(path, Storage(), "file server")
+
+
 def _read(path: Path, storage: Storage, kind: str) -> tuple[dict[str, Any], str]:
     from trainshed.resources import jobfile
     from trainshed.resources.errors import InvalidResource
 
-    load = jobfile.load_job_file if kind == "job" else jobfile.load_cluster_file
     try:
         text = path.read_text(encoding="utf-8")
-        body = load(text, storage_account=storage.account, storage_key=storage.key)
+        if kind == "file server":
+            body = jobfile.load_file_server_file(text)
+        else:
+            load = jobfile.load_job_file if kind == "job" else jobfile.load_cluster_file
+            body = load(text, storage_account=storage.account, storage_key=storage.key)
     except UnicodeDecodeError:
         raise CommandError("InvalidFile", f"{path} is not a text file in UTF-8") from None
     except InvalidResource as error:

@@ -20,7 +20,11 @@ _COMMANDS = {
     "job": ("job", "job", "Submit jobs, watch them, read their logs and files."),
     "cluster": ("cluster", "cluster", "Make clusters, resize them, look at their nodes."),
     "experiment": ("experiment", "experiment", "Group jobs in experiments."),
+    "file-server": ("file_server", "file_server", "Make and look at file servers for shared data."),
     "workspace": ("workspace", "workspace", "Group clusters and experiments in workspaces."),
+    "group": ("group", "group", "Resource groups: the folders of workspaces and storage accounts."),
+    "storage": ("storage", "storage", "Storage accounts on this service, and their keys."),
+    "usage": ("usage", "usage", "Clusters and cores in use, and how many may be."),
     "user": ("user", "user", "People and programs that may call the service."),
     "token": ("token", "token", "Make and revoke access tokens."),
     "role": ("role", "role", "Say who may do what, where."),
@@ -49,9 +53,18 @@ The service is found through TRAINSHED_URL and TRAINSHED_TOKEN, else through $TR
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+@click.option(
+    "--ca-file",
+    type=click.Path(dir_okay=False),
+    envvar="TRAINSHED_CA_FILE",
+    help="Certificate (PEM) that vouches for the service's, where the system's do not.",
+)
 @click.version_option(__version__, message="trainshed %(version)s")
-def cli() -> None:
+def cli(ca_file: str | None) -> None:
     """Train, test and batch-score models on clusters: describe the compute, the jobs and where the data lies."""
+    if ca_file:
+        # Where every part of the client looks.
+        os.environ["TRAINSHED_CA_FILE"] = ca_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

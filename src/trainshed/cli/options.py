@@ -15,7 +15,9 @@ from trainshed.cli.session import Session
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def session(*, workspace: bool = True, experiment: bool = False, long_output: bool = True) -> Callable[[F], F]:
+def session(
+    *, group: bool = True, workspace: bool = True, experiment: bool = False, long_output: bool = True
+) -> Callable[[F], F]:
     """Give a command its Session as first argument, and the options that make it."""
 
     def decorate(function: F) -> F:
@@ -23,8 +25,8 @@ def session(*, workspace: bool = True, experiment: bool = False, long_output: bo
         def call(
             *args: Any,
             subscription: str | None,
-            resource_group: str | None,
             form: str,
+            resource_group: str | None = None,
             workspace: str | None = None,
             experiment: str | None = None,
             **kwargs: Any,
@@ -44,9 +46,14 @@ def session(*, workspace: bool = True, experiment: bool = False, long_output: bo
         wrapped = click.option("--subscription", metavar="ID", help="Subscription; only where there are several.")(
             wrapped
         )
-        wrapped = click.option("-g", "--resource-group", metavar="NAME", help="Resource group.  [default: trainshed]")(
-            wrapped
-        )
+        if group:
+            wrapped = click.option(
+                "-g",
+                "--resource-group",
+                metavar="NAME",
+                help="Resource group.  [default: trainshed]",
+                shell_complete=completing.resource_groups,
+            )(wrapped)
         if experiment:
             wrapped = click.option(
                 "-e",
@@ -95,7 +102,7 @@ def make_session(
 
 def name(kind: str, *, optional: bool = False, flags: tuple[str, ...] = ("-n", "--name")) -> Callable[[F], F]:
     """The resource's name, as an argument or as an option; exactly one of them."""
-    complete = getattr(completing, f"{kind}s")
+    complete = getattr(completing, f"{kind.replace(' ', '_')}s")
 
     def decorate(function: F) -> F:
         @functools.wraps(function)

@@ -61,10 +61,19 @@ class Storage:
             made.setdefault("fileServers", []).append(
                 {"fileServer": {"id": server}, "relativeMountPath": self.nfs_mount_path}
             )
+        found: dict[str, str | None] = {}
         for kind in ("azureFileShares", "azureBlobFileSystems"):
             for volume in made.get(kind, ()):
-                if not volume.get("credentials") and self.key and volume.get("accountName") in (self.account, None):
+                if volume.get("credentials"):
+                    continue
+                named = volume.get("accountName")
+                if self.key and named in (self.account, None):
                     volume["credentials"] = {"accountKey": self.key}
+                elif named:
+                    if named not in found:
+                        found[named] = _key_of(session, named)
+                    if found[named]:
+                        volume["credentials"] = {"accountKey": found[named]}
         return made
 
     def _required_account(self) -> str:
@@ -73,6 +82,20 @@ class Storage:
                 "which storage account? give --storage-account-name, or set AZURE_BATCHAI_STORAGE_ACCOUNT"
             )
         return self.account
+
+
+def _key_of(session: Session, account: str) -> str | None:
+    """The first key of a storage account of this service, as ``az batchai`` looks it up; None for other accounts."""
+    from trainshed.client.errors import ServiceError
+
+    try:
+        for found in session.client.storage_accounts.list(everywhere=True):
+            if found.name == account.lower():
+                there = session.client.at(resource_group=found.resource_group)
+                return str(there.storage_accounts.keys(found.name)[0].get("value"))
+    except ServiceError:
+        return None
+    return None
 
 
 def storage_options(function: F) -> F:

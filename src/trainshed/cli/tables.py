@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 
 from trainshed.cli.output import Column
 from trainshed.cli.times import ago, size
-from trainshed.client.models import Cluster, Experiment, File, Job, Record, RemoteLogin, Workspace, segment_after
+from trainshed.client.models import (
+    Cluster,
+    Experiment,
+    File,
+    FileServer,
+    Job,
+    Record,
+    RemoteLogin,
+    ResourceGroup,
+    StorageAccount,
+    Workspace,
+    segment_after,
+)
 
 if TYPE_CHECKING:
     from trainshed.client.models import Resource
@@ -16,6 +28,42 @@ WORKSPACES: list[Column[Workspace]] = [
     Column("Resource Group", lambda w: w.resource_group),
     Column("Location", lambda w: w.location),
     Column("State", lambda w: w.provisioning_state),
+]
+
+GROUPS: list[Column[ResourceGroup]] = [
+    Column("Name", lambda g: g.name),
+    Column("Location", lambda g: g.location),
+    Column("State", lambda g: g.provisioning_state),
+]
+
+STORAGE_ACCOUNTS: list[Column[StorageAccount]] = [
+    Column("Name", lambda a: a.name),
+    Column("Resource Group", lambda a: a.resource_group),
+    Column("Location", lambda a: a.location),
+    Column("Kind", lambda a: a.kind),
+    Column("Created", lambda a: ago(a.created)),
+]
+
+STORAGE_KEYS: list[Column[Record]] = [
+    Column("Name", lambda k: k.get("keyName")),
+    Column("Value", lambda k: k.get("value")),
+]
+
+FILE_SERVERS: list[Column[FileServer]] = [
+    Column("Name", lambda s: s.name),
+    Column("Resource Group", lambda s: s.resource_group),
+    Column("Size", lambda s: s.vm_size),
+    Column("Disks", lambda s: s.disks),
+    Column("Public IP", lambda s: s.public_address),
+    Column("Internal IP", lambda s: s.internal_address),
+    Column("Mount Point", lambda s: s.mount_point),
+    Column("State", lambda s: s.provisioning_state),
+]
+
+USAGES: list[Column[Record]] = [
+    Column("Value", lambda u: u.json["name"]["localizedValue"]),
+    Column("Usage", lambda u: u.json["currentValue"], number=True),
+    Column("Limit", lambda u: u.json["limit"], number=True),
 ]
 
 EXPERIMENTS: list[Column[Experiment]] = [

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OperationFailedError,
         ServiceError,
         ServiceUnreachableError,
+        UntrustedServiceError,
     )
     from trainshed.client.scope import Scope
 
@@ -38,6 +39,7 @@ _HOMES = {
     "OperationFailedError": "errors",
     "ServiceError": "errors",
     "ServiceUnreachableError": "errors",
+    "UntrustedServiceError": "errors",
     "Scope": "scope",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "Scope",
     "ServiceError",
     "ServiceUnreachableError",
+    "UntrustedServiceError",
     "find_service",
 ]
 

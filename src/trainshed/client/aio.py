@@ -11,7 +11,7 @@ import httpx
 
 from trainshed.client.client import Nouns
 from trainshed.client.connection import Connection, find_service
-from trainshed.client.drivers import Addressing, WarningListener, client_options, describe, timeouts
+from trainshed.client.drivers import Addressing, WarningListener, client_options, describe, failure, timeouts
 from trainshed.client.effects import (
     Blocking,
     Call,
@@ -124,7 +124,7 @@ class AsyncDriver:
             )
             reply = await self._http.send(built, stream=stream)
         except httpx.TransportError as error:
-            raise TransportFailure(describe(error)) from error
+            raise failure(error) from error
         self._addressing.warn(reply.headers)
         return reply
 

@@ -11,10 +11,14 @@ from trainshed.client.code import Code
 from trainshed.client.connection import Connection, find_service
 from trainshed.client.drivers import Driver, SyncDriver, WarningListener
 from trainshed.client.effects import Call, Request, Steps, TransportFailure
+from trainshed.client.file_servers import FileServers
 from trainshed.client.files import Files
+from trainshed.client.groups import ResourceGroups
 from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
+from trainshed.client.storage_accounts import StorageAccounts
+from trainshed.client.transport import request, send
 from trainshed.client.workspaces import Experiments, Workspaces
 
 
@@ -31,6 +35,16 @@ class Probes(Noun[M]):
         return reply.status == 200, reply.body.decode("utf-8", "replace").strip()
 
 
+class Vault(Noun[M]):
+    """The key that seals stored secrets."""
+
+    @operation
+    def rotate(self) -> Steps[tuple[str, int]]:
+        """Seal all secrets with a new key while the service runs: the key's id, and how many. For administrators."""
+        told = (yield from send(request("POST", "/providers/Microsoft.BatchAI/vault/rotate"))).json()
+        return str(told["keyId"]), int(told["secrets"])
+
+
 class Nouns(Generic[M]):
     """Every noun of the API, in one scope."""
 
@@ -39,9 +53,12 @@ class Nouns(Generic[M]):
 
     def _bind(self, driver: Driver, scope: Scope) -> None:
         self.scope = scope
+        self.groups: ResourceGroups[M] = ResourceGroups(driver, scope)
+        self.storage_accounts: StorageAccounts[M] = StorageAccounts(driver, scope)
         self.workspaces: Workspaces[M] = Workspaces(driver, scope)
         self.experiments: Experiments[M] = Experiments(driver, scope)
         self.clusters: Clusters[M] = Clusters(driver, scope)
+        self.file_servers: FileServers[M] = FileServers(driver, scope)
         self.jobs: Jobs[M] = Jobs(driver, scope)
         self.files: Files[M] = Files(driver, scope)
         self.code: Code[M] = Code(driver, scope)
@@ -49,6 +66,7 @@ class Nouns(Generic[M]):
         self.tokens: Tokens[M] = Tokens(driver, scope)
         self.roles: Roles[M] = Roles(driver, scope)
         self.audit: Audit[M] = Audit(driver, scope)
+        self.vault: Vault[M] = Vault(driver, scope)
         self.probes: Probes[M] = Probes(driver, scope)
         self._used = driver
 

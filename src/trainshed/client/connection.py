@@ -13,11 +13,15 @@ from trainshed.client.errors import NoServiceError
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the service answers, and the token that it asks for. ``pid`` is known only for a local service."""
+    """Where the service answers, and the token that it asks for. ``pid`` is known only for a local service.
+
+    ``ca_file``: certificates (PEM) that vouch for the service's; None for those that the system trusts.
+    """
 
     url: str
     token: str = field(repr=False)
     pid: int | None = None
+    ca_file: str | None = None
 
 
 def home_directory(environ: Mapping[str, str] | None = None) -> Path:
@@ -32,7 +36,7 @@ def find_service(environ: Mapping[str, str] | None = None) -> Connection:
     environ = os.environ if environ is None else environ
     url = environ.get("TRAINSHED_URL")
     if url:
-        return Connection(_checked(url, "TRAINSHED_URL"), environ.get("TRAINSHED_TOKEN", ""))
+        return Connection(_checked(url, "TRAINSHED_URL"), environ.get("TRAINSHED_TOKEN", ""), ca_file=_ca_file(environ))
     path = home_directory(environ) / "service.json"
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -52,7 +56,18 @@ def find_service(environ: Mapping[str, str] | None = None) -> Connection:
             f"stop the service, remove {path} and start it again: trainshed serve",
         ) from None
     token = environ.get("TRAINSHED_TOKEN") or token
-    return Connection(_checked(url, str(path)), token, pid if isinstance(pid, int) else None)
+    return Connection(_checked(url, str(path)), token, pid if isinstance(pid, int) else None, ca_file=_ca_file(environ))
+
+
+def _ca_file(environ: Mapping[str, str]) -> str | None:
+    """``TRAINSHED_CA_FILE``. Raises NoServiceError when there is no such file: nothing else may vouch in its place."""
+    given = environ.get("TRAINSHED_CA_FILE")
+    if given and not Path(given).is_file():
+        raise NoServiceError(
+            f"TRAINSHED_CA_FILE (--ca-file) names {given}, which is not there",
+            "give the file with the certificate (PEM) that vouches for the service's",
+        )
+    return given or None
 
 
 def _checked(url: str, source: str) -> str:

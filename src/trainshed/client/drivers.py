@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from time import sleep as pause
@@ -28,7 +29,7 @@ from trainshed.client.effects import (
     Stream,
     TransportFailure,
 )
-from trainshed.client.errors import ClientError
+from trainshed.client.errors import ClientError, NoServiceError, UntrustedServiceError
 
 T = TypeVar("T")
 _PIECE = 1 << 20
@@ -176,19 +177,41 @@ class SyncDriver:
             )
             reply = self._http.send(built, stream=stream)
         except httpx.TransportError as error:
-            raise TransportFailure(describe(error)) from error
+            raise failure(error) from error
         self._addressing.warn(reply.headers)
         return reply
 
 
 def client_options(connection: Connection) -> dict[str, Any]:
-    """Options of both httpx clients. Certificates are loaded only where there is TLS (they take 20 ms)."""
+    """Options of both httpx clients."""
     return {
-        "verify": connection.url.startswith("https://"),
+        "verify": _trusted(connection),
         # A proxy of the environment does not reach a service on this machine.
         "trust_env": not _is_loopback(connection.url),
         "follow_redirects": False,
     }
+
+
+def _trusted(connection: Connection) -> ssl.SSLContext:
+    """Whose certificates are believed. Loaded only where there is TLS (they take 20 ms); otherwise nobody's are, so
+    that a service that moves to HTTPS meanwhile is not believed unseen.
+    """
+    if not connection.url.startswith("https://"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return ssl.create_default_context(cafile=connection.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise NoServiceError(
+            f"{connection.ca_file} (TRAINSHED_CA_FILE) holds no certificate: {error}",
+            "give the file with the certificate (PEM) that vouches for the service's",
+        ) from None
+
+
+def failure(error: httpx.TransportError) -> Exception:
+    """An httpx error as operations know it. A certificate that is not trusted will not be so the next time."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return UntrustedServiceError(f"the service's certificate is not trusted: {error}")
+    return TransportFailure(describe(error))
 
 
 def timeouts(request: Request) -> httpx.Timeout:

@@ -32,6 +32,13 @@ class ServiceUnreachableError(ClientError):
     way_out = "trainshed status"
 
 
+class UntrustedServiceError(ClientError):
+    """What answers at the service's address has a certificate that nobody whom this client trusts vouches for."""
+
+    code = "UntrustedService"
+    way_out = "TRAINSHED_CA_FILE=FILE, or trainshed --ca-file FILE COMMAND, with the certificate that vouches for it"
+
+
 class DownloadError(ClientError):
     """A file could not be written as the service holds it."""
 

@@ -88,6 +88,59 @@ class Workspace(Resource):
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceGroup(Resource):
+    """A resource group."""
+
+    @property
+    def location(self) -> str:
+        return str(self.json.get("location", ""))
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.json.get("tags") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAccount(Resource):
+    """A storage account: its directory lies below the service's home."""
+
+    @property
+    def location(self) -> str:
+        return str(self.json.get("location", ""))
+
+    @property
+    def kind(self) -> str:
+        return str(self.json.get("kind", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class FileServer(Resource):
+    """A file server: its size, its disks, and where it is reached once it is provisioned."""
+
+    @property
+    def vm_size(self) -> str:
+        return str(self.properties.get("vmSize", ""))
+
+    @property
+    def disks(self) -> str:
+        """``2 x 100 Gb``."""
+        found = self.properties.get("dataDisks") or {}
+        return f"{found.get('diskCount', 0)} x {found.get('diskSizeInGB', 0)} Gb" if found else ""
+
+    @property
+    def public_address(self) -> str:
+        return str((self.properties.get("mountSettings") or {}).get("fileServerPublicIP", ""))
+
+    @property
+    def internal_address(self) -> str:
+        return str((self.properties.get("mountSettings") or {}).get("fileServerInternalIP", ""))
+
+    @property
+    def mount_point(self) -> str:
+        return str((self.properties.get("mountSettings") or {}).get("mountPoint", ""))
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment(Resource):
     """An experiment: a named bag of jobs."""
 
@@ -269,11 +322,14 @@ __all__ = [
     "Cluster",
     "Experiment",
     "File",
+    "FileServer",
     "Job",
     "Problem",
     "Record",
     "RemoteLogin",
     "Resource",
+    "ResourceGroup",
+    "StorageAccount",
     "Workspace",
     "parse_time",
     "segment_after",

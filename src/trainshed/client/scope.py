@@ -41,6 +41,16 @@ class Scope:
     def group_path(self) -> str:
         return f"{self.subscription_path}/resourceGroups/{quote(self.resource_group, safe='')}"
 
+    def resource_group_path(self, name: str | None = None) -> str:
+        return f"{self.subscription_path}/resourceGroups/{quote(name or self.resource_group, safe='')}"
+
+    def storage_accounts_path(self, *, everywhere: bool = False) -> str:
+        parent = self.subscription_path if everywhere else self.group_path
+        return f"{parent}/providers/Microsoft.Storage/storageAccounts"
+
+    def storage_account_path(self, name: str) -> str:
+        return f"{self.storage_accounts_path()}/{quote(name, safe='')}"
+
     def provider_path(self, *parts: str) -> str:
         """Below the provider of the subscription: ``locations``, ``workspaces`` ..."""
         return "/".join([self.subscription_path, _PROVIDER, *(quote(part, safe="") for part in parts)])
@@ -53,6 +63,9 @@ class Scope:
 
     def cluster_path(self, name: str) -> str:
         return f"{self.workspace_path()}/clusters/{quote(name, safe='')}"
+
+    def file_server_path(self, name: str) -> str:
+        return f"{self.workspace_path()}/fileServers/{quote(name, safe='')}"
 
     def experiment_path(self, name: str | None = None) -> str:
         return f"{self.workspace_path()}/experiments/{quote(name or self.experiment, safe='')}"

@@ -13,6 +13,7 @@ from trainshed.resources.lifecycle import (
 )
 from trainshed.store import (
     clusters,
+    code,
     experiments,
     file_servers,
     job_bulk,
@@ -70,6 +71,9 @@ def _delete_workspace(tx: Connection, key: str, actions: Actions, now: int) -> N
             if server.state is not ProvisioningState.DELETING:
                 file_servers.apply(tx, server.key, ProvisioningEvent.DELETE_REQUESTED, now)
     if not children and not own_clusters and not own_servers:
+        number = workspaces.get(tx, key).user_number
+        code.forget(tx, number)
+        removals.request(tx, f"code-{number}", code.directory(number))
         workspaces.delete(tx, key)
         role_assignments.delete_at_or_below(tx, f"/{key}")
         operations.finish_for(tx, OperationVerb.DELETE_WORKSPACE, key, OperationEvent.SUCCEEDED, now)

@@ -79,6 +79,8 @@ class Controller:
         self._held = Held()
         #: Attempts that the engine has taken on and that are not yet recorded as running.
         self._started: dict[str, float] = {}
+        #: Attempts whose start is under way: a key vault may take its time, and is not asked twice meanwhile.
+        self._starting: set[str] = set()
         #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
         self._full_house = False
         self._refused: dict[str, tuple[int, Reason]] = {}
@@ -265,7 +267,9 @@ class Controller:
         if actions.forget:
             self._call(self._engine.forget_gang(tuple(actions.forget)))
         for start in actions.starts:
-            self._call(self._start(start))
+            if start.gang.attempt_id not in self._starting:
+                self._starting.add(start.gang.attempt_id)
+                self._call(self._start(start))
         for stop in actions.stops:
             self._call(self._stop(stop))
         if actions.make_file_servers or actions.remove_directories:
@@ -307,6 +311,8 @@ class Controller:
             reason = error.reason
             await self._db.write(lambda tx: self._fail_start(tx, start.gang.attempt_id, GangResult.LOST, reason))
             self.wake()
+        finally:
+            self._starting.discard(start.gang.attempt_id)
 
     def _fail_start(self, tx: Connection, attempt_id: str, result: GangResult, reason: Reason) -> None:
         now = self._settings.clock()

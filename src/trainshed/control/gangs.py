@@ -35,7 +35,8 @@ def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -
 def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> GangSpec:
     # {subscription}/{group}/workspaces/{workspace}/experiments/{experiment}/jobs/{job}/{uid}: names in their own case.
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
-    manifest = code.get_snapshot(tx, job.code_snapshot) if job.code_snapshot else None
+    number = workspaces.get(tx, job.workspace_key).user_number
+    manifest = code.get_snapshot(tx, number, job.code_snapshot) if job.code_snapshot else None
     return GangSpec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
@@ -51,7 +52,7 @@ def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings:
         properties=job.definition,
         secrets={},
         wall_clock_seconds=job.wall_clock_seconds,
-        code_store=settings.code_store if manifest is not None else None,
+        code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
         user=_user(tx, job.workspace_key, settings),
     )

@@ -33,8 +33,6 @@ class ControlSettings:
     lost_attempts_limit: int = 20
     #: Pause before nodes that could not be had are asked for again.
     allocation_retry_seconds: float = 60.0
-    #: Where content-addressed code lies.
-    code_store: str | None = None
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
     #: An address for the file server with this uid that is not among the used ones; None where the engine has none.

@@ -79,7 +79,7 @@ class FileKeyVault:
                     f"the secret {secret.name} has no versions: leave out --secret-version, or delete it first"
                 )
             path /= secret.version
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(path.parent)
         # The value's own last newline stays: one is taken off when it is read.
         replace_private(path, content + b"\n")
 
@@ -106,7 +106,7 @@ class FileKeyVault:
         SecretName(vault, "any")
         before = self._allowed(vault)
         after = before - workspaces if remove else before | workspaces
-        (self._root / vault).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(self._root / vault)
         replace_private(self._root / vault / _ALLOWED, "".join(f"{name}\n" for name in sorted(after)).encode())
         return after
 
@@ -121,6 +121,13 @@ class FileKeyVault:
                     elif "." not in entry.name:
                         secrets.append((entry.name, None))
                 yield VaultListing(folder.name, tuple(sorted(self._allowed(folder.name))), tuple(secrets))
+
+    def _make(self, folder: Path) -> None:
+        """A directory below the root, and those above it, for the service's user alone."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for above in reversed(folder.relative_to(self._root).parents):
+            (self._root / above).mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
     def _allowed(self, vault: str) -> frozenset[str]:
         try:

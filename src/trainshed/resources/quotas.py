@@ -24,8 +24,8 @@ PRIORITIES: Mapping[str, str] = {"dedicated": "Dedicated", "lowpriority": "LowPr
 #: The original's default (behaviour 2), and the highest of the core limits that were recorded (rest-contract 11).
 DEFAULT_CLUSTERS = 20
 DEFAULT_CORES = 600
-#: Cores of its own sizes that a machine offers by default, as a multiple of those that it has.
-LOCAL_OVERSUBSCRIPTION = 8
+#: Cores of a machine's own sizes where nobody said how many it promises: one CPU, promised eight times.
+DEFAULT_LOCAL_CORES = 8
 
 
 class InvalidQuotas(Exception):
@@ -148,7 +148,7 @@ def reserved_cores(uses: Iterable[ClusterUse], sizes: Mapping[str, VmSize]) -> C
 class Quotas:
     """All limits: the defaults, what holds for every subscription, and what holds for some."""
 
-    defaults: Mapping[str, int] = field(default_factory=lambda: default_limits(1))
+    defaults: Mapping[str, int] = field(default_factory=lambda: default_limits(DEFAULT_LOCAL_CORES))
     everyone: Mapping[str, int] = field(default_factory=dict)
     #: By subscription id in lower case.
     subscriptions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -158,18 +158,17 @@ class Quotas:
         return Limits({**self.defaults, **self.everyone, **self.subscriptions.get(subscription.lower(), {})})
 
 
-def default_limits(machine_cores: int) -> dict[str, int]:
-    """Limits where nobody wrote any, for a machine with so many cores."""
-    local = machine_cores * LOCAL_OVERSUBSCRIPTION
+def default_limits(local_cores: int) -> dict[str, int]:
+    """Limits where nobody wrote any, on a machine that promises so many cores of its own sizes."""
     limits = dict.fromkeys(names(), DEFAULT_CORES)
     limits[CLUSTERS] = DEFAULT_CLUSTERS
     for priority in PRIORITIES:
-        limits[family_cores(LOCAL_FAMILY, priority)] = local
-        limits[total_cores(priority)] = max(DEFAULT_CORES, local)
+        limits[family_cores(LOCAL_FAMILY, priority)] = local_cores
+        limits[total_cores(priority)] = max(DEFAULT_CORES, local_cores)
     return limits
 
 
-def read_quotas(text: str, machine_cores: int) -> Quotas:
+def read_quotas(text: str, local_cores: int) -> Quotas:
     """Read an administrator's quotas: ``{"*": {name: limit}, "subscription id": {name: limit}}``.
 
     Names are those of the usages, in any case. Raises InvalidQuotas.
@@ -183,7 +182,7 @@ def read_quotas(text: str, machine_cores: int) -> Quotas:
     known = {name.lower(): name for name in names()}
     read = {key.lower(): _limits(key, limits, known) for key, limits in written.items()}
     everyone = read.pop("*", {})
-    return Quotas(default_limits(machine_cores), everyone, read)
+    return Quotas(default_limits(local_cores), everyone, read)
 
 
 def _limits(key: str, written: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, int]:

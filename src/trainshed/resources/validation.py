@@ -198,16 +198,22 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _unstorable(value: Any) -> str | None:
+def _unstorable(body: Any) -> str | None:
     """Text that no database, file or variable can hold: NUL, and halves of surrogate pairs."""
-    if isinstance(value, str):
-        if "\0" in value:
-            return "a NUL character (\\u0000), which no text can. Remove it"
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            return "half of a surrogate pair (\\ud800 to \\udfff). Write both halves, or the character itself"
-        return None
-    entries = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return next((wrong for entry in entries if (wrong := _unstorable(entry))), None)
+    # Not recursive: the parser takes a body nested almost as deeply as the interpreter's stack.
+    pending = [body]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, str):
+            if "\0" in value:
+                return "a NUL character (\\u0000), which no text can. Remove it"
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                return "half of a surrogate pair (\\ud800 to \\udfff). Write both halves, or the character itself"
+    return None
 
 
 def _json_type(value: Any) -> str:

@@ -338,11 +338,12 @@ secrets = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
+#: Uploaded code belongs to its workspace alone: ``workspace_number`` is the workspace's ``user_number``.
 code_snapshots = Table(
     "code_snapshots",
     metadata,
+    Column("workspace_number", BigInteger, primary_key=True, autoincrement=False),
     Column("id", Key, primary_key=True),
-    Column("workspace_key", Key, nullable=False),
     Column("manifest", Text, nullable=False),
     Column("created_at", Time, nullable=False),
 )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.e2e.clients.conftest import FAULTS, SUBSCRIPTION, Run
+from tests.e2e.clients.runs import FAULTS, SUBSCRIPTION, Run
 
 #: Refusals: step, status, code (rest-contract section 4, docs/compatibility.md).
 REFUSED = [

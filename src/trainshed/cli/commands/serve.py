@@ -9,6 +9,8 @@ import click
 
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
     try:
@@ -57,6 +59,12 @@ def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
     help="User ids for that, two for each workspace, which nobody else on this machine has.",
 )
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
+@click.option("--tls-cert", type=_FILE, help="Certificate (PEM, with those that lead to its issuer): speak HTTPS.")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM). SIGHUP reads both again.")
+@click.option("--tls-key-password-file", type=_FILE, help="The key's password, if it has one.")
+@click.option(
+    "--insecure-listen", is_flag=True, help="Listen without TLS also where other machines can reach the address."
+)
 def serve(
     host: str,
     port: int,
@@ -67,10 +75,16 @@ def serve(
     isolate_jobs: str,
     job_users: str,
     stop_nodes: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_key_password_file: Path | None,
+    insecure_listen: bool,
 ) -> int:
     """Start the service. Ctrl-C stops it; nodes and jobs go on until it is back, unless --stop-nodes."""
     from trainshed.client.connection import home_directory
 
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     server = import_module("trainshed.server")
     return int(
         server.serve(
@@ -81,6 +95,8 @@ def serve(
             stop_nodes_at_exit=stop_nodes,
             oidc_issuer=oidc_issuer,
             oidc_audiences=oidc_audience,
+            tls_files=server.TlsFiles(tls_cert, tls_key, tls_key_password_file) if tls_cert else None,
+            insecure_listen=insecure_listen,
             isolate_jobs=isolate_jobs,
             job_users=job_users,
         )

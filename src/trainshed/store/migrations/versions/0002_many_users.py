@@ -52,6 +52,7 @@ def _state(table: str) -> sa.CheckConstraint:
 def upgrade() -> None:
     _columns()
     _resources()
+    _code()
     _callers()
     for table in ("resource_groups", "file_servers"):
         _enforce(table)
@@ -140,6 +141,19 @@ def _resources() -> None:
         _state("file_servers"),
     )
     op.create_index("ix_file_servers_workspace", "file_servers", ["workspace_key", "key"])
+
+
+def _code() -> None:
+    """Snapshots were shared by all workspaces, their files too. Code that was sent before is sent again."""
+    op.drop_table("code_snapshots")
+    op.create_table(
+        "code_snapshots",
+        _number("workspace_number"),
+        _text("id", key=True),
+        _text("manifest"),
+        _number("created_at"),
+        _primary("code_snapshots", "workspace_number", "id"),
+    )
 
 
 def _callers() -> None:
