@@ -85,6 +85,15 @@ def test_ids_groups_and_rights(root: Path) -> None:
     assert set(rights.values()) == {"0" * 16}
 
 
+def test_nothing_is_inherited_but_the_three_descriptors(root: Path) -> None:
+    command = "python3 -c 'import os; print(sorted(map(int, os.listdir(\"/proc/self/fd\")))[:-1])'; umask; ulimit -c"
+    assert said(root, command).splitlines() == ["[0, 1, 2]", "0022", "0"]
+
+
+def test_the_kernel_takes_jobs_first(root: Path) -> None:
+    assert said(root, "sleep 0.2; cat /proc/self/oom_score_adj").strip() == "500"
+
+
 def test_environment_is_clean(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINSHED_VAULT_KEY", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
