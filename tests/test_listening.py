@@ -29,7 +29,7 @@ def test_other_addresses_need_tls_or_the_flag(host: str) -> None:
 
 
 def test_the_service_refuses_before_it_touches_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert server.serve("0.0.0.0", 0, tmp_path / "home") == 1
+    assert server.serve(server.ServeOptions(tmp_path / "home", "0.0.0.0")) == 1
     assert "can be reached from other machines" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 

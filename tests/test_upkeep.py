@@ -20,7 +20,7 @@ from trainshed.identity import Vault, VaultError
 from trainshed.identity.keyring import KeyRing
 from trainshed.identity.rotation import Rotation
 from trainshed.identity.vault import key_id, sealed_by
-from trainshed.server import only_service_of
+from trainshed.service_home import only_service_of
 from trainshed.store import secrets
 from trainshed.store.database import Database
 

@@ -9,7 +9,7 @@ from trainshed.identity.keyring import KEY_VARIABLE, KeyRing, decode_key
 from trainshed.identity.private_files import UnsafeSecretFile
 from trainshed.identity.rotation import Rotation, Survey, survey
 from trainshed.identity.vault import Vault, VaultError, key_id
-from trainshed.server import AlreadyRunning, only_service_of
+from trainshed.service_home import AlreadyRunning, only_service_of
 from trainshed.store import secrets
 from trainshed.store.database import Database
 from trainshed.store.errors import StoreError

@@ -86,18 +86,17 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
     server = import_module("trainshed.server")
-    return int(
-        server.serve(
-            host=host,
-            port=port,
-            home=(home or home_directory()).expanduser(),
-            database_url=database_url,
-            stop_nodes_at_exit=stop_nodes,
-            oidc_issuer=oidc_issuer,
-            oidc_audiences=oidc_audience,
-            tls_files=server.TlsFiles(tls_cert, tls_key, tls_key_password_file) if tls_cert else None,
-            insecure_listen=insecure_listen,
-            isolate_jobs=isolate_jobs,
-            job_users=job_users,
-        )
+    options = server.ServeOptions(
+        home=(home or home_directory()).expanduser(),
+        host=host,
+        port=port,
+        database_url=database_url,
+        stop_nodes=stop_nodes,
+        oidc_issuer=oidc_issuer,
+        oidc_audiences=oidc_audience,
+        tls_files=server.TlsFiles(tls_cert, tls_key, tls_key_password_file) if tls_cert else None,
+        insecure_listen=insecure_listen,
+        isolate_jobs=isolate_jobs,
+        job_users=job_users,
     )
+    return int(server.serve(options))

@@ -6,7 +6,6 @@ other machines, each workspace's jobs have a user of their own, if the service i
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from contextlib import suppress
@@ -37,8 +36,11 @@ class CannotIsolate(Exception):
 class JobUsers:
     """The decision. It changes in one direction only while the service runs: once strangers, always strangers."""
 
-    def __init__(self, home: Path, mode: Mode, users: UserRange, host: str) -> None:
-        """``host`` is the address that the service listens on. Raises CannotIsolate when it must and cannot."""
+    def __init__(self, home: Path, mode: Mode, users: UserRange, reached_at: str) -> None:
+        """Raises CannotIsolate when it must and cannot.
+
+        ``reached_at`` is the address at which other machines reach the service; empty when none can.
+        """
         self._file = home / FILE_NAME
         self._mode = mode
         self._users = users
@@ -48,8 +50,8 @@ class JobUsers:
             if self._hindrance:
                 raise CannotIsolate(f"jobs cannot be isolated as --isolate-jobs always asks: {self._hindrance}")
             self._wanted = "--isolate-jobs always"
-        elif not is_loopback(host):
-            self._wanted = f"the service listens on {host}, for other machines"
+        elif reached_at:
+            self._wanted = f"the service listens on {reached_at}, for other machines"
         self._tell()
 
     def of(self, number: int, *, several_users: bool) -> JobUser | None:
@@ -129,11 +131,3 @@ def _mapped(first: int, last: int) -> str:
                 "range that does"
             )
     return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

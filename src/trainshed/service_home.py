@@ -1,0 +1,66 @@
+"""The service's home: its folders, who may hold it, its quotas, and the file by which clients find the service."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainshed.engines.local.capacity import Machine
+from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
+
+
+class AlreadyRunning(Exception):
+    """Another service uses this home."""
+
+
+def default_home() -> Path:
+    """``$TRAINSHED_HOME``, else ``~/.trainshed``."""
+    return Path(os.environ.get("TRAINSHED_HOME") or "~/.trainshed").expanduser().absolute()
+
+
+def prepare_home(home: Path) -> None:
+    """Make the home, readable by its owner only."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.chmod(0o700)
+    for name in ("clusters", "nodes", "code", "logs", "storage", "fileservers"):
+        (home / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def load_quotas(home: Path) -> Quotas:
+    """The limits in ``quotas.json`` of the home, the defaults without it. Raises InvalidQuotas naming the file."""
+    path = home / "quotas.json"
+    machine = Machine.here()
+    promised = int(machine.cpus * machine.oversubscription)
+    try:
+        return read_quotas(path.read_text(encoding="utf-8"), promised)
+    except FileNotFoundError:
+        return Quotas(default_limits(promised))
+    except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
+        raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
+
+
+@contextlib.contextmanager
+def only_service_of(home: Path) -> Iterator[None]:
+    """Hold the home for one service. Raises AlreadyRunning; a killed service lets go by dying."""
+    with (home / "service.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AlreadyRunning(
+                f"a service is running on {home} already; see `trainshed status`, or give another --home"
+            ) from None
+        yield
+
+
+def write_service_file(path: Path, url: str, token: str) -> None:
+    """Atomically, with mode 0600 from the first byte."""
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump({"url": url, "token": token, "pid": os.getpid()}, out)
+    temporary.replace(path)
