@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from benchmarks import commands, jobs
 from benchmarks.service import running_service
 
@@ -11,6 +13,10 @@ def main() -> None:
     with running_service() as bench:
         jobs.report(bench)
         commands.report(bench)
+        plain = jobs.quick(bench)
+    if os.geteuid() == 0:
+        with running_service(2, "--isolate-jobs", "always") as bench:
+            jobs.compare_isolated(plain, jobs.quick(bench))
 
 
 main()

@@ -56,12 +56,12 @@ def makespan(bench: Bench, jobs: int = JOBS, *, tag: str) -> float:
     return seconds
 
 
-def latencies(bench: Bench, probes: int = PROBES) -> list[float]:
+def latencies(bench: Bench, probes: int = PROBES, *, tag: str = "probe") -> list[float]:
     """Milliseconds from the call that submits to the first line of user code (its own clock), one job at a time."""
     client, cluster = bench.client, cluster_id(bench.client)
     found = []
     for index in range(probes):
-        name = f"probe-{index}"
+        name = f"{tag}-{index}"
         submitted = time.time_ns()
         client.jobs.create(name, properties("date +%s%N", cluster), wait=False)
         job = client.jobs.wait(name, interval=0.02, timeout=60)
@@ -70,6 +70,19 @@ def latencies(bench: Bench, probes: int = PROBES) -> list[float]:
         log = next((bench.home / "clusters").glob(f"*/mounts/logs/{segment}/stdouterr/stdout.txt"))
         found.append((int(log.read_text()) - submitted) / 1e6)
     return found
+
+
+def quick(bench: Bench) -> tuple[float, float]:
+    """Jobs a second (best of three), and milliseconds from submission to the first line (median)."""
+    whole = min(makespan(bench, tag=f"q{index}") for index in range(3))
+    return JOBS / whole, statistics.median(latencies(bench, 30, tag="quick"))
+
+
+def compare_isolated(plain: tuple[float, float], isolated: tuple[float, float]) -> None:
+    """Print what it costs that jobs run as a user of their own."""
+    print("jobs as a user of their own, beside jobs as the service's user")
+    print(f"  {isolated[0]:.0f} beside {plain[0]:.0f} jobs/s, ratio {isolated[0] / plain[0]:.2f} (aim 0.9)")
+    print(f"  first line after {isolated[1]:.1f} beside {plain[1]:.1f} ms (median)")
 
 
 def cluster_id(client: Client) -> str:

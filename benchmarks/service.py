@@ -61,12 +61,12 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_service(nodes: int = 2) -> Iterator[Bench]:
+def running_service(nodes: int = 2, *options: str) -> Iterator[Bench]:
     """A service with one cluster ``bench`` of ``nodes`` idle nodes and an experiment ``bench``."""
     with tempfile.TemporaryDirectory(prefix="trainshed-bench-") as folder:
         home = Path(folder)
         process = subprocess.Popen(
-            [sys.executable, "-m", "trainshed", "serve", "--home", str(home), "--stop-nodes"],
+            [sys.executable, "-m", "trainshed", "serve", "--home", str(home), "--stop-nodes", *options],
             env=environment(),
             stderr=subprocess.DEVNULL,
         )

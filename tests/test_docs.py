@@ -103,3 +103,29 @@ def test_tests_of_the_contracts_rules_exist() -> None:
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", text_of(ROOT / "docs" / "contract-rules.md"))
     assert len(named) > 40
     assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in text_of(ROOT / "tests" / file)] == []
+
+
+def test_compatibility_has_a_row_for_every_operation_of_the_contract() -> None:
+    from trainshed.api.endpoints import ENDPOINTS
+
+    page = text_of(ROOT / "docs" / "compatibility.md")
+    contract = {
+        endpoint.operation_id
+        for endpoint in ENDPOINTS
+        if endpoint.path.count("/providers/") == 1
+        and "/providers/Microsoft.BatchAI/" in endpoint.path
+        and not endpoint.newer
+        # Further pages of an operation are part of it.
+        and not endpoint.operation_id.endswith("Next")
+    }
+    assert len(contract) >= 28
+    # Not operations of the specification, which has no paths for them; the page has one row for both.
+    contract -= {"OperationResults_Get", "OperationStatuses_Get"}
+    rows = "\n".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
+    assert sorted(name for name in contract if not re.search(rf"\b{name}\b", rows)) == []
+
+
+def test_compatibility_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`((?:\w+/)+test_\w+\.py)`", text_of(ROOT / "docs" / "compatibility.md")))
+    assert len(named) > 10
+    assert sorted(name for name in named if not (ROOT / "tests" / name).is_file()) == []

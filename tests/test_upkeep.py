@@ -223,7 +223,7 @@ def test_a_row_that_is_swapped_to_another_owner_does_not_open(home: Path) -> Non
 
 def test_a_running_service_keeps_its_key(home: Path) -> None:
     key_file = (home / "vault.key").read_bytes()
-    with only_service_of(home), pytest.raises(upkeep.CannotRotate, match="stop it, rotate, start it again"):
+    with only_service_of(home), pytest.raises(upkeep.CannotRotate, match="--online, or stop it"):
         upkeep.rotate_vault(home)
     assert (home / "vault.key").read_bytes() == key_file
 

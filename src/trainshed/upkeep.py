@@ -63,7 +63,8 @@ def rotate_vault(home: Path, database_url: str | None = None, new_key: str | Non
             return _rotate(home, database_url, new_key)
     except AlreadyRunning:
         raise CannotRotate(
-            f"the service on {home} is running and holds the old key: stop it, rotate, start it again"
+            f"the service on {home} is running and holds the old key: trainshed vault rotate --online, or stop it, "
+            "rotate, start it again"
         ) from None
 
 
@@ -90,6 +91,7 @@ def _rotate(home: Path, database_url: str | None, new_key: str | None) -> VaultS
             rotation.abandon()
             raise CannotRotate(str(error)) from error
         rotation.finish()
+        vault.drop(*ring.keys)
         found = db.read_sync(lambda tx: survey(vault, secrets.all(tx)))
     finally:
         db.close_sync()

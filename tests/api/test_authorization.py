@@ -89,6 +89,7 @@ ALLOWED = {
     f"{T}.Identity/me/tokens/write": "everybody",
     f"{T}.Identity/me/tokens/delete": "everybody",
     f"{T}.Audit/entries/read": "OCR",
+    f"{T}.Vault/rotate/action": "O",
 }
 #: Asked for by handlers, in addition to the endpoint's own.
 WITHIN_HANDLERS = {f"{B}/workspaces/clusters/submit/action", f"{B}/workspaces/fileservers/mount/action"}

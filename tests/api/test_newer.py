@@ -221,3 +221,25 @@ def test_idle_time_is_changed_by_the_newer_version_and_kept_by_the_original(shed
 def _idle_time(shed: Service) -> str:
     scale = shed.send("GET", CLUSTER, version=NEW).json()["properties"]["scaleSettings"]
     return str(scale["autoScale"]["idleTimeBeforeScaleDown"])
+
+
+def test_what_was_read_can_be_sent_back(shed: Service) -> None:
+    job = shed.make_job(body=job_body(retryPolicy=RETRIES), version=NEW)
+    attempt = shed.controller.start(shed.controller.provision(count=2))
+    failed = Reason(ReasonCode.JOB_RETRIED, "It failed.")
+
+    def fail(tx: Connection) -> None:
+        attempts.finish(tx, attempt, AttemptEvent.FAILED, 1, exit_code=3, reason=failed, ended_at=1)
+        jobs.retry(tx, job.id, 1, failed, shed.clock() + 1000)
+
+    shed.apply(fail)
+    [node, _] = shed.apply(lambda tx: nodes.of_cluster(tx, job.cluster_uid))
+    shed.apply(lambda tx: nodes.apply(tx, node.id, NodeEvent.SETUP_FAILED, shed.clock(), BROKEN))
+    read = shed.send("GET", JOB, version=NEW).json()
+    assert {"requeueReason", "whyWaiting", "retries", "attempt"} <= set(read["properties"])
+    assert shed.send("PUT", JOB, read, version=NEW).status_code == 200
+    cluster = shed.send("GET", CLUSTER, version=NEW).json()
+    assert "nodeReasons" in cluster["properties"]
+    changeable = ("scaleSettings", "nodeReasons", "nodeStateCounts", "errors")
+    sent = {name: value for name, value in cluster["properties"].items() if name in changeable}
+    assert shed.send("PATCH", CLUSTER, {"properties": sent}, version=NEW).status_code == 200

@@ -67,7 +67,11 @@ class Lab:
 
     async def run(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> str:
         """Start an attempt; its id."""
-        spec = replace(gang_spec(command, nodes, cluster, **members), user=self.user)
+        spec = gang_spec(command, nodes, cluster, **members)
+        if self.user is not None:
+            # Each workspace has its own.
+            segment = f"sub/group/workspaces/w{self.user.uid}/experiments/lab/jobs/{spec.job}"
+            spec = replace(spec, user=self.user, segment=segment)
         await self.engine.start_gang(spec)
         return spec.attempt_id
 

@@ -8,27 +8,41 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.engines.conformance import STOP, mounts
-from tests.engines.conftest import InLab
+from tests.engines.conftest import InLab, run_in_lab
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper, stubborn
 from tests.engines.processes import ancestor_below, daemon_pid, everything_below, groups_of
+from trainshed.engines.local.job_users import hindrance
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
 from trainshed.engines.protocol import EngineUnavailable, GangResult
 from trainshed.resources.reasons import ReasonCode
+from trainshed.resources.users import UserRange
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True, params=["namespaces", "none"])
+USERS = UserRange(1900001100, 1900001109)
+
+
+@pytest.fixture(autouse=True, params=["namespaces", "none", "strangers"])
 def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which kind of isolation the daemon is started with."""
+    """Which kind of isolation the daemon is started with, and whether jobs have a user of their own."""
     monkeypatch.setenv("TRAINSHED_ISOLATION", "none" if request.param == "none" else "")
+    if request.param == "strangers" and (why := hindrance(USERS)):
+        pytest.skip(f"jobs cannot have a user of their own here: {why}")
     return str(request.param)
+
+
+@pytest.fixture
+def in_lab(home: Path, isolation: str) -> InLab:
+    """Runs a coroutine with a started engine of the test's home."""
+    return partial(run_in_lab, home, user=USERS.user(1) if isolation == "strangers" else None)
 
 
 def test_killed_daemon(in_lab: InLab, home: Path) -> None:

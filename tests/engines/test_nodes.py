@@ -17,6 +17,7 @@ from tests.engines.processes import daemon_pid, group_value, memory_of
 from trainshed.engines.local.cgroups import trees
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
+from trainshed.engines.local.messages import PROTOCOL, encode
 from trainshed.engines.protocol import EngineError, GangResult, NodeCondition, NodeSpec
 from trainshed.resources.reasons import ReasonCode
 
@@ -199,8 +200,8 @@ def test_a_former_controller_is_fenced(in_lab: InLab, home: Path) -> None:
         former = socket.socket(socket.AF_UNIX)
         former.settimeout(10)
         former.connect(str(Layout(home).socket))
-        former.sendall(b'{"protocol": 1}\n')
-        assert json.loads(former.recv(4096))["protocol"] == 1
+        former.sendall(encode({"protocol": PROTOCOL}))
+        assert json.loads(former.recv(4096))["protocol"] == PROTOCOL
         await lab.restart_service()
         name = mark()
         spec = gang_spec(sleeper(name), nodes, cluster)

@@ -66,6 +66,7 @@ def test_links_end_with_the_key_that_signed_them(tmp_path: Path) -> None:
     rotation = Rotation(tmp_path, KeyRing((OLD,)), vault, NEW)
     rotation.stage()
     rotation.finish()
+    assert KeyRing.load_or_create(tmp_path, {}).keys == (NEW,)
     with pytest.raises(LinkRefused):
         signer.check("/f", given, 0)
 

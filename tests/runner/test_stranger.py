@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
+import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,7 @@ from tests.runner.test_serving import Server
 from trainshed.resources.users import JobUser
 from trainshed.runner import main
 from trainshed.runner.spec import RunnerSpec, View
+from trainshed.runner.switchboard import agent_token
 
 USER = JobUser(1900000100, 1900000101)
 OTHER = JobUser(1900000102, 1900000103)
@@ -78,6 +85,15 @@ def test_ids_groups_and_rights(root: Path) -> None:
     assert set(rights.values()) == {"0" * 16}
 
 
+def test_nothing_is_inherited_but_the_three_descriptors(root: Path) -> None:
+    command = "python3 -c 'import os; print(sorted(map(int, os.listdir(\"/proc/self/fd\")))[:-1])'; umask; ulimit -c"
+    assert said(root, command).splitlines() == ["[0, 1, 2]", "0022", "0"]
+
+
+def test_the_kernel_takes_jobs_first(root: Path) -> None:
+    assert said(root, "sleep 0.2; cat /proc/self/oom_score_adj").strip() == "500"
+
+
 def test_environment_is_clean(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINSHED_VAULT_KEY", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -94,17 +110,14 @@ def test_home_of_the_service_is_not_there(root: Path) -> None:
 
 
 def test_only_its_own_directories_are_writable(root: Path) -> None:
-    command = (
-        """
-    for folder in / /etc /usr /var /home /root /opt /run /run/lock /sys /sys/fs/cgroup %s; do
+    command = f"""
+    for folder in / /etc /usr /var /home /root /opt /run /run/lock /sys /sys/fs/cgroup {root}; do
         if touch $folder/probe-of-a-job 2>/dev/null; then echo $folder; fi
     done
     for folder in /tmp /var/tmp /dev/shm $HOME $AZ_BATCHAI_JOB_TEMP_DIR $AZ_BATCHAI_MOUNT_ROOT; do
         touch $folder/probe-of-a-job || echo not $folder
     done
     """
-        % root
-    )
     assert said(root, command) == ""
     assert not list(Path("/tmp").glob("probe-of-a-job")) + list(Path("/dev/shm").glob("probe-of-a-job"))
 
@@ -220,7 +233,7 @@ def test_mount_commands_run_as_nobodys_root(root: Path) -> None:
         "unmanagedFileSystems": [
             {
                 "relativeMountPath": "data",
-                "mountCommand": "id -u > /tmp/who; cat /proc/self/uid_map >> /tmp/who; mount -t tmpfs -o mode=1777 none",
+                "mountCommand": "(id -u; cat /proc/self/uid_map) > /tmp/who; mount -t tmpfs -o mode=1777 none",
             }
         ]
     }
@@ -248,7 +261,7 @@ def test_outputs_on_a_mounted_volume(root: Path) -> None:
     outcome = run(spec_of(root, properties))
     assert outcome.result == "succeeded", outcome
     assert (root / "mounts/data" / SEGMENT / "outputs/model").read_text() == "model\n"
-    assert "execution.log" in os.listdir(root / "mounts/data" / SEGMENT / "stdouterr")
+    assert (root / "mounts/data" / SEGMENT / "stdouterr/execution.log").exists()
 
 
 def test_a_failing_mount_command_names_the_volume(root: Path) -> None:
@@ -309,3 +322,72 @@ def test_its_death_takes_a_strangers_attempt_with_it(root: Path) -> None:
         os.kill(runner.pid, 9)
         runner.wait_exit()
     wait_gone("MARK=stranger-goes-too")
+
+
+RING = r"""
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    int rank, size, beside, sum, bytes = 4 << 20;
+    MPI_Comm node;
+    MPI_Init(&argc, &argv);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &node);
+    MPI_Comm_size(node, &beside);
+    char *out = malloc(bytes * size), *in = malloc(bytes * size);
+    MPI_Alltoall(out, bytes, MPI_CHAR, in, bytes, MPI_CHAR, MPI_COMM_WORLD);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    char name[64];
+    gethostname(name, sizeof name);
+    printf("rank %d of %d on %s, %d beside, user %d, sum %d\n", rank, size, name, beside, getuid(), sum);
+    MPI_Finalize();
+    return 0;
+}
+"""
+
+
+def mpich_folder() -> Path:
+    """Where the job's user finds MPICH. What lies below /tmp is not in its view."""
+    libraries = [Path(entry).parents[2] / "bin" for entry in sys.path if entry.endswith("site-packages")]
+    for folder in (Path(sys.executable).parent, *libraries):
+        if (folder / "mpiexec.hydra").exists() and not folder.is_relative_to("/tmp"):
+            return folder
+    pytest.skip("no MPICH that another user can run: pip install mpich, outside of /tmp")
+
+
+@pytest.mark.slow
+def test_mpi_over_two_nodes_with_shared_memory_on_each(root: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks are started by the runners of both nodes; those of one node talk through /dev/shm."""
+    folder = mpich_folder()
+    if not shutil.which("gcc"):
+        pytest.skip("no C compiler")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    (root / "mounts/ring.c").write_text(RING)
+    subprocess.run([folder / "mpicc", "-o", root / "mounts/ring", root / "mounts/ring.c"], check=True)
+    properties = {"customMpiSettings": {"commandLine": "$AZ_BATCHAI_MOUNT_ROOT/ring", "processCount": 4}}
+    with ExitStack() as stack:
+        specs = [spec_of(root, properties, nodes=2, index=index, port=port) for index in range(2)]
+        ended = [runner.outcome() for runner in [stack.enter_context(Runner(spec)) for spec in specs]]
+    assert [outcome.result for outcome in ended] == ["succeeded", "succeeded"], log(root)
+    expected = [f"rank {n} of 4 on node-{n // 2}, 2 beside, user {USER.uid}, sum 6" for n in range(4)]
+    assert sorted((stdouterr(root) / "stdout.txt").read_text().splitlines()) == expected
+
+
+def test_a_token_of_one_attempt_opens_no_other(root: Path, port: int) -> None:
+    """The launch agents' token of one gang, known to its job, tried on the runner of another gang."""
+    with ExitStack() as stack:
+        specs = [spec_of(root, custom("sleep 1000"), nodes=2, index=i, port=port, token="victim") for i in range(2)]
+        runners = [stack.enter_context(Runner(spec)) for spec in specs]
+        wait_for(stdouterr(root) / "execution-node-1.log")
+        for token in (agent_token("attacker"), "attacker", agent_token(""), ""):
+            for purpose in ({"launch": b"touch /tmp/gained".hex(), "call": "1"}, {"member": 1}, {"attach": "stdout"}):
+                with socket.create_connection(("127.0.77.4", port), timeout=10) as line:
+                    line.sendall(json.dumps({**purpose, "token": token}).encode() + b"\n")
+                    line.settimeout(10)
+                    assert line.recv(64) == b""
+        runners[0].stop()
+        ended = [runner.outcome() for runner in runners]
+        assert [outcome.result for outcome in ended] == ["stopped", "stopped"], ended

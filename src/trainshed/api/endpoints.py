@@ -16,6 +16,7 @@ from trainshed.api import (
     outputs,
     probes,
     usages,
+    vault,
     workspaces,
 )
 from trainshed.api.access_endpoints import ACCESS_ENDPOINTS
@@ -343,6 +344,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer="OperationList",
         action=f"{_A_PROVIDER}/operations/read",
         reach=Reach.WITHIN,
+    ),
+    Endpoint(
+        "POST",
+        f"{_PROVIDER}/vault/rotate",
+        vault.rotate,
+        "Vault_Rotate",
+        answer="VaultRotation",
+        newer=True,
+        action="Trainshed.Vault/rotate/action",
     ),
     Endpoint(
         "POST",

@@ -14,6 +14,7 @@ _SPELLINGS = {
         "Trainshed.Audit", "entries",
         "tenants", "register", "unregister",
         "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
+        "vault",
     )
 }  # fmt: skip
 

@@ -252,6 +252,7 @@ def _answers() -> dict[str, Schema]:
             {"name": _TEXT, "family": _TEXT, "numberOfCores": _WHOLE, "memoryInMB": _WHOLE, "gpus": _WHOLE}
         ),
         "Operation": _object({"name": _TEXT, "display": {"type": "object"}, "origin": _TEXT}),
+        "VaultRotation": _object({"keyId": _TEXT, "secrets": _WHOLE}, required=["keyId", "secrets"]),
         "CodeHashes": _object({"sha256": {"type": "array", "items": _TEXT}}, required=["sha256"]),
         "CodeMissing": _object({"missing": {"type": "array", "items": _TEXT}}),
         "CodeBlob": _object({"sha256": _TEXT, "size": _WHOLE}),

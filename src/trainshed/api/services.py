@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Services:
     #: How many clusters and cores each subscription may have.
     quotas: Quotas = field(default_factory=Quotas)
     now_ms: Callable[[], int] = system_now_ms
+    #: Held while the vault's key is changed.
+    rotating: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Whether the engine can be used now (``/readyz``).
     engine_available: Callable[[], bool] = _always
     #: Whether the service is being stopped: streams that would go on then end.

@@ -18,6 +18,7 @@ from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
 from trainshed.client.storage_accounts import StorageAccounts
+from trainshed.client.transport import request, send
 from trainshed.client.workspaces import Experiments, Workspaces
 
 
@@ -32,6 +33,16 @@ class Probes(Noun[M]):
         except TransportFailure as failure:
             return False, str(failure)
         return reply.status == 200, reply.body.decode("utf-8", "replace").strip()
+
+
+class Vault(Noun[M]):
+    """The key that seals stored secrets."""
+
+    @operation
+    def rotate(self) -> Steps[tuple[str, int]]:
+        """Seal all secrets with a new key while the service runs: the key's id, and how many. For administrators."""
+        told = (yield from send(request("POST", "/providers/Microsoft.BatchAI/vault/rotate"))).json()
+        return str(told["keyId"]), int(told["secrets"])
 
 
 class Nouns(Generic[M]):
@@ -55,6 +66,7 @@ class Nouns(Generic[M]):
         self.tokens: Tokens[M] = Tokens(driver, scope)
         self.roles: Roles[M] = Roles(driver, scope)
         self.audit: Audit[M] = Audit(driver, scope)
+        self.vault: Vault[M] = Vault(driver, scope)
         self.probes: Probes[M] = Probes(driver, scope)
         self._used = driver
 

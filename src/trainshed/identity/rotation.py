@@ -56,10 +56,9 @@ class Rotation:
         return changed
 
     def finish(self) -> None:
-        """Forget the old keys: nothing is sealed with them any more. Links that they signed end here."""
+        """The old keys are not kept any more: nothing that is stored is sealed with them. Raises OSError."""
         if self._ring.from_file:
             KeyRing((self.key,)).write(self._home)
-        self._vault.drop(*(old for old in self._old if old != self.key))
 
     def abandon(self) -> None:
         """Take ``stage`` back, when it is certain that nothing was stored under the new key."""
@@ -67,6 +66,7 @@ class Rotation:
             return
         if self._ring.from_file:
             KeyRing(self._old).write(self._home)
+        self._vault.adopt(self._old[0])
         self._vault.drop(self.key)
 
 

@@ -64,8 +64,8 @@ class Vault:
         self._use((key, *(old for old in self._keys if old != key)))
 
     def drop(self, *keys: bytes) -> None:
-        """Forget keys. What they sealed does not open any more."""
-        self._use(tuple(key for key in self._keys if key not in keys))
+        """Forget keys, but for the one that seals. What they sealed does not open any more."""
+        self._use(tuple(key for key in self._keys if key == self._keys[0] or key not in keys))
 
     def seal(self, value: bytes, context: bytes) -> bytes:
         """The value, readable only with the vault's key and the same context."""

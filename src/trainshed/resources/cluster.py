@@ -137,6 +137,7 @@ CLUSTER_READ_ONLY = frozenset(
         "errors",
         "currentNodeCount",
         "nodeStateCounts",
+        "nodeReasons",
     }
 )
 

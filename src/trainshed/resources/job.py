@@ -110,6 +110,7 @@ class JobProperties(Model):
             "whyWaiting",
             "attempt",
             "retries",
+            "requeueReason",
         }
     )
     since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot", "retryPolicy"})

@@ -64,7 +64,7 @@ def _split(below: list[str], segment: list[str]) -> tuple[list[str], str]:
         if segment and below[start : start + len(segment)] == segment:
             place = start + (segment.index(_WORKSPACES) + 1 if _WORKSPACES in segment[:-1] else 0)
             return below[:place], below[place]
-    return below[:-1], ""
+    return below, ""
 
 
 def _shared(folder: int, name: str) -> int | None:

@@ -58,13 +58,17 @@ def build(view: View, files: dict[str, str], base: int | None = None, *, fuse: b
         linux.enter_namespace(base, linux.CLONE_NEWNS)
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    # What the setup has there would be hidden by the attempt's own directories.
+    covered = linux.clone_tree(cover) if base is not None else None
     if base is None:
         linux.restrict_mounts("/", linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOSUID)
     _own_devices(view, fuse)
     for target, tree in private:
         linux.attach_tree(tree, target)
-    if base is None:
-        Path(cover).mkdir(mode=0o755, exist_ok=True)
+    Path(cover).mkdir(mode=0o755, exist_ok=True)
+    if covered is not None:
+        linux.attach_tree(covered, cover)
+    else:
         linux.mount("none", cover, "tmpfs", _PLAIN | linux.MS_NOEXEC, "mode=0755,size=1m,nr_inodes=2048")
     for path, tree in shown:
         Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)

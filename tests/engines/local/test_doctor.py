@@ -19,6 +19,7 @@ def test_every_capability_is_looked_at(tmp_path: Path) -> None:
         "node daemon",
         "process isolation",
         "host names",
+        "job users",
         "cpu limits",
         "memory limits",
         "pids limits",

@@ -58,17 +58,32 @@ def status(home: Path | None, database_url: str | None) -> int:
 @click.command("rotate")
 @click.option("--new-key-env", metavar="NAME", help="Environment variable that holds the new key.")
 @click.option("--new-key-stdin", is_flag=True, help="Read the new key from standard input.")
+@click.option("--online", is_flag=True, help="Have the running service do it, as its administrator.")
 @_home_options
-def rotate(home: Path | None, database_url: str | None, new_key_env: str | None, new_key_stdin: bool) -> int:
+def rotate(
+    home: Path | None, database_url: str | None, new_key_env: str | None, new_key_stdin: bool, online: bool
+) -> int:
     """Seal all stored secrets with a new key, in one transaction, and forget the old one.
 
-    The service must be stopped. It may be cut at any instant: everything still opens, and the next call finishes it.
-    Without an option the new key is made here and kept in vault.key.
+    The service must be stopped, but for --online. It may be cut at any instant: everything still opens, and the next
+    call finishes it. Without an option the new key is made here and kept in vault.key.
     """
+    if online:
+        if new_key_env or new_key_stdin:
+            raise click.UsageError("with --online the service makes the new key itself")
+        return _rotate_online()
     found = _call("rotate_vault", _home(home), database_url, _new_key(new_key_env, new_key_stdin))
     click.echo(f"{found.sealed[found.key_ids[0]]} secrets are sealed with key {found.key_ids[0]} now")
     if found.source == "TRAINSHED_VAULT_KEY":
         click.echo("start the service with the new key in TRAINSHED_VAULT_KEY; the old one opens nothing", err=True)
+    return 0
+
+
+def _rotate_online() -> int:
+    from trainshed.cli.options import make_session
+
+    key, count = make_session(None, None, None, None).client.vault.rotate()
+    click.echo(f"{count} secrets are sealed with key {key} now")
     return 0
 
 

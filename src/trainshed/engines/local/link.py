@@ -32,6 +32,8 @@ _OWN_VARIABLES = {
     "TRAINSHED_HOME",
     "TRAINSHED_VAULT_KEY",
     "TRAINSHED_DATABASE_URL",
+    "TRAINSHED_TLS_KEY_PASSWORD",
+    "TRAINSHED_KEYVAULT",
 }
 
 log = logging.getLogger(__name__)
