@@ -99,6 +99,12 @@ def test_readme_begins_with_the_two_commands() -> None:
     assert [line.split("#")[0].strip() for line in shown.splitlines()[1:]] == ["make demo", "make test"]
 
 
+def test_tests_of_the_contracts_rules_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text_of(ROOT / "docs" / "contract-rules.md"))
+    assert len(named) > 40
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in text_of(ROOT / "tests" / file)] == []
+
+
 def test_compatibility_has_a_row_for_every_operation_of_the_contract() -> None:
     from trainshed.api.endpoints import ENDPOINTS
 

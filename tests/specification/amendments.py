@@ -32,9 +32,14 @@ _DIRECTORY_ID = {"type": "string", "pattern": r"^[A-Z0-9_]{1,20}\Z"}
 _VARIABLE = {"type": "string", "pattern": r"^[B-Z][A-Z0-9_]{0,20}\Z"}
 #: A name in a path. The backslash-w of the file is ASCII, as its descriptions say (section 5).
 NAME = r"^[-A-Za-z0-9_]{1,64}\Z"
+_SUBSCRIPTION = r"^[A-Za-z0-9_.-]{1,64}\Z"
+_GROUP = r"^[-A-Za-z0-9_.]{0,89}[-A-Za-z0-9_]\Z"
+#: By the parameters' names in the original's document and in the service's own.
 NAMES_BY_PARAMETER = {
-    "subscriptionId": r"^[A-Za-z0-9_.-]{1,64}\Z",
-    "resourceGroupName": r"^[-A-Za-z0-9_.]{0,89}[-A-Za-z0-9_]\Z",
+    "subscriptionId": _SUBSCRIPTION,
+    "subscription": _SUBSCRIPTION,
+    "resourceGroupName": _GROUP,
+    "group": _GROUP,
     "location": r"^[-A-Za-z0-9_. ]{1,64}\Z",
 }
 _ID = {"type": "string", "pattern": r"^/subscriptions/[A-Za-z0-9-]{1,12}/[A-Za-z0-9/_.-]{1,60}\Z"}

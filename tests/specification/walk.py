@@ -34,12 +34,14 @@ _POOL = {
     "namespace": ["Microsoft.BatchAI", "microsoft.storage"],
     "file": ["stdout.txt", "execution.log", "no.txt"],
 }
+#: Parameters whose names section 5 rules.
+_RULED = frozenset(_POOL) - {"account", "namespace", "file"}
 _RESOURCES = ("Workspace", "Experiment", "Cluster", "FileServer", "Job")
 #: Refusals of a request that the specification's letter allows: of its time, or of what only the service knows.
 _STATEFUL = frozenset(
     {
         "ClusterNotFound", "FileServerNotFound", "OutputDirectoryNotFound", "OutputDirectoryNotOnMountRoot",
-        "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded",
+        "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded", "AdministratorHasNoTokens",
     }
 )  # fmt: skip
 #: Their operations are Azure Resource Manager's own: a Location alone.
@@ -240,7 +242,9 @@ class Walk:
             return self.letter.forbids_body(operation, body)
         if made.forbidden == "path":
             return any(
-                wrong_name(name, value) and unquote(value) not in ("", ".", "..") for name, value in made.path.items()
+                wrong_name(name, value) and unquote(value) not in ("", ".", "..")
+                for name, value in made.path.items()
+                if _kind(name) in _RULED
             )
         return made.forbidden == "query" and wrong_query(operation, made.query)
 

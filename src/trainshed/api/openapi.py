@@ -30,6 +30,7 @@ _PATTERNS = {
         for noun in ("workspace", "cluster", "experiment", "job", "fileServer")
     },
     "account": {"pattern": "^[a-z0-9]{3,24}$"},
+    "assignment": {"pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"},
     "sha256": _DIGEST,
     "snapshot": _DIGEST,
 }
