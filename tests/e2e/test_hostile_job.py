@@ -134,7 +134,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbourhood]:
     home = tmp_path_factory.mktemp("hostile") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRAINSHED_DISK_RESERVE", str(free(home.parent) - ROOM))
-        live = LiveService(home, options=("--isolate-jobs", "always", "--job-users", str(USERS))).start()
+        live = LiveService(home, "--isolate-jobs", "always", "--job-users", str(USERS)).start()
     neighbourhood = None
     try:
         neighbourhood = Neighbourhood(live)

@@ -140,6 +140,17 @@ def test_logs_and_directories_belong_to_the_user(root: Path) -> None:
     assert {path.stat().st_uid for path in (root / "n0/jobs").rglob("*")} == {USER.uid}
 
 
+def test_outputs_of_the_time_before_isolation_become_the_workspaces(root: Path) -> None:
+    elsewhere = root / "mounts/shared"
+    elsewhere.mkdir(mode=0o755)
+    assert run(make_spec(root, custom("echo before; ln /etc/hostname $AZ_BATCHAI_STDOUTERR_DIR/linked || true"))).result
+    assert (stdouterr(root) / "stdout.txt").stat().st_uid == 0
+    assert said(root, "echo after; touch $AZ_BATCHAI_STDOUTERR_DIR/new") == "before\nafter\n"
+    assert (stdouterr(root) / "stdout.txt").stat().st_uid == USER.uid
+    assert Path("/etc/hostname").stat().st_uid == 0
+    assert elsewhere.stat().st_uid == 0
+
+
 def test_workspaces_do_not_see_one_another(root: Path) -> None:
     """Both on one node and one cluster: neither outputs, nor temporary files, nor what is in memory."""
     said(root, "for f in /tmp /var/tmp /dev/shm $HOME $AZ_BATCHAI_MOUNT_ROOT; do echo mine > $f/mine; done")

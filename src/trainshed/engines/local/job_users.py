@@ -7,6 +7,7 @@ other machines, each workspace's jobs have a user of their own, if the service i
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from enum import StrEnum
@@ -16,6 +17,8 @@ from trainshed.engines.local.layout import write_durably
 from trainshed.resources.users import JobUser, UserRange
 from trainshed.runner import isolation
 from trainshed.runner.view import machine_name
+
+log = logging.getLogger(__name__)
 
 #: Below the service's home: what the service last said of it.
 FILE_NAME = "isolation.json"
@@ -62,6 +65,8 @@ class JobUsers:
         if several_users and not self._wanted:
             self._wanted = "the service has several users"
             self._tell()
+            if self.warning:
+                log.warning("%s", self.warning)
         return self._users.user(number) if self.in_force else None
 
     @property
