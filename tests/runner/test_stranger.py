@@ -318,8 +318,9 @@ def test_a_serving_runner_keeps_the_view_for_one_user_only(server: StrangerServe
     properties = custom(f"{namespace}; ls -A /tmp /dev/shm; id -u", stdOutErrPathPrefix="$AZ_BATCHAI_MOUNT_ROOT/other")
     ended = server.run(properties)
     assert ended["outcome"]["exit_code"] == 0 and ended["again"], ended
-    first, *rest = (stdouterr(root) / "stdout.txt").read_text().split()
-    assert rest[0] == first
+    first, again, *seen = (stdouterr(root) / "stdout.txt").read_text().split()
+    assert first == again
+    assert "left" not in seen and "/dev/shm:" in seen
     second = (root / "mounts/other" / SEGMENT / "stdouterr/stdout.txt").read_text().split()
     assert second[0] != first
     assert second[-1] == str(OTHER.uid)

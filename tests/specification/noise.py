@@ -195,6 +195,9 @@ class Noise:
                 b"Bearer " + bytes(dice.choices(range(128, 256), k=40)), b"Bearer " + b"a" * 20_000,
                 b"bearer\t" + token + b" " + token, b"Bearer eyJhbGciOiJub25lIn0.e30.", b"Bearer " + "💩".encode(),
                 b"Bearer a.b.c", b"Bearer " + b"." * 300, b"Bearer null", b"Bearer {}",
+                b"Bearer tsp_", b"Bearer tsp_a_b", b"Bearer tsp_" + b"a" * 40 + b"_" + b"b" * 40,
+                b"Bearer tsp_\xff_\xfe",
+                b"Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJodHRwOi8vMTI3LjAuMC4xOjEifQ.AAAA",
             )
         )  # fmt: skip
 

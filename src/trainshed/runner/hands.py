@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainshed.resources.users import JobUser
-from trainshed.runner import linux
+from trainshed.runner import linux, trees
 from trainshed.runner.processes import DEFAULT_SIGNALS, bash_arguments, open_log, spawn, start_bash
 
 #: Descriptors of standard output and error.
@@ -106,6 +106,11 @@ class Worn:
     def make_fifo(self, path: str) -> int:
         with self._on():
             return _make_fifo(path)
+
+    def empty(self, path: str) -> None:
+        """Remove everything below a directory. Raises OSError."""
+        with self._on():
+            trees.empty(path)
 
     def start(self, command_line: str, environment: Mapping[str, str], files: Files, folder: str) -> int:
         arguments = bash_arguments(command_line)

@@ -40,20 +40,30 @@ def isolate(node: Node, seen: View, why_not: str | None, parent_death_signal: in
     except OSError as error:
         raise directory_error("AZ_BATCHAI_MOUNT_ROOT", error.filename or seen.private, error) from error
     kept = node.isolation
-    if isinstance(kept, PidNamespace):
-        node.log.write(f"isolation: {kept.description}, those of the attempt before")
-    else:
+    again = isinstance(kept, PidNamespace)
+    if not isinstance(kept, PidNamespace):
         kept = _new(node, seen)
         node.isolation = kept
-        node.log.write(f"isolation: {kept.description} ({seen.user.uid})")
+    node.log.write(f"isolation: {kept.description} ({seen.user.uid}){', those of the attempt before' if again else ''}")
     if parent_death_signal:
         linux.set_parent_death_signal(parent_death_signal)
-    node.inside = Worn(seen.user, kept.mounts, parent_death_signal)
-    node.hands = node.inside
+    worn = Worn(seen.user, kept.mounts, parent_death_signal)
+    if again:
+        _forget_memory(worn)
+    node.inside = node.hands = worn
     ground = node.setup_ground
     if ground is not None and ground.user == seen.user:
         # File systems in user space that the setup mounted serve only those who are in its user namespace.
         node.hands = Forked(seen.user, kept.mounts, ground.users)
+
+
+def _forget_memory(worn: Worn) -> None:
+    """What the attempt before left in memory that processes share. Raises AttemptEnded."""
+    try:
+        linux.unshare(linux.CLONE_NEWIPC)
+        worn.empty(view.SHARED_MEMORY)
+    except OSError as error:
+        raise directory_error(view.SHARED_MEMORY, error.filename or view.SHARED_MEMORY, error) from error
 
 
 def _new(node: Node, seen: View) -> PidNamespace:

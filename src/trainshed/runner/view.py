@@ -22,7 +22,7 @@ from trainshed.runner.spec import View
 USER_NAME, ROOT_NAME = "job", "root"
 #: Own directories of a job, and their names below ``View.private``.
 _PRIVATE = (("/tmp", "tmp"), ("/var/tmp", "var-tmp"))
-_SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY = "/dev/shm"
 _FUSE = "/dev/fuse"
 _FUSE_DEVICE = os.makedev(10, 229)
 _PLAIN = linux.MS_NOSUID | linux.MS_NODEV
@@ -122,14 +122,14 @@ def _mount_points_below(target: str, view: View) -> set[str]:
 def _own_devices(view: View, fuse: bool) -> None:
     node = -1
     if fuse and Path(_FUSE).exists():
-        linux.mount("none", _SHARED_MEMORY, "tmpfs", linux.MS_NOSUID, "mode=0755,size=64k")
-        os.mknod(f"{_SHARED_MEMORY}/fuse", 0o020666, _FUSE_DEVICE)
-        Path(_SHARED_MEMORY, "fuse").chmod(0o666)
-        node = linux.clone_tree(f"{_SHARED_MEMORY}/fuse")
-        linux.unmount(_SHARED_MEMORY)
+        linux.mount("none", SHARED_MEMORY, "tmpfs", linux.MS_NOSUID, "mode=0755,size=64k")
+        os.mknod(f"{SHARED_MEMORY}/fuse", 0o020666, _FUSE_DEVICE)
+        Path(SHARED_MEMORY, "fuse").chmod(0o666)
+        node = linux.clone_tree(f"{SHARED_MEMORY}/fuse")
+        linux.unmount(SHARED_MEMORY)
         linux.attach_tree(node, _FUSE)
     size = f"{view.shm_mib}m" if view.shm_mib else "50%"
-    linux.mount("none", _SHARED_MEMORY, "tmpfs", _PLAIN, f"mode=1777,size={size}")
+    linux.mount("none", SHARED_MEMORY, "tmpfs", _PLAIN, f"mode=1777,size={size}")
 
 
 def machine_name(uid: int) -> str:
