@@ -37,10 +37,11 @@ def make(document: dict[str, Any], operation_id: str, mode: GenerationMode, coun
 
 
 def make_all(document: dict[str, Any], plain: Counts, with_body: Counts, seed: int) -> dict[str, list[Made]]:
-    """Requests for every operation of the document, by operationId; more for those that have a body."""
+    """Requests for every operation of the document, by operationId; more for those that have a body or a query."""
     made = {}
     for operation_id, operation in _by_id(document).items():
-        counts = with_body if operation.body else plain
+        needs_query = any(parameter.is_required for parameter in operation.query if parameter.name != "api-version")
+        counts = with_body if operation.body or needs_query else plain
         made[operation_id] = [
             case for mode, count in counts.items() for case in _make(operation, operation_id, mode, count, seed)
         ]

@@ -15,7 +15,7 @@ from tests.specification.world import FAULTS, World
 pytestmark = [pytest.mark.slow, amendments.needs_specification]
 
 #: Cases of each operation. What has a body has most that can be wrong, and leads everywhere.
-PLAIN = {GenerationMode.POSITIVE: 9, GenerationMode.NEGATIVE: 4}
+PLAIN = {GenerationMode.POSITIVE: 14, GenerationMode.NEGATIVE: 4}
 WITH_BODY = {GenerationMode.POSITIVE: 32, GenerationMode.NEGATIVE: 18}
 ROUNDS = 3
 
