@@ -81,6 +81,7 @@ def test_an_orderly_stop_with_running_jobs_queues_them_again(service: LiveServic
     assert [reason["code"] for reason in reasons if reason] == ["EngineStopped"]
 
 
+@pytest.mark.timeout(400)
 def test_kill_both_around_submission(service: LiveService, tmp_path: Path) -> None:
     """At random moments around a submission; the seed is printed and makes the delays the same again."""
     seed = random.randrange(1 << 32)
