@@ -25,6 +25,7 @@ from trainshed.resources.keyvault import SecretName
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NEW, OLD = "2026-11-01", "2018-05-01"
+IDENTITY = "/providers/Trainshed.Identity"
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000000"
 WS = f"{SUBSCRIPTION}/resourceGroups/trainshed/providers/Microsoft.BatchAI/workspaces/default"
 EXPERIMENT = f"{WS}/experiments/default"
@@ -76,15 +77,18 @@ class Run:
         variables = {"TRAINSHED_VAULT_KEY": key, "TRAINSHED_TLS_KEY_PASSWORD": password, "TMPDIR": str(temporary)}
         self.service = LiveService(self.home, more=variables)
 
-    def send(self, method: str, path: str, body: Any = None, *, version: str = NEW, **headers: str) -> httpx.Response:
-        """One request, whose answer is kept."""
+    def send(
+        self, method: str, path: str, body: Any = None, *, version: str = NEW, keep: bool = True, **headers: str
+    ) -> httpx.Response:
+        """One request, whose answer is kept, unless it is the one that has to have the secret."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **headers}
         join = "&" if "?" in path else "?"
         with httpx.Client(base_url=self.service.told()["url"], trust_env=False) as client:
             answer = client.request(method, f"{path}{join}api-version={version}", content=content, headers=sent)
         told = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-        self.answers.append((f"{method} {path}", told.encode() + b"\n" + answer.content))
+        if keep:
+            self.answers.append((f"{method} {path}", told.encode() + b"\n" + answer.content))
         return answer
 
     def put(self, path: str, properties: dict[str, Any]) -> None:
@@ -126,6 +130,22 @@ class Run:
     def properties(self, path: str) -> dict[str, Any]:
         answer = self.send("GET", path)
         return dict(answer.json()["properties"]) if answer.status_code == 200 else {}
+
+    def make_callers(self) -> None:
+        """A user with a token, right and wrong, and a storage account with its keys."""
+        self.send("PUT", f"{IDENTITY}/principals/ann", {})
+        wanted = {"properties": {"displayName": "laptop"}}
+        made = self.send("POST", f"{IDENTITY}/principals/ann/tokens", wanted, keep=False)
+        token = self.marks.add("access token", made.json()["properties"]["token"])
+        self.marks.add("secret part of the access token", token.rpartition("_")[2])
+        for shown in (token, token[:-1], f"{token}x"):
+            self.send("GET", f"{IDENTITY}/me", Authorization=f"Bearer {shown}")
+        account = f"{WS.partition('/providers/')[0]}/providers/Microsoft.Storage/storageAccounts/kept"
+        self.send("PUT", account, {"location": "local", "kind": "Storage", "sku": {"name": "Standard_LRS"}})
+        keys = self.send("POST", f"{account}/listKeys", keep=False).json()["keys"]
+        for entry in keys:
+            self.marks.add(f"storage {entry['keyName']}", entry["value"])
+            self.marks.add(f"storage {entry['keyName']}, decoded", base64.b64decode(entry["value"]))
 
     def make_clusters(self) -> None:
         """One whose setup succeeds, and one whose setup prints its secret and fails."""
@@ -251,7 +271,9 @@ class Run:
         for cluster in ("good", "bad"):
             for part in ("nodes", "events"):
                 self.send("GET", f"{WS}/clusters/{cluster}/{part}")
-        for path in ("/openapi.json", "/metrics", "/readyz", "/healthz"):
+        callers = (f"{IDENTITY}/principals", f"{IDENTITY}/principals/ann/tokens", "/providers/Trainshed.Audit/entries")
+        accounts = f"{SUBSCRIPTION}/providers/Microsoft.Storage/storageAccounts"
+        for path in (*callers, accounts, "/openapi.json", "/metrics", "/readyz", "/healthz"):
             self.send("GET", path)
 
     def wait(self, check: Any, what: str) -> None:
@@ -270,6 +292,7 @@ class Run:
                 processes.watch(self.marks)
                 self.wait(lambda: list(self.home.glob("clusters/*/mounts/here")), "the job's start")
                 self.wait(lambda: {"job secret", "key vault for-jobs"} <= names(processes.users), "its environment")
+                self.make_callers()
                 self.send_nonsense()
                 processes.watch(self.marks)
                 self.service.kill()
