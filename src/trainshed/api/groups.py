@@ -7,12 +7,12 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from trainshed.api import lro
 from trainshed.api.answers import JSON, RETRY_AFTER, answer
 from trainshed.api.authorization import visible
 from trainshed.api.call import Call
 from trainshed.api.errors import GATEWAY, ApiError
 from trainshed.api.lookup import find
-from trainshed.api.lro import begin
 from trainshed.api.paging import page, page_request
 from trainshed.identity import Scope
 from trainshed.resources import parsing
@@ -20,7 +20,7 @@ from trainshed.resources.arm_views import Json, resource_group_view
 from trainshed.resources.ids import resource_group_key
 from trainshed.resources.lifecycle import OperationState, OperationVerb, ProvisioningEvent, ProvisioningState
 from trainshed.resources.names import normal_location
-from trainshed.store import operations, resource_groups, workspaces
+from trainshed.store import resource_groups, workspaces
 from trainshed.store.records import OperationRecord, ResourceGroupRecord
 
 READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
@@ -113,7 +113,7 @@ async def delete(call: Call) -> Response:
             for workspace in workspaces.of_group(tx, existing.subscription, existing.name):
                 if workspace.state is not ProvisioningState.DELETING:
                     workspaces.apply(tx, workspace.key, ProvisioningEvent.DELETE_REQUESTED, now)
-        return begin(
+        return lro.begin(
             tx,
             subscription=existing.subscription,
             location=existing.location,
@@ -128,16 +128,7 @@ async def delete(call: Call) -> Response:
 
 async def get_result(call: Call) -> Response:
     """GET: 202 with the same headers while the deletion goes on, then 200."""
-    operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
-    operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
-    if operation is None or operation.subscription.lower() != subscription or not _may_see(call, operation):
-        raise ApiError(
-            404,
-            "OperationNotFound",
-            f"The operation '{operation_id[:64]}' does not exist in this subscription. Its URL is in the header "
-            "Location of the answer that started it.",
-            headers=GATEWAY,
-        )
+    operation = await lro.required(call, lambda found: _may_see(call, found), GATEWAY)
     if operation.status is OperationState.IN_PROGRESS:
         return _accepted(call, operation)
     return Response(status_code=200)

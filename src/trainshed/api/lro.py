@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,8 @@ from starlette.responses import Response
 
 from trainshed.api.answers import RETRY_AFTER, answer
 from trainshed.api.call import Call
+from trainshed.api.errors import ApiError
+from trainshed.api.lookup import find
 from trainshed.resources.lifecycle import OperationState, OperationVerb
 from trainshed.resources.views import operation_view
 from trainshed.store import operations
@@ -41,6 +44,23 @@ def begin(
         ended_at=now if done else None,
     )
     operations.insert(tx, operation)
+    return operation
+
+
+async def required(
+    call: Call, sees: Callable[[OperationRecord], bool], headers: Mapping[str, str] | None = None
+) -> OperationRecord:
+    """The operation in the path. Raises ApiError 404 for another subscription's, and for one that ``sees`` refuses."""
+    operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
+    operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
+    if operation is None or operation.subscription.lower() != subscription or not sees(operation):
+        raise ApiError(
+            404,
+            "OperationNotFound",
+            f"The operation '{operation_id[:64]}' does not exist in this subscription. Its URL is in the header "
+            "Location (of the provider's own also Azure-AsyncOperation) of the answer that started it.",
+            headers=headers,
+        )
     return operation
 
 

@@ -7,23 +7,20 @@ from starlette.responses import Response
 from trainshed.api import lro
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
-from trainshed.api.errors import ApiError
-from trainshed.api.lookup import find
 from trainshed.identity import Scope
 from trainshed.resources.lifecycle import OperationState
 from trainshed.resources.operations import operations as provider_operations
-from trainshed.store import operations
 from trainshed.store.records import OperationRecord
 
 
 async def get_result(call: Call) -> Response:
     """Always 200; ``status`` tells."""
-    return lro.result(call, await _operation(call))
+    return lro.result(call, await lro.required(call, lambda operation: _may_see(call, operation)))
 
 
 async def get_status(call: Call) -> Response:
     """202 while it runs, then what ``get_result`` answers: newer clients follow ``Location`` at the end."""
-    operation = await _operation(call)
+    operation = await lro.required(call, lambda operation: _may_see(call, operation))
     if operation.status is OperationState.IN_PROGRESS:
         return lro.accepted(call, operation)
     return lro.result(call, operation)
@@ -38,16 +35,3 @@ def _may_see(call: Call, operation: OperationRecord) -> bool:
     """Whether the caller may read operations where this one works; what they may not see is not there."""
     names = operation.resource_id.split("$")[:3]
     return call.caller.may("Microsoft.BatchAI/locations/operationresults/read", Scope(*names).key)
-
-
-async def _operation(call: Call) -> OperationRecord:
-    operation_id, subscription = call.part("operation").lower(), call.subscription.lower()
-    operation = await call.read(lambda tx: find(operations.get, tx, operation_id))
-    if operation is None or operation.subscription.lower() != subscription or not _may_see(call, operation):
-        raise ApiError(
-            404,
-            "OperationNotFound",
-            f"The operation '{operation_id[:64]}' does not exist in this subscription. Its URL is given in the headers "
-            "Azure-AsyncOperation and Location of the answer that started it.",
-        )
-    return operation
