@@ -82,6 +82,8 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
     environment = {**node.environment, **plan.environment}
     if plan.mpi_ranks:
         environment[ranks.VARIABLE] = _hear_ranks(node, crew)
+        # The node's MPI daemon gets it, and its ranks from that.
+        environment.setdefault("NODE_RANK", str(node.spec.node_index))
         if node.spec.port:
             environment["TRAINSHED_AGENT_TOKEN"] = agent_token(node.spec.token)
             environment["TRAINSHED_AGENT_HOSTS"] = ";".join(

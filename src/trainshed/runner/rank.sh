@@ -2,6 +2,12 @@
 # Starts one MPI rank and tells the node's runner how it ended: launchers lie or hang about it (frameworks.md 6).
 # Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE" as one line to the FIFO that $TRAINSHED_RANKS names.
 rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:--1}}}
+# What today's scripts expect (torch's env:// names), from what this MPI says; what the user set stays.
+RANK=${RANK:-$rank}
+WORLD_SIZE=${WORLD_SIZE:-${OMPI_COMM_WORLD_SIZE:-${PMI_SIZE:-1}}}
+LOCAL_RANK=${LOCAL_RANK:-${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-0}}}
+LOCAL_WORLD_SIZE=${LOCAL_WORLD_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-1}}}
+export RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE
 "$@" <&0 &
 child=$!
 for name in TERM INT HUP USR1 USR2; do

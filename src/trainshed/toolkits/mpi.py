@@ -19,6 +19,7 @@ from typing import Any
 
 from trainshed.toolkits.launch import Gang, LaunchPlan, MpiFlavor, PlanError, Process
 from trainshed.toolkits.placing import process_count, spread
+from trainshed.toolkits.today import gang_variables
 
 #: The rank, whichever MPI started it (Open MPI, then MPICH and Intel MPI).
 RANK = "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}"
@@ -43,7 +44,9 @@ def mpi_plan(
         index=0,
         command_line=mpirun(member, command_line, slots, gang, sorted(common)),
     )
-    return LaunchPlan(processes=(launcher,), environment=common, slots=slots, mpi_ranks=sum(slots))
+    # Every node's daemon has the gang's variables in its own environment; they need no forwarding.
+    everywhere = {**gang_variables(gang), **common}
+    return LaunchPlan(processes=(launcher,), environment=everywhere, slots=slots, mpi_ranks=sum(slots))
 
 
 def mpirun(member: str, command_line: str, slots: Sequence[int], gang: Gang, forward: Sequence[str] = ()) -> str:

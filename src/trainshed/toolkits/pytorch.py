@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from zlib import crc32
 
 from trainshed.resources.directories import rank_logs
 from trainshed.toolkits.launch import Gang, LaunchPlan, PlanError, Process
 from trainshed.toolkits.mpi import RANK, mpi_plan
 from trainshed.toolkits.placing import Place, places, process_count, spread
 from trainshed.toolkits.python import python_command
+from trainshed.toolkits.today import gang_variables, process_variables, rendezvous_port
 
 _MPI = "mpi"
 _BACKENDS = frozenset({"tcp", "gloo", "nccl", _MPI})
-# Below the range that systems hand out for outgoing connections, above the services'.
-_FIRST_PORT, _PORTS = 20_000, 12_000
 
 
 def plan(settings: Mapping[str, Any], gang: Gang) -> LaunchPlan:
@@ -35,7 +33,7 @@ def plan(settings: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     if backend == _MPI:
         return mpi_plan("pyTorchSettings", _under_mpi(command_line), settings, gang, common)
     slots = spread(process_count(settings, len(gang.hosts)), len(gang.hosts))
-    common["WORLD_SIZE"] = str(sum(slots))
+    common |= gang_variables(gang, sum(slots))
     processes = tuple(_process(place, command_line) for place in places(slots))
     return LaunchPlan(processes=processes, environment=common, slots=slots)
 
@@ -45,11 +43,6 @@ def uses_mpi(settings: Mapping[str, Any]) -> bool:
     return (settings.get("communicationBackend") or "").lower() == _MPI
 
 
-def rendezvous_port(attempt_id: str) -> int:
-    """A port of the master for this attempt: the same on all nodes, most likely another for each attempt."""
-    return _FIRST_PORT + crc32(attempt_id.encode()) % _PORTS
-
-
 def _common_environment(settings: Mapping[str, Any], gang: Gang, backend: str) -> dict[str, str]:
     port = rendezvous_port(gang.attempt_id)
     master = gang.hosts[0].address
@@ -57,16 +50,9 @@ def _common_environment(settings: Mapping[str, Any], gang: Gang, backend: str) -
         init_method = f"tcp://{master}:{port}"
     else:
         init_method = f"file://{gang.shared_job_temp.rstrip('/')}/pytorch-{gang.attempt_id}"
-    environment = {
-        "AZ_BATCHAI_PYTORCH_INIT_METHOD": init_method,
-        "MASTER_ADDR": master,
-        "MASTER_PORT": str(port),
-    }
+    environment = {"AZ_BATCHAI_PYTORCH_INIT_METHOD": init_method}
     if backend:
         environment["AZ_BATCHAI_PYTORCH_BACKEND"] = settings["communicationBackend"]
-    if gang.interface:
-        environment["GLOO_SOCKET_IFNAME"] = gang.interface
-        environment["NCCL_SOCKET_IFNAME"] = gang.interface
     return environment
 
 
@@ -77,13 +63,7 @@ def _process(place: Place, command_line: str) -> Process:
         role="rank",
         index=place.rank,
         command_line=command_line,
-        environment={
-            "AZ_BATCHAI_TASK_INDEX": str(place.rank),
-            "RANK": str(place.rank),
-            "LOCAL_RANK": str(place.local_rank),
-            "LOCAL_WORLD_SIZE": str(place.local_size),
-            "NODE_RANK": str(place.host),
-        },
+        environment={"AZ_BATCHAI_TASK_INDEX": str(place.rank), **process_variables(place)},
         stdout=stdout,
         stderr=stderr,
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainshed.resources.toolsettings import TOOL_TYPES, settings_members, tool_type_of
-from trainshed.toolkits import custom, custom_mpi, pytorch
+from trainshed.resources.toolsettings import settings_members, tool_type_of
+from trainshed.toolkits import caffe, caffe2, chainer, cntk, custom, custom_mpi, horovod, pytorch, tensorflow
 from trainshed.toolkits.launch import Gang, LaunchPlan, PlanError
 
 __all__ = ["needs_mpi", "plan", "tool_type_of"]
@@ -17,10 +17,20 @@ __all__ = ["needs_mpi", "plan", "tool_type_of"]
 Toolkit = Callable[[Mapping[str, Any], Gang], LaunchPlan]
 
 _TOOLKITS: dict[str, Toolkit] = {
+    "cntkSettings": cntk.plan,
+    "pyTorchSettings": pytorch.plan,
+    "tensorFlowSettings": tensorflow.plan,
+    "caffeSettings": caffe.plan,
+    "caffe2Settings": caffe2.plan,
+    "chainerSettings": chainer.plan,
     "customToolkitSettings": custom.plan,
     "customMpiSettings": custom_mpi.plan,
-    "pyTorchSettings": pytorch.plan,
+    "horovodSettings": horovod.plan,
 }
+
+
+#: Those that MPI starts.
+_UNDER_MPI = frozenset({"cntkSettings", "caffeSettings", "chainerSettings", "customMpiSettings", "horovodSettings"})
 
 
 def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
@@ -31,14 +41,7 @@ def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     if not gang.hosts:
         raise PlanError("a gang needs at least one host")
     member = _member(properties)
-    toolkit = _TOOLKITS.get(member)
-    if toolkit is None:
-        able = ", ".join(sorted(TOOL_TYPES[known] for known in _TOOLKITS))
-        raise PlanError(
-            f"{member}: this version cannot launch {TOOL_TYPES[member]} jobs yet; it launches {able}. "
-            "Run the script with customMpiSettings (under MPI) or customToolkitSettings instead."
-        )
-    return toolkit(properties[member], gang)
+    return _TOOLKITS[member](properties[member], gang)
 
 
 def needs_mpi(properties: Mapping[str, Any]) -> bool:
@@ -46,7 +49,7 @@ def needs_mpi(properties: Mapping[str, Any]) -> bool:
     member = _member(properties)
     if member == "pyTorchSettings":
         return pytorch.uses_mpi(properties[member])
-    return member == "customMpiSettings"
+    return member in _UNDER_MPI
 
 
 def _member(properties: Mapping[str, Any]) -> str:
