@@ -1,7 +1,9 @@
 #!/bin/sh
 # Starts one MPI rank and tells the node's runner how it ended: launchers lie or hang about it (frameworks.md 6).
+# It starts in the working directory of its own node, where launchers would take that of the first.
 # Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE SIGNAL" as one line to the FIFO that $TRAINSHED_RANKS names;
 # SIGNAL is what the launcher had asked it to end with, or "-" when the rank ended by itself.
+if [ -n "$TRAINSHED_RANK_DIRECTORY" ]; then cd "$TRAINSHED_RANK_DIRECTORY" || exit 1; fi
 rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:--1}}}
 # What today's scripts expect (torch's env:// names), from what this MPI says; what the user set stays.
 RANK=${RANK:-$rank}

@@ -12,6 +12,8 @@ from trainshed.runner.events import EventLoop
 FIFO_NAME = ".ranks"
 #: Names the FIFO to the wrapper; differs from node to node.
 VARIABLE = "TRAINSHED_RANKS"
+#: Names the node's working directory to it.
+DIRECTORY_VARIABLE = "TRAINSHED_RANK_DIRECTORY"
 WRAPPER_TEXT = Path(__file__).with_name("rank.sh").read_text()
 
 
