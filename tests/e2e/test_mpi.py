@@ -1,6 +1,6 @@
 """Jobs under MPI on two real nodes, with MPICH and with Open MPI.
 
-Chainer and Horovod jobs are scripts under MPI to the toolkit; here the script uses mpi4py and numpy, not those packages.
+Chainer and Horovod jobs are scripts under MPI to the toolkit; the script here has mpi4py and numpy, not those packages.
 """
 
 from __future__ import annotations

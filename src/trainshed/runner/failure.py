@@ -68,9 +68,11 @@ def how_it_ended(exit_code: int) -> str:
     return f"exited with {exit_code}"
 
 
-def preparation_failed(exit_code: int, details: Mapping[str, str]) -> AttemptEnded:
-    """The preparation command line ended with another code than 0 on some node."""
+def preparation_failed(exit_code: int, details: Mapping[str, str], *, several: bool = False) -> AttemptEnded:
+    """The preparation command line ended with another code than 0 on some node, which is named if there are several."""
     text = "Job preparation task failed with non-zero exit code"
+    if several:
+        text += f": preparation on {details['node']} {how_it_ended(exit_code)}"
     return failed(ReasonCode.JOB_PREPARATION_FAILED, text, details, exit_code=exit_code)
 
 

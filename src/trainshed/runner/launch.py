@@ -84,7 +84,7 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
     environment = {**node.environment, **plan.environment}
     if plan.mpi_ranks:
         environment[ranks.VARIABLE] = _hear_ranks(node, crew)
-        environment[ranks.DIRECTORY_VARIABLE] = node.folder or os.getcwd()
+        environment[ranks.DIRECTORY_VARIABLE] = node.folder or str(Path.cwd())
         # The node's MPI daemon gets it, and its ranks from that.
         environment.setdefault("NODE_RANK", str(node.spec.node_index))
         if node.spec.port:
