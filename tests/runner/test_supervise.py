@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trainshed.runner.failure import AttemptEnded
@@ -10,7 +12,7 @@ from trainshed.runner.supervise import LAUNCHER_SECONDS, WORDS_SECONDS, Supervis
 from trainshed.toolkits.launch import LaunchPlan, Process
 
 HOSTS = (HostSpec("n0", "node-0", "127.0.77.4"), HostSpec("n1", "node-1", "127.0.77.5"))
-MPI = LaunchPlan((Process(0, "master", 0, "mpirun"),), mpi_ranks=2)
+MPI = LaunchPlan((Process(0, "master", 0, "mpirun"),), slots=(1, 1), mpi_ranks=2)
 
 
 def end_of(call: object, *arguments: object) -> Outcome:
@@ -57,7 +59,8 @@ def test_launcher_that_lies_is_not_believed() -> None:
     outcome = end_of(supervisor.time_is_up)
     assert outcome.result == "failed"
     assert outcome.reason is not None
-    assert (outcome.reason["code"], outcome.reason["details"]) == ("JobRankFailed", {"ranks": "1"})
+    missing = {"ranks": "1", "nodes": "node-1", "stdErrFile": "stderr.txt"}
+    assert (outcome.reason["code"], outcome.reason["details"]) == ("JobRankFailed", missing)
 
 
 def test_launcher_that_hangs_is_not_waited_for() -> None:
@@ -74,6 +77,52 @@ def test_the_rank_that_failed_is_blamed_and_not_those_that_were_killed() -> None
     supervisor.rank_ended(0, 0, 143)
     assert supervisor.process_ended(0, "master", 0, 1) == LAUNCHER_SECONDS
     assert end_of(supervisor.rank_ended, 1, 1, 7).exit_code == 7
+
+
+def test_a_rank_that_was_killed_is_blamed_and_not_those_that_followed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(1, 1, 137)
+    supervisor.rank_ended(0, 0, 1)
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.exit_code == 137
+    assert outcome.reason is not None
+    assert outcome.reason["text"].endswith(": rank 1 on node-1 was ended by SIGKILL (137)")
+
+
+def test_a_rank_that_was_asked_to_end_is_not_blamed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 1, asked=True)
+    supervisor.rank_ended(1, 1, 3)
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.exit_code == 3
+    assert outcome.reason is not None
+    assert outcome.reason["text"] == "Job failed with non-zero exit code: rank 1 on node-1 exited with 3"
+
+
+def test_a_daemon_that_died_with_its_ranks_ends_the_job() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 0)
+    assert supervisor.daemon_ended(1, 137) == WORDS_SECONDS
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.reason is not None
+    assert outcome.reason["text"].startswith("MPI's daemon on node-1 was ended by SIGKILL (137): 1 of 2 ranks never")
+
+
+def test_a_daemon_that_failed_after_its_ranks_ended_well_changes_nothing() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    for rank in range(2):
+        supervisor.rank_ended(rank, rank, 0)
+    supervisor.daemon_ended(1, 143)
+    supervisor.time_is_up()
+    assert end_of(supervisor.process_ended, 0, "master", 0, 0) == Outcome("succeeded", 0)
+
+
+def test_ranks_with_logs_of_their_own_name_them() -> None:
+    supervisor = Supervisor(replace(MPI, rank_stderr="stderr-{}.txt"), HOSTS)
+    supervisor.rank_ended(1, 1, 3)
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.reason is not None
+    assert outcome.reason["details"]["stdErrFile"] == "stderr-1.txt"
 
 
 def test_a_launcher_that_fails_alone_is_blamed() -> None:

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, BinaryIO
 
 from trainshed.cli.endings import describe, exit_code
+from trainshed.cli.failing import show_failing_log
 from trainshed.cli.logfiles import log_name
 from trainshed.cli.statusline import StatusLine
-from trainshed.client.errors import ClientError
 from trainshed.resources.lifecycle import JobState
 from trainshed.resources.reasons import ReasonCode
 
@@ -60,7 +60,8 @@ def follow(session: Session, job: Job) -> tuple[int, Job | None]:
     session.note(describe(ended))
     if not ended.final:
         return 1, ended
-    _show_failed_preparation(session, ended)
+    # What the first process wrote is there already.
+    show_failing_log(session, ended, shown=(log_name(ended), log_name(ended, stderr=True)))
     return exit_code(ended), ended
 
 
@@ -116,20 +117,6 @@ def _second_thoughts(session: Session, name: str) -> int:
         session.client.jobs.terminate(name, wait=False)
         session.note(f"terminating job {name}")
     return DETACHED
-
-
-def _show_failed_preparation(session: Session, job: Job) -> None:
-    """The command never ran: what its preparation said is what the user needs."""
-    if not any(problem.code == ReasonCode.JOB_PREPARATION_FAILED for problem in job.errors):
-        return
-    try:
-        names = [file.name for file in session.client.jobs.output_files(job.name) if "-job_prep" in file.name]
-        for name in sorted(names):
-            text = b"".join(session.client.jobs.stream_log(job.name, name, follow=False))
-            if text:
-                session.note(f"--- {name}\n" + "\n".join(text.decode("utf-8", "replace").splitlines()[-20:]))
-    except ClientError as error:
-        session.note(f"warning: the preparation's output cannot be read: {error}")
 
 
 def _is_missing(error: Exception) -> bool:

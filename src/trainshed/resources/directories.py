@@ -90,6 +90,11 @@ def host_file_text(hosts: Iterable[tuple[str, int, int]]) -> str:
     return "".join(f"{address} slots={slots} max_slots={most}\n" for address, slots, most in hosts)
 
 
+def machine_file_text(hosts: Iterable[tuple[str, int]]) -> str:
+    """The same for MPICH and Intel MPI, which do not read Open MPI's form: each node's address and processes."""
+    return "".join(f"{address}:{slots}\n" for address, slots in hosts)
+
+
 def rank_logs(index: int) -> tuple[str, str]:
     """Log files of one process of PyTorch and Caffe2."""
     return f"stdout-{index}.txt", f"stderr-{index}.txt"

@@ -47,8 +47,12 @@ class Crew(Protocol):
         """A process of this node ended. May raise AttemptEnded."""
         ...
 
-    def rank_ended(self, rank: int, code: int) -> None:
-        """An MPI rank on this node said how it ended. May raise AttemptEnded."""
+    def rank_ended(self, rank: int, code: int, asked: bool) -> None:
+        """An MPI rank on this node said how it ended, and whether it had been asked to. May raise AttemptEnded."""
+        ...
+
+    def daemon_ended(self, code: int) -> None:
+        """MPI's daemon on this node ended, with another code than 0. May raise AttemptEnded."""
         ...
 
     def announce(self, outcome: Outcome, grace: float) -> None:
@@ -80,8 +84,11 @@ class Solo:
     def process_ended(self, role: str, index: int, code: int) -> None:
         self._heard_process(0, role, index, code)
 
-    def rank_ended(self, rank: int, code: int) -> None:
-        self._heard_rank(0, rank, code)
+    def rank_ended(self, rank: int, code: int, asked: bool) -> None:
+        self._heard_rank(0, rank, code, asked)
+
+    def daemon_ended(self, code: int) -> None:
+        self._heard_daemon(0, code)
 
     def announce(self, outcome: Outcome, grace: float) -> None:
         """Nobody else is there."""
@@ -96,9 +103,13 @@ class Solo:
         assert self._supervisor is not None
         self._wait(self._supervisor.process_ended(host, role, index, code))
 
-    def _heard_rank(self, host: int, rank: int, code: int) -> None:
+    def _heard_rank(self, host: int, rank: int, code: int, asked: bool) -> None:
         assert self._supervisor is not None
-        self._wait(self._supervisor.rank_ended(rank, host, code))
+        self._wait(self._supervisor.rank_ended(rank, host, code, asked=asked))
+
+    def _heard_daemon(self, host: int, code: int) -> None:
+        assert self._supervisor is not None
+        self._wait(self._supervisor.daemon_ended(host, code))
 
     def _wait(self, seconds: float | None) -> None:
         if seconds is not None and self._supervisor is not None:
@@ -180,6 +191,8 @@ class Coordinator(Solo):
             self._heard_process(index, role, number, code)
         elif "rank" in message:
             self._heard_rank(index, *message["rank"])
+        elif "daemon" in message:
+            self._heard_daemon(index, message["daemon"])
 
     def _send(self, index: int, message: dict[str, Any]) -> None:
         try:
@@ -225,8 +238,11 @@ class Member:
     def process_ended(self, role: str, index: int, code: int) -> None:
         self._send({"process": [role, index, code]})
 
-    def rank_ended(self, rank: int, code: int) -> None:
-        self._send({"rank": [rank, code]})
+    def rank_ended(self, rank: int, code: int, asked: bool) -> None:
+        self._send({"rank": [rank, code, asked]})
+
+    def daemon_ended(self, code: int) -> None:
+        self._send({"daemon": code})
 
     def announce(self, outcome: Outcome, grace: float) -> None:
         self._ended = True

@@ -5,7 +5,9 @@ Codes and sentences of the original contract are kept (rest-contract section 7);
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -15,6 +17,9 @@ SUCCEEDED = "succeeded"
 FAILED = "failed"
 STOPPED = "stopped"
 LOST = "lost"
+
+#: A process that signal n ended has this + n as its exit code, as a shell says it.
+SIGNALLED = 128
 
 
 class AttemptEnded(Exception):
@@ -48,13 +53,26 @@ def stopped(reason: dict[str, Any], grace: float | None) -> AttemptEnded:
 
 
 def job_failed(exit_code: int, details: Mapping[str, str] | None = None) -> AttemptEnded:
-    """A process of the job ended with another code than 0."""
-    return failed(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code", details, exit_code=exit_code)
+    """A process of the job ended with another code than 0; where there are several, the details name it."""
+    text = "Job failed with non-zero exit code"
+    if details:
+        text += f": {details['process']} on {details['node']} {how_it_ended(exit_code)}"
+    return failed(ReasonCode.JOB_FAILED, text, details, exit_code=exit_code)
 
 
-def preparation_failed(exit_code: int, details: Mapping[str, str]) -> AttemptEnded:
-    """The preparation command line ended with another code than 0 on some node."""
+def how_it_ended(exit_code: int) -> str:
+    """In words; codes above 128 name a signal, as in a shell."""
+    with suppress(ValueError):
+        if exit_code > SIGNALLED:
+            return f"was ended by {signal.Signals(exit_code - SIGNALLED).name} ({exit_code})"
+    return f"exited with {exit_code}"
+
+
+def preparation_failed(exit_code: int, details: Mapping[str, str], *, several: bool = False) -> AttemptEnded:
+    """The preparation command line ended with another code than 0 on some node, which is named if there are several."""
     text = "Job preparation task failed with non-zero exit code"
+    if several:
+        text += f": preparation on {details['node']} {how_it_ended(exit_code)}"
     return failed(ReasonCode.JOB_PREPARATION_FAILED, text, details, exit_code=exit_code)
 
 

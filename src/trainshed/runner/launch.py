@@ -55,8 +55,10 @@ def gather_facts(node: Node) -> dict[str, Any]:
         wanted = toolkits.needs_mpi(node.spec.properties)
     except PlanError as error:
         raise failed(ReasonCode.JOB_LAUNCH_FAILED, str(error)) from error
-    if wanted:
+    # A custom job that starts mpirun itself hands it the host file, which must be in that mpirun's form.
+    if wanted or (node.several and "customToolkitSettings" in node.spec.properties):
         flavor = mpi.probe(node)
+    if wanted:
         node.log.write(f"mpirun is {flavor.value if flavor else 'not there'}")
     named = on_loopback(node.spec) and not node.isolation.own_mounts
     return {"mpi": flavor.value if flavor else None, "interface": LOOPBACK_INTERFACE if named else ""}
@@ -78,10 +80,11 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
     plan = plan_with(node, facts)
     if node.spec.node_index == 0:
         _install_tools(node, plan)
-    _write_host_file(node, plan)
+    _write_host_file(node, plan, facts)
     environment = {**node.environment, **plan.environment}
     if plan.mpi_ranks:
         environment[ranks.VARIABLE] = _hear_ranks(node, crew)
+        environment[ranks.DIRECTORY_VARIABLE] = node.folder or str(Path.cwd())
         # The node's MPI daemon gets it, and its ranks from that.
         environment.setdefault("NODE_RANK", str(node.spec.node_index))
         if node.spec.port:
@@ -93,7 +96,7 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
             )
             if switchboard is None:
                 switchboard = Switchboard(node.host.address, node.spec.port, node.spec.token, node.loop)
-            Launching(node, switchboard, environment)
+            Launching(node, switchboard, environment, crew.daemon_ended)
     crew.begin(plan)
     if isinstance(crew, Coordinator):
         crew.start_members(facts)
@@ -124,11 +127,13 @@ def _start_process(node: Node, crew: Crew, process: Process, environment: dict[s
     node.log.write(f"{name} started; its output is in {process.stdout} and {process.stderr}")
 
 
-def _write_host_file(node: Node, plan: LaunchPlan) -> None:
+def _write_host_file(node: Node, plan: LaunchPlan, facts: Mapping[str, Any]) -> None:
     slots = plan.slots or (1,) * len(node.spec.hosts)
-    text = directories.host_file_text(
-        (host.address, count, max(count, host.cpus)) for host, count in zip(node.spec.hosts, slots, strict=True)
-    )
+    used = list(zip(node.spec.hosts, slots, strict=True))
+    if facts["mpi"] in (MpiFlavor.MPICH, MpiFlavor.INTEL):
+        text = directories.machine_file_text((host.address, count) for host, count in used)
+    else:
+        text = directories.host_file_text((host.address, count, max(count, host.cpus)) for host, count in used)
     path = node.environment["AZ_BATCHAI_MPI_HOST_FILE"]
     try:
         _write(node, path, text, 0o644)

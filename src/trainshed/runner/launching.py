@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,9 +35,13 @@ class _Call:
 class Launching:
     """Serves launch agents on this node, whose processes get ``environment``."""
 
-    def __init__(self, node: Node, switchboard: Switchboard, environment: dict[str, str]) -> None:
+    def __init__(
+        self, node: Node, switchboard: Switchboard, environment: dict[str, str], failed: Callable[[int], None]
+    ) -> None:
+        """Call ``failed(exit code)`` when what an agent started ends with another code than 0."""
         self._node = node
         self._environment = environment
+        self._failed = failed
         self._calls: dict[str, _Call] = {}
         switchboard.take("launch", self._launch)
         switchboard.take("attach", self._attach)
@@ -66,6 +71,9 @@ class Launching:
             with suppress(ConnectionLost):
                 line.send({"exit": code})
             line.close(loop)
+            if code != 0:
+                self._node.log.write(f"MPI's daemon ended with exit code {code}")
+                self._failed(code)
 
         pid = self._node.start(call.command_line, self._environment, fds[0], fds[1], ended)
         for stream in call.streams.values():

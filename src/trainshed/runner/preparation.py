@@ -26,5 +26,5 @@ def prepare(node: Node) -> None:
     node.log.write(f"preparation ended with exit code {code}")
     if code != 0:
         details = {"node": node.host.name, "nodeId": node.host.node_id, "stdErrFile": stderr}
-        raise preparation_failed(code, details)
+        raise preparation_failed(code, details, several=node.several)
     node.prelude = bashrc.prelude()

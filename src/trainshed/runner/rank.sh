@@ -1,6 +1,9 @@
 #!/bin/sh
 # Starts one MPI rank and tells the node's runner how it ended: launchers lie or hang about it (frameworks.md 6).
-# Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE" as one line to the FIFO that $TRAINSHED_RANKS names.
+# It starts in the working directory of its own node, where launchers would take that of the first.
+# Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE SIGNAL" as one line to the FIFO that $TRAINSHED_RANKS names;
+# SIGNAL is what the launcher had asked it to end with, or "-" when the rank ended by itself.
+if [ -n "$TRAINSHED_RANK_DIRECTORY" ]; then cd "$TRAINSHED_RANK_DIRECTORY" || exit 1; fi
 rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:--1}}}
 # What today's scripts expect (torch's env:// names), from what this MPI says; what the user set stays.
 RANK=${RANK:-$rank}
@@ -10,8 +13,9 @@ LOCAL_WORLD_SIZE=${LOCAL_WORLD_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNR
 export RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE
 "$@" <&0 &
 child=$!
+asked=-
 for name in TERM INT HUP USR1 USR2; do
-    trap "kill -$name $child 2>/dev/null" "$name"
+    trap "asked=$name; kill -$name $child 2>/dev/null" "$name"
 done
 while :; do
     wait "$child"
@@ -19,5 +23,5 @@ while :; do
     # A trapped signal interrupts wait; the rank itself may be alive.
     kill -0 "$child" 2>/dev/null || break
 done
-[ -p "$TRAINSHED_RANKS" ] && echo "$rank $code" >"$TRAINSHED_RANKS"
+[ -p "$TRAINSHED_RANKS" ] && echo "$rank $code $asked" >"$TRAINSHED_RANKS"
 exit "$code"

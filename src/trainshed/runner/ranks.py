@@ -12,14 +12,16 @@ from trainshed.runner.events import EventLoop
 FIFO_NAME = ".ranks"
 #: Names the FIFO to the wrapper; differs from node to node.
 VARIABLE = "TRAINSHED_RANKS"
+#: Names the node's working directory to it.
+DIRECTORY_VARIABLE = "TRAINSHED_RANK_DIRECTORY"
 WRAPPER_TEXT = Path(__file__).with_name("rank.sh").read_text()
 
 
 class RankWords:
     """Listens to the ranks of this node."""
 
-    def __init__(self, fifo: int, loop: EventLoop, heard: Callable[[int, int], None]) -> None:
-        """Call ``heard(rank, exit code)`` for each word.
+    def __init__(self, fifo: int, loop: EventLoop, heard: Callable[[int, int, bool], None]) -> None:
+        """Call ``heard(rank, exit code, whether a signal had been passed on to it)`` for each word.
 
         The FIFO is open for both directions: a writer never waits for a reader, and the reader never meets the end.
         """
@@ -31,5 +33,5 @@ class RankWords:
     def _read(self) -> None:
         *lines, self._buffer = (self._buffer + os.read(self._fd, 65536)).split(b"\n")
         for line in lines:
-            rank, code = line.split()
-            self._heard(int(rank), int(code))
+            rank, code, asked = line.split()
+            self._heard(int(rank), int(code), asked != b"-")

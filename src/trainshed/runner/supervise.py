@@ -2,7 +2,7 @@
 
 An attempt succeeds when all essential processes ended with 0 and, under an MPI launcher, every rank said 0 itself:
 ``mpirun`` alone is not believed (frameworks.md section 6). It fails with the first exit code that is not 0; a rank's
-own code wins over the launcher's.
+own code wins over the launcher's, and that of a rank which ended by itself over those that were asked to.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainshed.resources.reasons import ReasonCode
-from trainshed.runner.failure import SUCCEEDED, AttemptEnded, failed, job_failed
+from trainshed.runner.failure import SIGNALLED, SUCCEEDED, AttemptEnded, failed, how_it_ended, job_failed
 from trainshed.runner.spec import HostSpec, Outcome
 from trainshed.toolkits.launch import LaunchPlan
+from trainshed.toolkits.placing import places
 
 #: Seconds that a launcher gets to end by itself after one of its ranks failed (MPICH hangs instead).
 LAUNCHER_SECONDS = 2.0
 #: Seconds in which the ranks' words must arrive after the launcher ended.
 WORDS_SECONDS = 5.0
 
-#: Exit codes from here on say that a signal ended the process: often a consequence, not the cause.
-_SIGNALLED = 128
+#: How a process ends that was asked to: a consequence, not the cause.
+_TERMINATED = SIGNALLED + 15
 
 
 class Supervisor:
@@ -31,11 +32,14 @@ class Supervisor:
         self._essential = {(p.host, p.role, p.index) for p in plan.processes if p.essential}
         self._count = len(plan.processes)
         self._stderr = {(p.host, p.role, p.index): p.stderr for p in plan.processes}
-        self._ranks = plan.mpi_ranks
+        self._ranks, self._slots, self._rank_stderr = plan.mpi_ranks, plan.slots, plan.rank_stderr
         self._words: dict[int, int] = {}
-        #: (exit code, details) of what failed, in order of arrival.
+        #: (exit code, details) of what failed, in order of arrival; and of the ranks those that ended by themselves.
         self._failed_ranks: list[tuple[int, dict[str, str]]] = []
+        self._culprits: list[tuple[int, dict[str, str]]] = []
         self._failed_launcher: tuple[int, dict[str, str]] | None = None
+        #: (host, exit code) of the first of MPI's daemons that failed.
+        self._failed_daemon: tuple[int, int] | None = None
 
     def process_ended(self, host: int, role: str, index: int, code: int) -> float | None:
         """A process ended. Seconds after which ``time_is_up`` must be called, or None.
@@ -52,14 +56,25 @@ class Supervisor:
             return self._after_launcher()
         return self._after_launcher()
 
-    def rank_ended(self, rank: int, host: int, code: int) -> float | None:
-        """A rank said how it ended. As process_ended."""
+    def rank_ended(self, rank: int, host: int, code: int, *, asked: bool = False) -> float | None:
+        """A rank said how it ended, and whether the launcher had asked it to. As process_ended."""
         self._words[rank] = code
         if code != 0:
-            self._failed_ranks.append((code, {**self._details(host, "rank", rank), "rank": str(rank)}))
+            failure = (code, {**self._details(host, "rank", rank), "rank": str(rank)})
+            self._failed_ranks.append(failure)
+            if not asked and code != _TERMINATED:
+                self._culprits.append(failure)
         if not self._essential:
             return self._after_launcher()
         return LAUNCHER_SECONDS if code != 0 else None
+
+    def daemon_ended(self, host: int, code: int) -> float | None:
+        """MPI's daemon on that host ended with another code than 0. As process_ended.
+
+        The launcher ends its daemons so, just before it ends itself; one that goes on has lost the ranks of that host.
+        """
+        self._failed_daemon = self._failed_daemon or (host, code)
+        return WORDS_SECONDS
 
     def time_is_up(self) -> None:
         """Nothing more is waited for. Raises AttemptEnded."""
@@ -67,12 +82,20 @@ class Supervisor:
         if cause is not None:
             raise job_failed(*cause)
         missing = sorted(set(range(self._ranks)) - self._words.keys())
+        if not missing:
+            return  # One of MPI's daemons ended badly after all its ranks had ended well: mpirun's end decides.
+        nodes = sorted({place.host for place in places(self._slots) if place.rank in missing})
+        names = ", ".join(self._hosts[host].name for host in nodes)
+        told = "mpirun ended with exit code 0, but"
+        if self._failed_daemon is not None:
+            host, code = self._failed_daemon
+            told = f"MPI's daemon on {self._hosts[host].name} {how_it_ended(code)}:"
         raise failed(
             ReasonCode.JOB_RANK_FAILED,
-            f"mpirun ended with exit code 0, but {len(missing)} of {self._ranks} ranks never said that they ended "
-            f"(ranks {', '.join(map(str, missing))}): they were killed, or the launcher lost their node. "
-            "See stderr.txt, and run the job again.",
-            {"ranks": ",".join(map(str, missing))},
+            f"{told} {len(missing)} of {self._ranks} ranks never said that they ended (ranks "
+            f"{', '.join(map(str, missing))} on {names}): they were killed, or the launcher lost their node. "
+            f"See {self._any_stderr}, and run the job again.",
+            {"ranks": ",".join(map(str, missing)), "nodes": names.replace(" ", ""), "stdErrFile": self._any_stderr},
             exit_code=1,
         )
 
@@ -87,18 +110,19 @@ class Supervisor:
         raise AttemptEnded(Outcome(SUCCEEDED, 0))
 
     def _cause(self) -> tuple[int, dict[str, str]] | None:
-        """The failure to blame: a rank that ended by itself, else a rank, else the launcher."""
-        for failure in self._failed_ranks:
-            if failure[0] < _SIGNALLED:
-                return failure
-        if self._failed_launcher is not None and self._failed_launcher[0] < _SIGNALLED and not self._failed_ranks:
-            return self._failed_launcher
-        return self._failed_ranks[0] if self._failed_ranks else self._failed_launcher
+        """The failure to blame: the first rank that ended by itself, else any rank, else the launcher."""
+        return next(iter([*self._culprits, *self._failed_ranks]), self._failed_launcher)
 
     def _details(self, host: int, role: str, index: int) -> dict[str, str]:
         if self._count == 1 and not self._ranks and len(self._hosts) == 1:
             return {}
-        details = {"process": f"{role} {index}", "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
+        process = f"{role} {index}" if role == "rank" or not self._ranks else "mpirun"
+        details = {"process": process, "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
+        if role == "rank" and self._rank_stderr:
+            return {**details, "stdErrFile": self._rank_stderr.format(index)}
         # A rank writes where the launcher's output goes, which is the only process that the plan has then.
-        stderr = self._stderr.get((host, role, index)) or next(iter(self._stderr.values()), "")
-        return {**details, "stdErrFile": stderr}
+        return {**details, "stdErrFile": self._stderr.get((host, role, index)) or self._any_stderr}
+
+    @property
+    def _any_stderr(self) -> str:
+        return next(iter(self._stderr.values()), "")

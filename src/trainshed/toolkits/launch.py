@@ -83,6 +83,8 @@ class LaunchPlan:
     slots: tuple[int, ...] = ()
     #: Number of MPI ranks whose own word about their end is awaited; 0 when no MPI launcher is involved.
     mpi_ranks: int = 0
+    #: Under MPI: each rank's own standard error, ``{}`` being the rank; empty when they share the launcher's.
+    rank_stderr: str = ""
 
     def on(self, host: int) -> tuple[Process, ...]:
         """The processes that the runner of this host starts."""

@@ -7,6 +7,7 @@ today's read the ``env://`` variables. Both sets are there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trainshed.resources.directories import rank_logs
@@ -31,7 +32,8 @@ def plan(settings: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     command_line = python_command(settings)
     common = _common_environment(settings, gang, backend)
     if backend == _MPI:
-        return mpi_plan("pyTorchSettings", _under_mpi(command_line), settings, gang, common)
+        made = mpi_plan("pyTorchSettings", _under_mpi(command_line), settings, gang, common)
+        return replace(made, rank_stderr="stderr-{}.txt")
     slots = spread(process_count(settings, len(gang.hosts)), len(gang.hosts))
     common |= gang_variables(gang, sum(slots))
     processes = tuple(_process(place, command_line) for place in places(slots))

@@ -54,7 +54,8 @@ def list_(session: Session, cluster: str | None, states: tuple[str, ...], watch:
 @options.name("job")
 @options.session(experiment=True)
 def show(session: Session, name: str) -> None:
-    """Show a job: its state, why it waits or why it failed."""
+    """Show a job: its state, why it waits, or why it failed with the last lines of the log that says so."""
+    from trainshed.cli.failing import show_failing_log
     from trainshed.cli.output import Format
     from trainshed.cli.tables import JOBS
 
@@ -63,6 +64,7 @@ def show(session: Session, name: str) -> None:
     if session.form is Format.TABLE:
         for problem in (*filter(None, [found.why_waiting]), *found.errors):
             session.note(f"{problem.code}: {problem.message}")
+        show_failing_log(session, found)
 
 
 @click.command("terminate")
