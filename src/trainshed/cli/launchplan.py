@@ -7,7 +7,7 @@ from typing import Any
 
 _INDENT = "  "
 #: Longer values are cut in the tree; ``-o json`` has them whole.
-_WIDEST = 160
+_WIDEST = 240
 
 
 def tree(plan: Mapping[str, Any]) -> str:
