@@ -52,6 +52,7 @@ ALLOWED = {
     f"{B}/workspaces/experiments/jobs/delete": "OCJ",
     f"{B}/workspaces/experiments/jobs/terminate/action": "OCJK",
     f"{B}/workspaces/experiments/jobs/listoutputfiles/action": "OCJ",
+    f"{B}/workspaces/experiments/jobs/plan/action": "OCJ",
     f"{B}/workspaces/experiments/jobs/remoteLoginInformation/action": "OCJK",
     f"{B}/workspaces/experiments/jobs/logs/read": "OCRJK",
     f"{B}/workspaces/experiments/jobs/attempts/read": "OCRJK",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.runner.harness import Runner, custom, make_spec, stdouterr, wait_for, wait_gone
-from trainshed.runner.spec import Outcome
+from trainshed.runner.spec import HostSpec, Outcome
 
 pytestmark = pytest.mark.usefixtures("isolation_kind")
 
@@ -172,3 +172,40 @@ def test_mpi_without_an_mpi_says_what_to_install(tmp_path: Path, port: int, monk
         assert result.reason is not None
         assert result.reason["code"] == "JobLaunchFailed"
         assert "mpich" in result.reason["text"]
+
+
+#: Nodes of 2 GPUs and of 1: pretended, by what an engine hands out.
+GPUS: dict[str, Any] = {
+    "hosts": (
+        HostSpec("tvm-0", "node-0", "127.0.77.4", cpus=2, gpus=2),
+        HostSpec("tvm-1", "node-1", "127.0.77.5", cpus=2, gpus=1),
+    ),
+    "gpu_devices": ("GPU-a,GPU-b", "GPU-c"),
+}
+TELL = "echo $AZ_BATCHAI_NUM_GPUS $CUDA_VISIBLE_DEVICES $HIP_VISIBLE_DEVICES"
+
+
+def test_each_process_sees_its_gpus_and_the_count_of_its_node(tmp_path: Path, port: int) -> None:
+    body = "told = [os.environ[n] for n in ('AZ_BATCHAI_NUM_GPUS', 'CUDA_VISIBLE_DEVICES')]; print(*told)"
+    job = pytorch(tmp_path, body)
+    job["pyTorchSettings"]["processCount"] = 3
+    first, second = outcomes(tmp_path, {**job, "gpusPerProcess": 1}, port, **GPUS)
+    assert (first.result, second.result) == ("succeeded", "succeeded")
+    told = [(stdouterr(tmp_path) / f"stdout-{rank}.txt").read_text() for rank in range(3)]
+    assert told == ["2 GPU-a\n", "2 GPU-b\n", "1 GPU-c\n"]
+
+
+def test_each_mpi_rank_sees_its_gpus(tmp_path: Path, port: int, mpich: None) -> None:
+    job = mpi(TELL)
+    job["customMpiSettings"]["processCount"] = 3
+    first, second = outcomes(tmp_path, {**job, "gpusPerProcess": 1}, port, **GPUS)
+    assert (first.result, second.result) == ("succeeded", "succeeded")
+    told = sorted((stdouterr(tmp_path) / "stdout.txt").read_text().splitlines())
+    assert told == ["1 GPU-c GPU-c", "2 GPU-a GPU-a", "2 GPU-b GPU-b"]
+
+
+def test_more_gpus_than_a_node_has(tmp_path: Path, port: int) -> None:
+    first, _ = outcomes(tmp_path, {**pytorch(tmp_path, ""), "gpusPerProcess": 2}, port, **GPUS)
+    assert first.reason is not None
+    assert first.reason["code"] == "JobLaunchFailed"
+    assert "it has 1. Use fewer processes" in first.reason["text"]

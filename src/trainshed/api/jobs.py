@@ -71,7 +71,7 @@ async def create(call: Call) -> Response:
         if existing is not None:
             return _same_job(existing, wanted, newer=call.newer)
         workspace, experiment = _open_parents(tx, call)
-        cluster = _open_cluster(tx, wanted["cluster"]["id"])
+        cluster = open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
         if problem is not None:
             raise problem
@@ -239,7 +239,8 @@ def _open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, Experime
     return workspace, experiment
 
 
-def _open_cluster(tx: Connection, cluster_id: str) -> ClusterRecord:
+def open_cluster(tx: Connection, cluster_id: str) -> ClusterRecord:
+    """The cluster of this id. Raises ApiError 400 when there is none, 409 when it is being deleted."""
     cluster = find(clusters.get, tx, cluster_key_of(cluster_id))
     if cluster is None:
         raise ApiError(

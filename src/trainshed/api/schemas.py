@@ -12,6 +12,7 @@ from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.job import JobCreate, JobProperties
+from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
@@ -26,6 +27,7 @@ _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
     RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
     ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate, RegenerateKey, CheckName,
+    JobPlanCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
 _EXTENDED = (JobProperties, AutoScaleSettings)
@@ -261,9 +263,40 @@ def _answers() -> dict[str, Schema]:
             "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
         },
         "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        "JobPlan": _job_plan(),
         **_access_answers(),
         "Bytes": {"type": "string", "format": "binary"},
     }
+
+
+def _job_plan() -> Schema:
+    variables: Schema = {"type": "array", "items": _object({"name": _TEXT, "value": _TEXT}, required=["name", "value"])}
+    logs: Schema = {"stdout": _TEXT, "stderr": _TEXT}
+    node = {
+        **dict.fromkeys(("index", "cpus", "gpus", "slots"), _WHOLE),
+        **dict.fromkeys(("name", "address"), _TEXT),
+        "environment": variables,
+        "preparation": _object({"commandLine": _TEXT, **logs}),
+    }
+    process = {
+        **dict.fromkeys(("node", "index"), _WHOLE),
+        **dict.fromkeys(("role", "commandLine"), _TEXT),
+        "environment": variables,
+        **logs,
+        "essential": {"type": "boolean"},
+    }
+    rank = {"rank": _WHOLE, "node": _WHOLE, "environment": variables}
+    return _object(
+        {
+            "toolType": _TEXT,
+            "apiVersion": _TEXT,
+            "mpi": _TEXT,
+            "nodes": {"type": "array", "items": _object(node)},
+            "processes": {"type": "array", "items": _object(process)},
+            "ranks": {"type": "array", "items": _object(rank)},
+        },
+        required=["toolType", "apiVersion", "nodes", "processes", "ranks"],
+    )
 
 
 def _access_answers() -> dict[str, Schema]:

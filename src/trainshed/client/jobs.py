@@ -31,6 +31,22 @@ class Jobs(Noun[M]):
         return Job(reply.json())
 
     @operation
+    def plan(
+        self,
+        properties: Mapping[str, Any],
+        *,
+        assume: Mapping[str, Any] | None = None,
+        version: str = API_VERSION,
+    ) -> Steps[Record]:
+        """What the job would start where; nothing is run. ``assume``: ``gpus``, ``cpus`` and ``mpi`` of the nodes.
+
+        ``version`` is the one that the job would be submitted with.
+        """
+        body = {"properties": dict(properties), "apiVersion": version, "assume": dict(assume or {})}
+        reply = yield from send(request("POST", f"{self.scope.experiment_path()}/planJob", body=body))
+        return Record(reply.json())
+
+    @operation
     def get(self, name: str) -> Steps[Job]:
         """The job. Raises NotFoundError."""
         return (yield from self._get(name))

@@ -37,6 +37,8 @@ from trainshed.resources.settings import (
 
 #: schedulingPriority -> the number that orders the queue (behaviour 5.1).
 PRIORITIES: dict[str, int] = {"low": -1000, "normal": 0, "high": 1000}
+#: More GPUs than any one node has.
+MAX_GPUS_PER_PROCESS = 64
 #: How long a job may run when it doesn't say (rest-contract section 6).
 DEFAULT_MAX_WALL_CLOCK_TIME = "P7D"
 
@@ -113,7 +115,7 @@ class JobProperties(Model):
             "requeueReason",
         }
     )
-    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot", "retryPolicy"})
+    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot", "retryPolicy", "gpusPerProcess"})
 
     scheduling_priority: SchedulingPriority = "normal"
     cluster: ResourceRef = Field(
@@ -150,6 +152,10 @@ class JobProperties(Model):
     code_snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     #: 2026-11-01: how often the job is tried again after a failure of its own.
     retry_policy: RetryPolicy | None = None
+    #: 2026-11-01: how many GPUs of its node each process sees; all of them when absent.
+    gpus_per_process: Annotated[int, Field(ge=1, le=MAX_GPUS_PER_PROCESS)] | None = Field(
+        default=None, description="How many GPUs of its node each process sees; all when absent", examples=[1]
+    )
 
     @model_validator(mode="after")
     def _fill_counts(self) -> JobProperties:

@@ -20,9 +20,8 @@ _SHM_SIZE = re.compile(r"\d+(\.\d+)? ?([kmgtp]i?b?|b)?", re.ASCII | re.IGNORECAS
 
 
 def check_job(findings: Findings, job: JobProperties, gpus_per_node: int | None = None) -> None:
-    """All rules of a job. ``gpus_per_node`` bounds TensorFlow's workers where the cluster's GPUs are known."""
+    """All rules but its cluster's. ``gpus_per_node`` bounds TensorFlow's workers where the cluster's GPUs are known."""
     _check_toolkit(findings, job, gpus_per_node)
-    _check_cluster_id(findings, job.cluster.id)
     _check_directories(findings, "inputDirectories", job.input_directories or [])
     _check_directories(findings, "outputDirectories", job.output_directories or [])
     for index, directory in enumerate(job.output_directories or []):
@@ -117,7 +116,8 @@ def _check_pytorch(findings: Findings, settings: PyTorchSettings) -> None:
         findings.value("properties.pyTorchSettings.communicationBackend", backend, way_out)
 
 
-def _check_cluster_id(findings: Findings, text: str) -> None:
+def check_cluster_id(findings: Findings, text: str) -> None:
+    """The id of the cluster that the job names."""
     try:
         ids.parse_cluster_id(text)
     except InvalidResource as error:

@@ -19,7 +19,8 @@ from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.findings import Findings
 from trainshed.resources.job import JobCreate
-from trainshed.resources.job_checks import check_job
+from trainshed.resources.job_checks import check_cluster_id, check_job
+from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.validation import read_model, read_object
@@ -136,8 +137,25 @@ def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | Non
     job = parsed.model.properties
     findings = Findings("Job")
     check_job(findings, job, gpus_per_node)
+    check_cluster_id(findings, job.cluster.id)
     findings.raise_any()
     job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
+    return parsed
+
+
+def parse_job_plan(body: Body, *, gpus_per_node: int | None = None) -> Parsed[JobPlanCreate]:
+    """Body of POST planJob: judged as PUT job of the API version that it names would judge it."""
+    whole = read_object(body, "Job")
+    original = whole.get("apiVersion") == ApiVersion.V2018_05_01.value
+    parsed = _read(JobPlanCreate, whole, "Job", ApiVersion.V2018_05_01 if original else ApiVersion.V2026_11_01)
+    job = parsed.model.properties
+    findings = Findings("Job")
+    check_job(findings, job, gpus_per_node)
+    if job.cluster is not None:
+        check_cluster_id(findings, job.cluster.id)
+    findings.raise_any()
+    if job.cluster is not None:
+        job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
     return parsed
 
 

@@ -32,8 +32,12 @@ def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
     """The gang as the toolkits see it, from the facts that all its nodes share."""
     spec = node.spec
     tools = tools_directory(node)
+    devices = spec.gpu_devices or ("",) * len(spec.hosts)
     return Gang(
-        hosts=tuple(Host(host.name, host.address, host.gpus, host.cpus) for host in spec.hosts),
+        hosts=tuple(
+            Host(host.name, host.address, host.gpus, host.cpus, tuple(filter(None, given.split(","))))
+            for host, given in zip(spec.hosts, devices, strict=True)
+        ),
         shared_job_temp=spec.directories.shared_job_temp,
         attempt_id=spec.attempt_id,
         mpi=MpiFlavor(facts["mpi"]) if facts["mpi"] else None,

@@ -11,6 +11,16 @@ WORLD_SIZE=${WORLD_SIZE:-${OMPI_COMM_WORLD_SIZE:-${PMI_SIZE:-1}}}
 LOCAL_RANK=${LOCAL_RANK:-${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-0}}}
 LOCAL_WORLD_SIZE=${LOCAL_WORLD_SIZE:-${OMPI_COMM_WORLD_LOCAL_SIZE:-${MPI_LOCALNRANKS:-1}}}
 export RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE
+# gpusPerProcess: this rank's part of its node's GPUs (toolkits/gpus.py).
+if [ -n "${TRAINSHED_GPUS_PER_PROCESS:-}" ]; then
+    first=$((LOCAL_RANK * TRAINSHED_GPUS_PER_PROCESS))
+    last=$((first + TRAINSHED_GPUS_PER_PROCESS - 1))
+    : "${CUDA_VISIBLE_DEVICES:=$(seq -s , 0 "$last")}"
+    for name in CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES; do
+        eval "all=\${$name:-}"
+        [ -n "$all" ] && eval "export $name=\$(printf %s \"\$all\" | cut -d , -f $((first + 1))-$((last + 1)))"
+    done
+fi
 "$@" <&0 &
 child=$!
 asked=-

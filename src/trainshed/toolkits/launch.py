@@ -33,6 +33,8 @@ class Host:
     address: str
     gpus: int = 0
     cpus: int = 1
+    #: Its GPUs as CUDA_VISIBLE_DEVICES takes them (UUIDs), where the engine hands them out.
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from trainshed.resources.toolsettings import settings_members, tool_type_of
 from trainshed.toolkits import caffe, caffe2, chainer, cntk, custom, custom_mpi, horovod, pytorch, tensorflow
+from trainshed.toolkits.gpus import bind
 from trainshed.toolkits.launch import Gang, LaunchPlan, PlanError
 
 __all__ = ["needs_mpi", "plan", "tool_type_of"]
@@ -32,6 +33,9 @@ _TOOLKITS: dict[str, Toolkit] = {
 #: Those that MPI starts.
 _UNDER_MPI = frozenset({"cntkSettings", "caffeSettings", "chainerSettings", "customMpiSettings", "horovodSettings"})
 
+#: Those whose processes are started one by one, by the service or by MPI, and so can be given GPUs of their own.
+_GIVE_GPUS = _UNDER_MPI | {"pyTorchSettings", "tensorFlowSettings", "caffe2Settings", "customToolkitSettings"}
+
 
 def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     """The processes of a job (``properties`` in the contract's JSON form) on its gang.
@@ -41,7 +45,16 @@ def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     if not gang.hosts:
         raise PlanError("a gang needs at least one host")
     member = _member(properties)
-    return _TOOLKITS[member](properties[member], gang)
+    made = _TOOLKITS[member](properties[member], gang)
+    each = properties.get("gpusPerProcess")
+    if each is None:
+        return made
+    if member not in _GIVE_GPUS:
+        raise PlanError(
+            f"gpusPerProcess does not go with {member}, whose launcher starts the processes itself: leave it out, and "
+            "choose the GPU by LOCAL_RANK in the script"
+        )
+    return bind(made, each, gang.hosts)
 
 
 def needs_mpi(properties: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from trainshed.cli.session import Session
 
 _COMMANDS = {
     "create": ("job_create", "create", "Submit a job from a job file."),
+    "plan": ("job_plan", "plan", "Show what a job would start where, without running it."),
     "list": ("job", "list_", "List the experiment's jobs."),
     "show": ("job", "show", "Show a job: its state, why it waits or why it failed."),
     "logs": ("job_logs", "logs", "Print a job's log; -f stays with it."),
