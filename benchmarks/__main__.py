@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import commands, jobs
+from benchmarks import commands, jobs, launchers
 from benchmarks.service import running_service
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     with running_service() as bench:
         jobs.report(bench)
         commands.report(bench)
+        launchers.report(bench)
         plain = jobs.quick(bench)
     if os.geteuid() == 0:
         with running_service(2, "--isolate-jobs", "always") as bench:

@@ -25,7 +25,7 @@ __all__ = ["mpi"]
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 #: Longest wait for a job's end, in seconds; what is not stopped sleeps for far longer.
-LONG = 25.0
+LONG = 60.0
 #: Rank or worker 1 fails as its argument says; the others wait for it in vain.
 SCRIPT = """
 import os, signal, sys, time
@@ -96,6 +96,35 @@ def test_a_rank_of_an_mpi_job(
         exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- stderr\.txt\n.*rank 1 sees {way}"
     )
     check(shared_service, trainshed, f"{mpi.name}-{way}", properties, expected)
+
+
+#: The others wait in a collective operation, which breaks when rank 1 is gone; they are not to blame.
+COLLECTIVE = """
+import os, signal, sys
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+comm.Barrier()
+if comm.rank == 1:
+    print("rank 1 sees", sys.argv[1], file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL) if sys.argv[1] == "killed" else os._exit(int(sys.argv[1]))
+comm.Barrier()
+"""
+
+
+@each_way
+def test_a_rank_that_the_others_wait_for_in_a_collective_operation(
+    shared_service: LiveService, trainshed: Program, mpi: Mpi, tmp_path: Path, way: str, exit_code: int, words: str
+) -> None:
+    file = tmp_path / "collective.py"
+    file.write_text(COLLECTIVE)
+    properties = {
+        "customMpiSettings": {"commandLine": f"{mpi.python} {file} {way}", "processCount": 4},
+        "environmentVariables": mpi.variables,
+    }
+    expected = Ending(
+        exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- stderr\.txt\n.*rank 1 sees {way}"
+    )
+    check(shared_service, trainshed, f"collective-{mpi.name}-{way}", properties, expected)
 
 
 @each_way

@@ -162,6 +162,27 @@ def test_rank_that_fails_while_mpich_hangs(tmp_path: Path, port: int, mpich: Non
         assert (result.reason["details"]["rank"], result.reason["details"]["node"]) == ("1", "node-1")
 
 
+@pytest.mark.slow
+def test_what_is_heard_while_an_attempt_is_ended_changes_nothing(tmp_path: Path, port: int, mpich: None) -> None:
+    # Two ranks fail one after the other, and what they left in the background makes the end last.
+    job = mpi("[ $PMI_RANK = 1 ] && exit 7; setsid sh -c 'trap \"\" TERM; exec sleep 4' & sleep 1; exit 8")
+    for result in outcomes(tmp_path, job, port, grace_seconds=8.0):
+        assert (result.result, result.exit_code) == ("failed", 7)
+        assert result.reason is not None
+        assert result.reason["code"] == "JobFailed"
+
+
+@pytest.mark.slow
+def test_mpis_daemon_that_is_killed_ends_the_job(tmp_path: Path, port: int, mpich: None) -> None:
+    # Of the second node's rank: bash, whose parent is the wrapper, whose parent is the daemon. Both ranks live on.
+    kill = "[ $PMI_RANK = 1 ] && kill -9 $(ps -o ppid= -p $PPID); exec sleep 600"
+    for result in outcomes(tmp_path, mpi(kill), port):
+        assert result.result == "failed"
+        assert result.reason is not None
+        assert result.reason["code"] == "JobRankFailed"
+        assert "MPI's daemon on node-1 was ended by SIGKILL (137)" in result.reason["text"]
+
+
 def test_mpi_without_an_mpi_says_what_to_install(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "bin"
     empty.mkdir()

@@ -89,6 +89,23 @@ def test_a_rank_that_was_killed_is_blamed_and_not_those_that_followed() -> None:
     assert outcome.reason["text"].endswith(": rank 1 on node-1 was ended by SIGKILL (137)")
 
 
+@pytest.mark.parametrize("cause", [1, 3, 134, 137])
+def test_a_rank_whose_connection_broke_may_speak_first_and_is_not_blamed(cause: int) -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 14)
+    supervisor.rank_ended(1, 1, cause)
+    assert end_of(supervisor.time_is_up).exit_code == cause
+
+
+def test_the_launcher_is_blamed_where_ranks_only_followed() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 143, asked=True)
+    supervisor.process_ended(0, "master", 0, 137)
+    outcome = end_of(supervisor.time_is_up)
+    assert outcome.reason is not None
+    assert outcome.reason["text"].endswith(": mpirun on node-0 was ended by SIGKILL (137)")
+
+
 def test_a_rank_that_was_asked_to_end_is_not_blamed() -> None:
     supervisor = Supervisor(MPI, HOSTS)
     supervisor.rank_ended(0, 0, 1, asked=True)

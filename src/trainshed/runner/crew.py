@@ -74,6 +74,8 @@ class Solo:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._supervisor: Supervisor | None = None
+        #: The outcome is decided: what ranks and processes say while they are ended changes nothing.
+        self._over = False
 
     def gather(self) -> dict[str, Any]:
         return {}
@@ -91,7 +93,7 @@ class Solo:
         self._heard_daemon(0, code)
 
     def announce(self, outcome: Outcome, grace: float) -> None:
-        """Nobody else is there."""
+        self._over = True
 
     def settle(self, outcome: Outcome, grace: float) -> Outcome:
         return outcome
@@ -101,19 +103,26 @@ class Solo:
 
     def _heard_process(self, host: int, role: str, index: int, code: int) -> None:
         assert self._supervisor is not None
-        self._wait(self._supervisor.process_ended(host, role, index, code))
+        if not self._over:
+            self._wait(self._supervisor.process_ended(host, role, index, code))
 
     def _heard_rank(self, host: int, rank: int, code: int, asked: bool) -> None:
         assert self._supervisor is not None
-        self._wait(self._supervisor.rank_ended(rank, host, code, asked=asked))
+        if not self._over:
+            self._wait(self._supervisor.rank_ended(rank, host, code, asked=asked))
 
     def _heard_daemon(self, host: int, code: int) -> None:
         assert self._supervisor is not None
-        self._wait(self._supervisor.daemon_ended(host, code))
+        if not self._over:
+            self._wait(self._supervisor.daemon_ended(host, code))
 
     def _wait(self, seconds: float | None) -> None:
-        if seconds is not None and self._supervisor is not None:
-            self._node.loop.after(seconds, self._supervisor.time_is_up)
+        if seconds is not None:
+            self._node.loop.after(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        if self._supervisor is not None and not self._over:
+            self._supervisor.time_is_up()
 
 
 class Coordinator(Solo):
@@ -147,6 +156,7 @@ class Coordinator(Solo):
             self._send(index, {"start": facts})
 
     def announce(self, outcome: Outcome, grace: float) -> None:
+        super().announce(outcome, grace)
         self._ending = {"end": outcome.to_dict(), "grace": grace}
         for index in list(self._lines):
             self._send(index, self._ending)

@@ -24,8 +24,14 @@ fi
 "$@" <&0 &
 child=$!
 asked=-
+forward() {
+    # A rank that has ended, and whose end is not known here yet, was not asked to.
+    read -r state <"/proc/$child/stat"
+    case ${state##*) } in Z*) ;; *) asked=$1 ;; esac
+    kill -"$1" "$child"
+} 2>/dev/null
 for name in TERM INT HUP USR1 USR2; do
-    trap "asked=$name; kill -$name $child 2>/dev/null" "$name"
+    trap "forward $name" "$name"
 done
 while :; do
     wait "$child"

@@ -7,7 +7,9 @@ own code wins over the launcher's, and that of a rank which ended by itself over
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from enum import IntEnum
 
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner.failure import SIGNALLED, SUCCEEDED, AttemptEnded, failed, how_it_ended, job_failed
@@ -21,7 +23,31 @@ LAUNCHER_SECONDS = 2.0
 WORDS_SECONDS = 5.0
 
 #: How a process ends that was asked to: a consequence, not the cause.
-_TERMINATED = SIGNALLED + 15
+_TERMINATED = SIGNALLED + signal.SIGTERM
+#: Ends that are nobody's consequence: a launcher that kills kills the wrapper too, and then there is no word.
+_FATAL = frozenset(
+    SIGNALLED + number for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+)
+#: MPI_ERR_UNKNOWN, _OTHER and _INTERN: Open MPI ends a rank so whose connection to another broke, and this rank's word
+#: may come before that of the other, since the kernel closes a process's sockets before it tells the parent.
+_BROKEN_CONNECTION = frozenset({14, 16, 17})
+
+
+class _Part(IntEnum):
+    """What a rank that failed has to do with the failure of the job, the likeliest culprit first."""
+
+    FATAL = 0
+    BY_ITSELF = 1
+    BROKEN_CONNECTION = 2
+    FOLLOWED = 3
+
+
+def _part(code: int, asked: bool) -> _Part:
+    if code in _FATAL:
+        return _Part.FATAL
+    if asked or code == _TERMINATED:
+        return _Part.FOLLOWED
+    return _Part.BROKEN_CONNECTION if code in _BROKEN_CONNECTION else _Part.BY_ITSELF
 
 
 class Supervisor:
@@ -34,9 +60,8 @@ class Supervisor:
         self._stderr = {(p.host, p.role, p.index): p.stderr for p in plan.processes}
         self._ranks, self._slots, self._rank_stderr = plan.mpi_ranks, plan.slots, plan.rank_stderr
         self._words: dict[int, int] = {}
-        #: (exit code, details) of what failed, in order of arrival; and of the ranks those that ended by themselves.
-        self._failed_ranks: list[tuple[int, dict[str, str]]] = []
-        self._culprits: list[tuple[int, dict[str, str]]] = []
+        #: (likeliness to be a consequence, exit code, details) of what failed, in order of arrival.
+        self._failed_ranks: list[tuple[_Part, int, dict[str, str]]] = []
         self._failed_launcher: tuple[int, dict[str, str]] | None = None
         #: (host, exit code) of the first of MPI's daemons that failed.
         self._failed_daemon: tuple[int, int] | None = None
@@ -60,10 +85,8 @@ class Supervisor:
         """A rank said how it ended, and whether the launcher had asked it to. As process_ended."""
         self._words[rank] = code
         if code != 0:
-            failure = (code, {**self._details(host, "rank", rank), "rank": str(rank)})
-            self._failed_ranks.append(failure)
-            if not asked and code != _TERMINATED:
-                self._culprits.append(failure)
+            details = {**self._details(host, "rank", rank), "rank": str(rank)}
+            self._failed_ranks.append((_part(code, asked), code, details))
         if not self._essential:
             return self._after_launcher()
         return LAUNCHER_SECONDS if code != 0 else None
@@ -110,8 +133,11 @@ class Supervisor:
         raise AttemptEnded(Outcome(SUCCEEDED, 0))
 
     def _cause(self) -> tuple[int, dict[str, str]] | None:
-        """The failure to blame: the first rank that ended by itself, else any rank, else the launcher."""
-        return next(iter([*self._culprits, *self._failed_ranks]), self._failed_launcher)
+        """The failure to blame: the first of the likeliest ranks; the launcher where ranks only followed."""
+        part, code, details = min(self._failed_ranks, key=lambda failure: failure[0], default=(None, 0, {}))
+        if part is None or (part is _Part.FOLLOWED and self._failed_launcher is not None):
+            return self._failed_launcher
+        return code, details
 
     def _details(self, host: int, role: str, index: int) -> dict[str, str]:
         if self._count == 1 and not self._ranks and len(self._hosts) == 1:
