@@ -107,5 +107,6 @@ def test_what_is_shown(service: LiveService, tmp_path: Path) -> None:
         assert "hunter" not in as_json.out
     refused = program("job", "plan", "-f", file, "--gpus", "3")
     assert (refused.code, refused.out) == (1, "")
-    assert "JobLaunchFailed: gpusPerProcess is 2, and node node-1 runs 2 processes" in refused.err
+    assert "InvalidPropertyValue" in refused.err
+    assert "GpusPerProcess is too large: a node has 3 GPUs, and 2 of the job's processes run on one" in refused.err
     assert program("workspace", "list", "-o", "quiet").out == ""

@@ -500,3 +500,30 @@ def test_workers_are_bounded_by_known_gpus() -> None:
     assert parse_job(body, V18, gpus_per_node=4).model.properties.tensor_flow_settings
     with pytest.raises(InvalidResource, match="at most nodeCount x GPUs of a node, 4"):
         parse_job(body, V18, gpus_per_node=2)
+
+
+@pytest.mark.parametrize(
+    ("member", "settings", "nodes", "most"),
+    [
+        ("pyTorchSettings", _script(processCount=5), 2, 1),
+        ("horovodSettings", _script(processCount=4), 2, 2),
+        ("tensorFlowSettings", _script(workerCount=4), 4, 4),
+        ("caffe2Settings", _script(), 3, 4),
+        ("customToolkitSettings", {"commandLine": "true"}, 2, 4),
+    ],
+)
+def test_gpus_of_each_process_are_bounded_by_known_gpus(
+    member: str, settings: dict[str, Any], nodes: int, most: int
+) -> None:
+    def body(each: int) -> dict[str, Any]:
+        made = job(nodeCount=nodes, gpusPerProcess=each)
+        del made["properties"]["customToolkitSettings"]
+        made["properties"][member] = settings
+        return made
+
+    assert parse_job(body(most), V26, gpus_per_node=4).model.properties.gpus_per_process == most
+    assert parse_job(body(64), V26).model.properties.gpus_per_process == 64
+    with pytest.raises(InvalidResource, match="GpusPerProcess is too large: a node has 4 GPUs"):
+        parse_job(body(most + 1), V26, gpus_per_node=4)
+    with pytest.raises(InvalidResource, match="has 0 GPUs"):
+        parse_job(body(1), V26, gpus_per_node=0)

@@ -157,6 +157,15 @@ def test_what_the_service_starts(name: str) -> None:
     assert [(p.host, p.role, p.stdout, p.command_line) for p in made.processes] == BY_THE_SERVICE[name]
 
 
+@pytest.mark.parametrize("name", [*UNDER_MPI, *BY_THE_SERVICE, "PyTorch-GPU-Distributed-Gloo"])
+def test_a_recipe_is_the_same_in_a_container_and_on_the_host(name: str) -> None:
+    stored = _stored(name)
+    nodes = gang(stored["nodeCount"], mpi=MpiFlavor.OPEN_MPI_5)
+    image = {"containerSettings": {"imageSourceRegistry": {"image": "ubuntu"}}}
+    on_host = {member: value for member, value in stored.items() if member != "containerSettings"}
+    assert plan({**on_host, **image}, nodes) == plan(on_host, nodes) == plan(stored, nodes)
+
+
 def test_no_recipe_is_left_out() -> None:
     names = {path.name.removesuffix(".job.json") for path in RECIPES.glob("*.job.json")}
     if not names:

@@ -260,7 +260,8 @@ def _check_against_stored(
 ) -> None:
     """What only the cluster's size and the uploaded code can tell."""
     size = find_size(cluster.vm_size, call.services.local_sizes)
-    if model.properties.tensor_flow_settings is not None and size is not None and size.gpus:
+    counted = model.properties.tensor_flow_settings is not None or model.properties.gpus_per_process is not None
+    if counted and size is not None:
         parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
     snapshot = model.properties.code_snapshot
     if snapshot is not None and code.get_snapshot(tx, workspace_number, snapshot) is None:

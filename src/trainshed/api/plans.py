@@ -50,7 +50,7 @@ async def plan_job(call: Call) -> Response:
     wanted, assume = definition(parsed.model), parsed.model.assume
     cluster, size = await _cluster(call, wanted)
     hosts = _hosts(wanted["nodeCount"], cluster, size, assume)
-    if hosts[0].gpus:
+    if cluster is not None or assume.gpus is not None:
         # What the job would be refused for where the GPUs are known.
         parsing.parse_job_plan(body, gpus_per_node=hosts[0].gpus)
     _check_size(wanted)

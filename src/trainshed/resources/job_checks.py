@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from trainshed.resources import ids, names
 from trainshed.resources.checks import check_secret, check_variables, check_volumes
+from trainshed.resources.common import Model
 from trainshed.resources.directories import STDOUTERR
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.findings import Findings
@@ -20,8 +21,10 @@ _SHM_SIZE = re.compile(r"\d+(\.\d+)? ?([kmgtp]i?b?|b)?", re.ASCII | re.IGNORECAS
 
 
 def check_job(findings: Findings, job: JobProperties, gpus_per_node: int | None = None) -> None:
-    """All rules but its cluster's. ``gpus_per_node`` bounds TensorFlow's workers where the cluster's GPUs are known."""
+    """All rules but its cluster's. ``gpus_per_node`` bounds workers and gpusPerProcess where the cluster is known."""
     _check_toolkit(findings, job, gpus_per_node)
+    if job.gpus_per_process is not None and gpus_per_node is not None:
+        _check_gpus(findings, job, job.gpus_per_process, gpus_per_node)
     _check_directories(findings, "inputDirectories", job.input_directories or [])
     _check_directories(findings, "outputDirectories", job.output_directories or [])
     for index, directory in enumerate(job.output_directories or []):
@@ -60,6 +63,21 @@ def _check_toolkit(findings: Findings, job: JobProperties, gpus_per_node: int | 
         _check_tensorflow(findings, job.tensor_flow_settings, job.node_count, gpus_per_node)
     if job.py_torch_settings is not None:
         _check_pytorch(findings, job.py_torch_settings)
+
+
+def _check_gpus(findings: Findings, job: JobProperties, each: int, gpus_per_node: int) -> None:
+    """On the node that has most processes; toolkits without a count have one a node (behaviour 8)."""
+    counts = [
+        getattr(settings, member, None) or 1
+        for _, settings in job
+        for member in ("process_count", "worker_count")
+        if isinstance(settings, Model)
+    ]
+    processes = -(-max(counts) // job.node_count)
+    if processes * each > gpus_per_node:
+        held = f"a node has {gpus_per_node} GPUs"
+        way_out = f"is too large: {held}, and {processes} of the job's processes run on one."
+        findings.value("properties.gpusPerProcess", each, f"{way_out} Use fewer processes, more nodes or another size.")
 
 
 def _check_command(findings: Findings, member: str, command_line: str | None) -> None:
