@@ -43,11 +43,6 @@ class LogSource:
     #: Name of the file that has its sizes over time; empty when there is none.
     times: str = ""
 
-    @property
-    def label(self) -> str:
-        """``rank 3``, ``ps 0``: how people tell it from others."""
-        return f"rank {self.rank}" if self.rank is not None else f"{self.role} {self.index}"
-
 
 def rank_files(rank: int) -> tuple[str, str]:
     """Files of one MPI rank: standard output and error."""
@@ -98,7 +93,8 @@ def by_name(name: str) -> LogSource | None:
     if folder:
         return None
     if kind is None:
-        return LogSource(name, stream, "master", 0)
+        # A job with several ranks lists its logs; one that does not is its only rank.
+        return LogSource(name, stream, "master", 0, 0)
     if kind == "job_prep":
         return LogSource(name, stream, "preparation", node=tail or "")
     if tail is None or not tail.isdecimal() or len(tail) > 9:
@@ -151,8 +147,10 @@ class LogTimes:
 
 def _source(row: dict[str, Any], times: str) -> LogSource:
     rank = row["rank"]
+    if row["stream"] not in ("stdout", "stderr"):
+        raise ValueError(row["stream"])
     source = LogSource(
-        str(row["name"])[:_TEXT], str(row["stream"])[:_TEXT], str(row["role"])[:_TEXT], int(row["index"]),
+        str(row["name"])[:_TEXT], row["stream"], str(row["role"])[:_TEXT], int(row["index"]),
         None if rank is None else int(rank), str(row["node"])[:_TEXT], str(row["nodeId"])[:_TEXT],
     )  # fmt: skip
     return replace(source, times=times)
