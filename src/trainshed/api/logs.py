@@ -28,15 +28,16 @@ _LARGEST_OFFSET = 1 << 62
 
 
 async def get_log(call: Call) -> Response:
-    """GET ``logs/{file}?offset=N&follow=true``: a file of the ``stdouterr`` directory.
+    """GET ``logs/{file}?offset=N&length=N&follow=true``: a file of the ``stdouterr`` directory, or below it.
 
     A file that is not there yet is waited for while the job may still make it (``follow``), else it is 404. Without
     ``follow`` the file is sent as it is now; 416 when ``offset`` is beyond its end.
     """
     key, file = call.job_key, call.part("file")
-    if file in (".", "..") or "\0" in file:
-        raise invalid_value("file", f"'{file}' is not the name of a log file, such as stdout.txt.")
+    if ".." in file.split("/") or file in ("", ".") or file.startswith("/") or "\0" in file:
+        raise invalid_value("file", f"'{file}' is no log file's name. Give one such as stdout.txt.")
     offset = whole_number(call, "offset", 0, 0, _LARGEST_OFFSET)
+    length = whole_number(call, "length", _LARGEST_OFFSET, 1, _LARGEST_OFFSET)
     follow = _flag(call, "follow")
     record = await call.read(lambda tx: job_routes.required(tx, call, key))
     directory = outputs.directory_of(call.services, record, STDOUTERR)
@@ -56,7 +57,7 @@ async def get_log(call: Call) -> Response:
         if offset > log.size() and (final or not follow):
             problem = Problem("InvalidRange", f"The offset {offset} is beyond the end of {file} ({log.size()} bytes).")
             return error_response(416, problem.to_json())
-        return _LogStream(log, offset, follow)
+        return _LogStream(log, offset, length, follow)
     except BaseException:
         log.close()
         raise
@@ -90,9 +91,9 @@ class _Log:
     def size(self) -> int:
         return 0 if self.descriptor is None else os.fstat(self.descriptor).st_size
 
-    async def read(self, offset: int) -> bytes:
+    async def read(self, offset: int, most: int) -> bytes:
         assert self.descriptor is not None
-        return await asyncio.to_thread(os.pread, self.descriptor, _PIECE, offset)
+        return await asyncio.to_thread(os.pread, self.descriptor, min(most, _PIECE), offset)
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -103,9 +104,10 @@ class _Log:
 class _LogStream(Response):
     """Sends the file as it grows."""
 
-    def __init__(self, log: _Log, offset: int, follow: bool) -> None:
+    def __init__(self, log: _Log, offset: int, length: int, follow: bool) -> None:
         self.log = log
         self.offset = offset
+        self.left = length
         self.follow = follow
         super().__init__(None, 200, {"Content-Type": "application/octet-stream", "X-Accel-Buffering": "no"})
         # The length is not known: the answer ends when the log does.
@@ -121,7 +123,7 @@ class _LogStream(Response):
                 over = not self.follow or self.log.call.services.stopping() or await self.log.job_is_final()
                 if await self._send_new(send, gone):
                     pause = _SHORTEST_PAUSE
-                if over:
+                if over or not self.left:
                     break
                 await asyncio.wait([gone], timeout=pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -135,9 +137,10 @@ class _LogStream(Response):
 
     async def _send_new(self, send: Send, gone: asyncio.Task[None]) -> bool:
         sent = False
-        while not gone.done() and (piece := await self.log.read(self.offset)):
+        while not gone.done() and (piece := await self.log.read(self.offset, self.left)):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             self.offset += len(piece)
+            self.left -= len(piece)
             sent = True
         return sent
 

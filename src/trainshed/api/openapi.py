@@ -22,6 +22,7 @@ _NUMBERS = {
     "maxresults": (1, 1000, 1000),
     "linkexpiryinminutes": (5, 600, 60),
     "offset": (0, 1 << 62, 0),
+    "length": (1, 1 << 62, 1 << 62),
 }
 _DIGEST = {"pattern": "^[0-9a-f]{64}$"}
 _PATTERNS = {

@@ -237,6 +237,25 @@ def _answers() -> dict[str, Schema]:
                 "details": {"type": "object"},
             }
         ),
+        "Log": _object(
+            {
+                "name": _TEXT,
+                "stream": {"type": "string", "enum": ["stdout", "stderr", "service"]},
+                "role": _TEXT,
+                "index": _WHOLE,
+                "rank": _WHOLE,
+                "node": _TEXT,
+                "nodeId": _TEXT,
+                "size": _WHOLE,
+                "lastModified": _TIME,
+                "times": _TEXT,
+                "timesSize": _WHOLE,
+            }
+        ),
+        "LogList": _object(
+            {"value": {"type": "array", "items": reference("Log")}, "complete": {"type": "boolean"}},
+            required=["value", "complete"],
+        ),
         "Node": _object(
             {
                 "id": _TEXT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -42,6 +42,23 @@ def size(count: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def moment(text: str, now: datetime | None = None) -> datetime:
+    """``10m`` (so long ago), ``2026-11-21T09:30:00Z``, or a local time without a zone. Raises ValueError."""
+    parts = _PART.findall(text.lower())
+    if parts and "".join(number + unit for number, unit in parts) == text.lower():
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        try:
+            return (now or datetime.now(UTC)) - timedelta(seconds=seconds)
+        except OverflowError:
+            pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is no time; give it as 90s, 10m, 2h or 1d (so long ago) or as 2026-11-21T09:30:00Z"
+        ) from None
 
 
 def iso_duration(text: str, *, zero: bool = False) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
+from re import Pattern
 from time import monotonic
 from typing import Any
 
-from trainshed.client import logs
+from trainshed.client import logs, merging
 from trainshed.client.effects import Sleep, Steps
 from trainshed.client.errors import JobWaitTimeoutError
-from trainshed.client.models import File, Job, Record, RemoteLogin
+from trainshed.client.merging import LogLine, Wanted
+from trainshed.client.models import File, Job, Log, Record, RemoteLogin
 from trainshed.client.noun import M, Noun, listing, operation
 from trainshed.client.poller import change, create
 from trainshed.client.transport import API_VERSION, Query, pages, request, send
@@ -112,6 +115,31 @@ class Jobs(Noun[M]):
         Raises NotFoundError for a file that the finished job does not have.
         """
         yield from logs.stream(self.scope.job_path(name), file, offset=offset, follow=follow)
+
+    @listing(Log)
+    def logs(self, name: str) -> Steps[None]:
+        """The job's log files, in order of rank."""
+        yield from pages(request("GET", f"{self.scope.job_path(name)}/logs"), Log)
+
+    @listing(LogLine)
+    def log_lines(
+        self,
+        name: str,
+        wanted: Wanted,
+        *,
+        follow: bool = True,
+        since: datetime | None = None,
+        matching: Pattern[bytes] | None = None,
+        tail: int | None = None,
+    ) -> Steps[None]:
+        """The lines of all logs for which ``wanted(log)`` holds, in the order of their times, live until the job ends.
+
+        ``since`` leaves out what was there before, ``matching`` the lines in which it is not found; ``tail`` leaves
+        out all but the last of what there is at first.
+        """
+        yield from merging.merge(
+            self.scope.job_path(name), wanted, follow=follow, since=since, matching=matching, tail=tail
+        )
 
     def _get(self, name: str) -> Steps[Job]:
         return Job((yield from send(request("GET", self.scope.job_path(name)))).json())

@@ -276,6 +276,66 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """A log file of a job: whose output it is, on which node, and how long it was when it was listed."""
+
+    json: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Relative to ``stdouterr``."""
+        return str(self.json["name"])
+
+    @property
+    def stream(self) -> str:
+        """``stdout``, ``stderr`` or ``service``."""
+        return str(self.json["stream"])
+
+    @property
+    def role(self) -> str:
+        """``rank``, ``master``, ``worker``, ``ps``, ``preparation``, ``service`` ..."""
+        return str(self.json["role"])
+
+    @property
+    def rank(self) -> int | None:
+        """Its number among all ranks; None for what is no rank."""
+        rank = self.json.get("rank")
+        return None if rank is None else int(rank)
+
+    @property
+    def node(self) -> str:
+        """Host name; empty when unknown."""
+        return str(self.json.get("node", ""))
+
+    @property
+    def node_id(self) -> str:
+        return str(self.json.get("nodeId", ""))
+
+    @property
+    def label(self) -> str:
+        """``rank 3``, ``ps 0``: how people tell it from others."""
+        return f"rank {self.rank}" if self.rank is not None else f"{self.role} {self.json.get('index', 0)}"
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return int(self.json["size"])
+
+    @property
+    def last_modified(self) -> datetime | None:
+        return parse_time(self.json.get("lastModified"))
+
+    @property
+    def times(self) -> str:
+        """The log that tells how this one grew; empty when there is none."""
+        return str(self.json.get("times", ""))
+
+    @property
+    def times_size(self) -> int:
+        return int(self.json.get("timesSize", 0))
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteLogin:
     """Where a person can log in to a node."""
 
@@ -324,6 +384,7 @@ __all__ = [
     "File",
     "FileServer",
     "Job",
+    "Log",
     "Problem",
     "Record",
     "RemoteLogin",

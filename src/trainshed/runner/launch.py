@@ -11,7 +11,7 @@ from typing import Any
 from trainshed import toolkits
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
-from trainshed.runner import mpi, ranks
+from trainshed.runner import mpi, ranklogs, ranks
 from trainshed.runner.crew import Coordinator, Crew
 from trainshed.runner.environment import LOOPBACK_INTERFACE, on_loopback
 from trainshed.runner.failure import directory_error, failed
@@ -86,7 +86,9 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
         _install_tools(node, plan)
     _write_host_file(node, plan, facts)
     environment = {**node.environment, **plan.environment}
+    node.rank_logs = ranklogs.RankLogs(node, plan)
     if plan.mpi_ranks:
+        environment[ranklogs.VARIABLE] = node.rank_logs.directory
         environment[ranks.VARIABLE] = _hear_ranks(node, crew)
         environment[ranks.DIRECTORY_VARIABLE] = node.folder or str(Path.cwd())
         # The node's MPI daemon gets it, and its ranks from that.

@@ -99,6 +99,7 @@ def carry_out(
         attempt.node.end_processes(0)
         raise
     finally:
+        attempt.node.close_rank_logs()
         loop.close()
 
 
@@ -225,8 +226,10 @@ class Attempt:
         self._crew.announce(ended.outcome, grace)
         if self._volumes and node.isolation is not None:
             node.prelude = ""
+            node.close_rank_logs()
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
+        node.close_rank_logs()
         if (ended.outcome.reason or {}).get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
             # What it wrote on the node is what there is no room for.
             with suppress(AttemptEnded, OSError):

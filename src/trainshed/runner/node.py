@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
@@ -23,6 +24,14 @@ from trainshed.volumes import CommandResult
 _CAPTURE_SECONDS = 120.0
 #: Added to the badness of strangers' processes: when memory is short the kernel takes them before the service.
 _FIRST_TO_GO = "500"
+
+
+class Closing(Protocol):
+    """What has files open."""
+
+    def close(self) -> None:
+        """Let go of them."""
+        ...
 
 
 class Node:
@@ -50,6 +59,8 @@ class Node:
         self.folder = ""
         self.stdouterr = ""
         self.prelude = ""
+        #: Notes how the logs grow, once there are processes; it has to be closed.
+        self.rank_logs: Closing | None = None
         self.deadline = None if spec.wall_clock_seconds is None else time.monotonic() + spec.wall_clock_seconds
 
     @property
@@ -112,6 +123,12 @@ class Node:
                 score.write(_FIRST_TO_GO)
         self.loop.on_exit(pid, on_exit)
         return pid
+
+    def close_rank_logs(self) -> None:
+        """No more is noted of the logs. A second call does nothing."""
+        if self.rank_logs is not None:
+            self.rank_logs.close()
+            self.rank_logs = None
 
     def capture(self, command_line: str, timeout: float = _CAPTURE_SECONDS) -> CommandResult:
         """Run a command line to its end in the job's environment and return what it printed."""

@@ -2,7 +2,8 @@
 # Starts one MPI rank and tells the node's runner how it ended: launchers lie or hang about it (frameworks.md 6).
 # It starts in the working directory of its own node, where launchers would take that of the first.
 # Usage: rank.sh COMMAND [ARGUMENT...]. Writes "RANK CODE SIGNAL" as one line to the FIFO that $TRAINSHED_RANKS names;
-# SIGNAL is what the launcher had asked it to end with, or "-" when the rank ended by itself.
+# SIGNAL is what the launcher had asked it to end with, or "-" when the rank ended by itself. A copy of the rank's output
+# goes to stdout-RANK.txt and stderr-RANK.txt in $TRAINSHED_RANK_LOGS.
 if [ -n "$TRAINSHED_RANK_DIRECTORY" ]; then cd "$TRAINSHED_RANK_DIRECTORY" || exit 1; fi
 rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${PMI_RANK:--1}}}
 # What today's scripts expect (torch's env:// names), from what this MPI says; what the user set stays.
@@ -21,8 +22,26 @@ if [ -n "${TRAINSHED_GPUS_PER_PROCESS:-}" ]; then
         [ -n "$all" ] && eval "export $name=\$(printf %s \"\$all\" | cut -d , -f $((first + 1))-$((last + 1)))"
     done
 fi
-"$@" <&0 &
-child=$!
+# tee passes on what it reads at once. In a session of its own it is spared when the launcher kills the rank's group,
+# keeps what the rank had said, and ends with the last writer.
+copy() {
+    trap '' TERM INT HUP USR1 USR2 PIPE
+    exec $(command -v setsid) tee -a "$TRAINSHED_RANK_LOGS/$1-$rank.txt" 2>/dev/null
+}
+copies='' pipe=$TRAINSHED_RANKS-$rank
+if [ -d "$TRAINSHED_RANK_LOGS" ] && mkfifo "$pipe-1" "$pipe-2" 2>/dev/null; then
+    # This shell opens neither: MPI has descriptors of its own here, of any number, which the rank needs.
+    copy stdout <"$pipe-1" &
+    copies=$!
+    copy stderr <"$pipe-2" >&2 &
+    copies="$copies $!"
+    "$@" <&0 >"$pipe-1" 2>"$pipe-2" &
+    child=$!
+    exec >/dev/null 2>&1
+else
+    "$@" <&0 &
+    child=$!
+fi
 asked=-
 forward() {
     # A rank that has ended, and whose end is not known here yet, was not asked to.
@@ -40,4 +59,9 @@ while :; do
     kill -0 "$child" 2>/dev/null || break
 done
 [ -p "$TRAINSHED_RANKS" ] && echo "$rank $code $asked" >"$TRAINSHED_RANKS"
+# The launcher ends its daemons once all ranks are gone: what they said must have been passed on.
+for copy in $copies; do
+    while kill -0 "$copy" 2>/dev/null; do wait "$copy"; done
+done
+[ -n "$copies" ] && rm -f "$pipe-1" "$pipe-2"
 exit "$code"

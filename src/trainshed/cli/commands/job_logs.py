@@ -1,4 +1,4 @@
-"""``trainshed job logs``: a job's log, from its beginning or its last lines, as it stands or live."""
+"""``trainshed job logs``: a job's log or its ranks', from the beginning or the last lines, as it stands or live."""
 
 from __future__ import annotations
 
@@ -18,12 +18,37 @@ from trainshed.cli.session import Session
 @click.option("--tail", type=click.IntRange(0), metavar="LINES", help="Only the last lines, and what follows.")
 @click.option("--stderr", is_flag=True, help="Standard error instead of standard output.")
 @click.option("--file", metavar="FILE", help="Another file of stdouterr, for example execution.log.")
+@click.option("--rank", "ranks", type=click.IntRange(0), multiple=True, help="This rank's log. Can be repeated.")
+@click.option("--all", "every", is_flag=True, help="All ranks' logs as one, each line with its rank.")
+@click.option("--node", metavar="NAME", help="The logs of the ranks on this node (its name or id).")
+@click.option("--since", metavar="TIME", help="Only lines from then on: 10m (ago) or 2026-11-21T09:30:00Z.")
+@click.option("--grep", metavar="REGEX", help="Only lines in which the regular expression is found.")
 @options.session(experiment=True)
-def logs(session: Session, name: str, follow: bool, tail: int | None, stderr: bool, file: str | None) -> None:
-    """Print a job's log: stdout.txt, or stdout-0.txt where each process has its own."""
+def logs(
+    session: Session,
+    name: str,
+    follow: bool,
+    tail: int | None,
+    stderr: bool,
+    file: str | None,
+    ranks: tuple[int, ...],
+    every: bool,
+    node: str | None,
+    since: str | None,
+    grep: str | None,
+) -> None:
+    """Print a job's log: stdout.txt, or stdout-0.txt where each process has its own; or its ranks' logs as one."""
     from trainshed.cli.logfiles import first_log, log_name
     from trainshed.client.errors import NotFoundError
 
+    if file is not None and (ranks or every or node or stderr):
+        raise click.UsageError("--file names one file; leave out --rank, --all, --node and --stderr")
+    if ranks or every or node or since or grep:
+        from trainshed.cli.ranklogs import Filter, show
+
+        chosen = Filter.of(ranks=ranks, every=every, node=node, since=since, grep=grep, file=file, stderr=stderr)
+        show(session, session.job_name(name), chosen, follow=follow, tail=tail)
+        return
     name = session.job_name(name)
     job = session.client.jobs.get(name)
     wanted = file or log_name(job, stderr=stderr)

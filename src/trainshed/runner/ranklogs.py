@@ -1,0 +1,106 @@
+"""Which log holds which rank's output on this node, and how the logs grow: what ``resources.joblogs`` describes.
+
+Processes write to their files themselves, so a line's time is known by looking at the sizes now and then. A job that
+ends before the first look, and has one process, has no ``ranks`` directory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+from trainshed.resources import joblogs
+from trainshed.resources.joblogs import LogSource
+from trainshed.runner.node import Node
+from trainshed.toolkits.launch import LaunchPlan
+from trainshed.toolkits.placing import places
+
+#: Names the directory of the ranks' files to the rank wrapper (rank.sh).
+VARIABLE = "TRAINSHED_RANK_LOGS"
+
+
+def sources(node: Node, plan: LaunchPlan) -> list[LogSource]:
+    """The logs of this node's processes and ranks."""
+    here, host = node.spec.node_index, node.host
+    alone = len(plan.processes) == 1 and not plan.mpi_ranks
+    found = []
+    for process in plan.on(here):
+        rank = process.environment.get("RANK", "0" if alone else "")
+        number = int(rank) if rank.isdecimal() else None
+        for stream, name in (("stdout", process.stdout), ("stderr", process.stderr)):
+            found.append(LogSource(name, stream, process.role, process.index, number, host.name, host.node_id))
+    for place in places(plan.slots) if plan.mpi_ranks else ():
+        if place.host == here:
+            for stream, name in zip(("stdout", "stderr"), joblogs.rank_files(place.rank), strict=True):
+                found.append(LogSource(name, stream, "rank", place.rank, place.rank, host.name, host.node_id))
+    return found
+
+
+class RankLogs:
+    """Lists this node's logs and notes how they grow, until it is closed. A full disk never fails the job over it."""
+
+    def __init__(self, node: Node, plan: LaunchPlan) -> None:
+        self._node = node
+        self._sources = sources(node, plan)
+        self._times = -1
+        self._logs: list[tuple[str, int]] = []
+        self._sizes: dict[str, int] = {}
+        self._closed = not self._sources
+        self._listed = False
+        #: Where the ranks' own files go; empty when there is no such place.
+        self.directory = f"{node.stdouterr}/{joblogs.RANKS}"
+        if plan.mpi_ranks or len(plan.processes) > 1:
+            self._list()
+        if not self._closed:
+            node.loop.after(joblogs.INTERVAL, self._look_again)
+
+    def close(self) -> None:
+        """A last look; the files are let go."""
+        if self._times >= 0:
+            self._look()
+        for descriptor in (self._times, *(descriptor for _, descriptor in self._logs)):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._times, self._logs, self._closed = -1, [], True
+
+    def _list(self) -> None:
+        self._listed = True
+        node = self._node
+        try:
+            node.hands.make_directory(self.directory)
+            path = f"{node.stdouterr}/{joblogs.list_file(node.spec.node_index)}"
+            with open(node.hands.create(path, 0o644), "w") as file:
+                file.write(joblogs.list_text(self._sources))
+        except OSError as error:
+            node.log.write(f"there are no logs by rank: {self.directory}: {error.strerror}")
+            self._closed = True
+
+    def _look_again(self) -> None:
+        if not self._listed:
+            self._list()
+        if self._closed:
+            return
+        if self._times < 0:
+            self._open()
+        self._look()
+        self._node.loop.after(joblogs.INTERVAL, self._look_again)
+
+    def _open(self) -> None:
+        hands, folder = self._node.hands, self._node.stdouterr
+        with suppress(OSError):
+            self._times = hands.open_log(f"{folder}/{joblogs.times_file(self._node.spec.node_index)}")
+            for source in self._sources:
+                self._logs.append((source.name, hands.open_log(f"{folder}/{source.name}")))
+
+    def _look(self) -> None:
+        now = time.time_ns() // 1_000_000
+        lines = []
+        with suppress(OSError):
+            for name, descriptor in self._logs:
+                size = os.fstat(descriptor).st_size
+                if size != self._sizes.get(name, 0):
+                    self._sizes[name] = size
+                    lines.append(f"{now} {size} {name}\n")
+            if lines:
+                os.write(self._times, "".join(lines).encode())
