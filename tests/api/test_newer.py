@@ -184,6 +184,18 @@ def test_a_job_sent_again_is_the_same_in_its_version(shed: Service) -> None:
     assert "properties.retryPolicy.exitCodes" in other.json()["error"]["message"]
 
 
+def test_todays_toolkits_are_shown_by_the_newer_version_only(shed: Service) -> None:
+    settings = {"pythonScriptFilePath": "train.py", "processCount": 4}
+    body = job_body(jaxSettings=settings)
+    del body["properties"]["customToolkitSettings"]
+    shed.make_job(body=body, version=NEW)
+    newer = shed.send("GET", JOB, version=NEW).json()["properties"]
+    assert (newer["toolType"], newer["jaxSettings"]) == ("jax", settings)
+    original = shed.send("GET", JOB).json()["properties"]
+    # Tables of the original's clients have a column for it.
+    assert original["toolType"] == "jax" and "jaxSettings" not in original
+
+
 def test_newer_members_in_the_original_are_named_in_a_warning(shed: Service) -> None:
     answer = shed.send("PUT", JOB, job_body(retryPolicy=RETRIES))
     assert answer.status_code == 202

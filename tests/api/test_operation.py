@@ -129,6 +129,12 @@ def test_the_newer_document_marks_what_the_original_has_not(document: dict[str, 
         "codeSnapshot",
         "retryPolicy",
         "gpusPerProcess",
+        "torchrunSettings",
+        "jaxSettings",
+        "deepSpeedSettings",
+        "accelerateSettings",
+        "lightningSettings",
+        "raySettings",
     }
     assert schemas["AutoScaleSettings"]["properties"]["idleTimeBeforeScaleDown"]["x-since"] == NEW
     assert "x-since" not in schemas["JobProperties"]["properties"]["nodeCount"]

@@ -99,9 +99,32 @@ def test_pytorch_without_a_script_is_refused(words: Sequence[str]) -> None:
         Submission(words, toolkit=Toolkit.PYTORCH).properties("ID", None)
 
 
-def test_several_processes_need_a_toolkit() -> None:
-    with pytest.raises(CommandError, match="--processes needs a toolkit"):
-        Submission(["x"], processes=2).properties("ID", None)
+@pytest.mark.parametrize(
+    ("toolkit", "member"),
+    [
+        (Toolkit.TORCHRUN, "torchrunSettings"),
+        (Toolkit.JAX, "jaxSettings"),
+        (Toolkit.DEEPSPEED, "deepSpeedSettings"),
+        (Toolkit.ACCELERATE, "accelerateSettings"),
+        (Toolkit.LIGHTNING, "lightningSettings"),
+        (Toolkit.RAY, "raySettings"),
+    ],
+)
+def test_todays_toolkits_take_a_script(toolkit: Toolkit, member: str) -> None:
+    words = ["python", "train.py", "-x", "a b"]
+    script = {"pythonScriptFilePath": "train.py", "commandLineArgs": "-x 'a b'"}
+    assert Submission(words, toolkit=toolkit).properties("ID", None)[member] == script
+    with pytest.raises(CommandError, match=f"--toolkit {toolkit} starts a Python script"):
+        Submission(["python"], toolkit=toolkit).properties("ID", None)
+    if toolkit is not Toolkit.RAY:
+        counted = Submission(words, toolkit=toolkit, processes=4).properties("ID", None)[member]
+        assert counted == {**script, "processCount": 4}
+
+
+@pytest.mark.parametrize("toolkit", [Toolkit.CUSTOM, Toolkit.RAY])
+def test_several_processes_need_a_toolkit(toolkit: Toolkit) -> None:
+    with pytest.raises(CommandError, match=f"--processes needs a toolkit that starts several: {toolkit}"):
+        Submission(["x"], toolkit=toolkit, processes=2).properties("ID", None)
 
 
 def test_friendly_names_are_names_of_the_contract() -> None:

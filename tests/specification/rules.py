@@ -64,6 +64,9 @@ TOOLS = {
     "cntkSettings": "cntk", "pyTorchSettings": "pytorch", "tensorFlowSettings": "tensorflow", "caffeSettings": "caffe",
     "caffe2Settings": "caffe2", "chainerSettings": "chainer", "customToolkitSettings": "custom",
     "customMpiSettings": "custommpi", "horovodSettings": "horovod",
+    # Those of 2026-11-01.
+    "torchrunSettings": "torchrun", "jaxSettings": "jax", "deepSpeedSettings": "deepspeed",
+    "accelerateSettings": "accelerate", "lightningSettings": "lightning", "raySettings": "ray",
 }  # fmt: skip
 
 

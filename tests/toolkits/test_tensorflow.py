@@ -10,6 +10,7 @@ import pytest
 
 from tests.toolkits.gangs import gang
 from trainshed.toolkits import PlanError, plan
+from trainshed.toolkits.today import rendezvous_port
 
 PYTHON = '"$(command -v python || command -v python3 || echo python)" "train.py"'
 
@@ -53,6 +54,41 @@ def test_each_process_of_a_distributed_job() -> None:
     assert [p.environment["AZ_BATCHAI_TASK_INDEX"] for p in made.processes] == ["0", "0", "1"]
     assert [p.environment.get("RANK") for p in made.processes] == [None, "0", "1"]
     assert (made.slots, made.mpi_ranks) == ((1, 1), 0)
+
+
+def test_nodes_on_one_machine_share_its_ports() -> None:
+    """TensorFlow listens on all addresses with SO_REUSEPORT: equal ports would mix up nodes, and jobs."""
+    made = gang(2)
+    hosts = tuple(replace(host, address=f"127.9.0.{node}") for node, host in enumerate(made.hosts, start=4))
+    found = plan(_job(workerCount=3, parameterServerCount=1), replace(made, hosts=hosts)).environment
+    first = rendezvous_port("attempt-1") + 1
+    assert found["AZ_BATCHAI_PS_HOSTS"] == f"127.9.0.4:{first}"
+    assert found["AZ_BATCHAI_WORKER_HOSTS"] == f"127.9.0.4:{first + 1},127.9.0.5:{first + 2},127.9.0.4:{first + 3}"
+
+
+def test_a_master_that_is_the_chief() -> None:
+    """ParameterServerStrategy's cluster: workers count without the chief, and serve it until the job ends with it."""
+    made = plan(_job(workerCount=3, parameterServerCount=1, masterRole="Chief"), gang(2))
+    cluster = {"chief": ["10.0.0.4:2223"], "ps": ["10.0.0.4:2222"], "worker": ["10.0.0.5:2222", "10.0.0.4:2224"]}
+    configs = [json.loads(process.environment["TF_CONFIG"]) for process in made.processes]
+    assert [config["cluster"] for config in configs] == [cluster] * 4
+    assert [tuple(config["task"].values()) for config in configs] == [
+        ("ps", 0),
+        ("chief", 0),
+        ("worker", 0),
+        ("worker", 1),
+    ]
+    assert [(p.role, p.index, p.essential) for p in made.processes] == [
+        ("ps", 0, False),
+        ("master", 0, True),
+        ("worker", 1, False),
+        ("worker", 2, False),
+    ]
+    # The original's variables don't know of a chief.
+    assert made.environment["AZ_BATCHAI_WORKER_HOSTS"] == "10.0.0.4:2223,10.0.0.5:2222,10.0.0.4:2224"
+    assert plan(_job(masterRole="Worker"), gang(2)) == plan(_job(), gang(2))
+    alone = json.loads(plan(_job(masterRole="Chief"), gang(1)).processes[0].environment["TF_CONFIG"])
+    assert alone["cluster"] == {"chief": ["10.0.0.4:2222"]}
 
 
 @pytest.mark.parametrize(

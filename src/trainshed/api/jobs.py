@@ -179,6 +179,7 @@ def view(record: JobRecord, extra: Json | None = None) -> Json:
         experiment=experiment,
         name=record.name,
         definition=definition,
+        tool_type=tool_type_of(record.definition),
         segment=record.segment,
         state=record.state.value,
         state_at=record.state_at,

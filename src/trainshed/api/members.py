@@ -7,13 +7,18 @@ from typing import Any
 
 from trainshed.resources.cluster import AutoScaleSettings
 from trainshed.resources.job import JobProperties
+from trainshed.resources.settings import TensorFlowSettings
 
 _AUTO = "autoScale"
+_TENSORFLOW = "tensorFlowSettings"
 
 
 def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
     """A job's properties as 2018-05-01 has them."""
-    return _without(definition, JobProperties.since_2026)
+    found = _without(definition, JobProperties.since_2026)
+    if _TENSORFLOW in found:
+        found[_TENSORFLOW] = _without(found[_TENSORFLOW], TensorFlowSettings.since_2026)
+    return found
 
 
 def original_scale(scale: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.settings import TensorFlowSettings
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.usage import Usage
 from trainshed.resources.versions import ApiVersion
@@ -30,7 +31,7 @@ _MODELS = (
     JobPlanCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, AutoScaleSettings)
+_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings)
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainshed.client.models import File, Job
 
-_FIRST_PROCESS = {"pytorch": "-0", "caffe2": "-0", "tensorflow": "-wk-0"}
+_FIRST_PROCESS = {
+    **dict.fromkeys(("pytorch", "caffe2", "torchrun", "jax", "deepspeed", "accelerate", "lightning"), "-0"),
+    "tensorflow": "-wk-0",
+}
 
 
 def log_name(job: Job, *, stderr: bool = False) -> str:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from trainshed.cli.errors import CommandError
+from trainshed.resources.toolsettings import NEWER_TOOL_TYPES
 
 #: Where logs and outputs go without a volume: the cluster's own durable storage.
 LOG_PREFIX = "$AZ_BATCHAI_MOUNT_ROOT/logs"
@@ -27,6 +28,16 @@ class Toolkit(StrEnum):
     CUSTOM = "custom"
     MPI = "mpi"
     PYTORCH = "pytorch"
+    TORCHRUN = "torchrun"
+    JAX = "jax"
+    DEEPSPEED = "deepspeed"
+    ACCELERATE = "accelerate"
+    LIGHTNING = "lightning"
+    RAY = "ray"
+
+
+#: Those that start a Python script and need nothing else to be said.
+_SCRIPTS = {toolkit: member for member, toolkit in NEWER_TOOL_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +94,14 @@ class Submission:
         if self.toolkit is Toolkit.MPI:
             return {"customMpiSettings": {"commandLine": command_line(self.command), **count}}
         if self.toolkit is Toolkit.PYTORCH:
-            return {"pyTorchSettings": {**_python_script(self.command), "communicationBackend": self.backend, **count}}
+            script = _python_script(self.command, self.toolkit)
+            return {"pyTorchSettings": {**script, "communicationBackend": self.backend, **count}}
+        if self.toolkit in _SCRIPTS and not (count and self.toolkit is Toolkit.RAY):
+            return {_SCRIPTS[self.toolkit]: {**_python_script(self.command, self.toolkit), **count}}
         if self.processes is not None:
             raise CommandError(
                 "InvalidToolkit",
-                "--processes needs a toolkit that starts several: custom runs the command once, on the first node",
+                f"--processes needs a toolkit that starts several: {self.toolkit} starts one, on the first node",
                 "the same with --toolkit mpi or --toolkit pytorch",
             )
         return {"customToolkitSettings": {"commandLine": command_line(self.command)}}
@@ -117,7 +131,7 @@ def _quoted(word: str) -> str:
     return "".join(parts)
 
 
-def _python_script(command: Sequence[str]) -> dict[str, str]:
+def _python_script(command: Sequence[str], toolkit: Toolkit) -> dict[str, str]:
     words = shlex.split(command[0]) if len(command) == 1 else list(command)
     interpreter: dict[str, str] = {}
     if words and PurePosixPath(words[0]).name.startswith("python"):
@@ -127,8 +141,8 @@ def _python_script(command: Sequence[str]) -> dict[str, str]:
     if not words or words[0].startswith("-"):
         raise CommandError(
             "InvalidCommand",
-            "--toolkit pytorch starts a Python script on every rank, and this command names none",
-            "trainshed run --toolkit pytorch -- python train.py ARGUMENTS",
+            f"--toolkit {toolkit} starts a Python script, and this command names none",
+            f"trainshed run --toolkit {toolkit} -- python train.py ARGUMENTS",
         )
     settings = {"pythonScriptFilePath": words[0], **interpreter}
     if words[1:]:

@@ -34,6 +34,15 @@ from trainshed.resources.settings import (
     PyTorchSettings,
     TensorFlowSettings,
 )
+from trainshed.resources.today_settings import (
+    AccelerateSettings,
+    DeepSpeedSettings,
+    JaxSettings,
+    LightningSettings,
+    RaySettings,
+    TorchrunSettings,
+)
+from trainshed.resources.toolsettings import NEWER_TOOL_TYPES
 
 #: schedulingPriority -> the number that orders the queue (behaviour 5.1).
 PRIORITIES: dict[str, int] = {"low": -1000, "normal": 0, "high": 1000}
@@ -115,7 +124,9 @@ class JobProperties(Model):
             "requeueReason",
         }
     )
-    since_2026: ClassVar[frozenset[str]] = frozenset({"codeSnapshot", "retryPolicy", "gpusPerProcess"})
+    since_2026: ClassVar[frozenset[str]] = frozenset(
+        {"codeSnapshot", "retryPolicy", "gpusPerProcess", *NEWER_TOOL_TYPES}
+    )
 
     scheduling_priority: SchedulingPriority = "normal"
     cluster: ResourceRef = Field(
@@ -138,6 +149,13 @@ class JobProperties(Model):
     custom_toolkit_settings: CustomToolkitSettings | None = None
     custom_mpi_settings: CustomMpiSettings | None = None
     horovod_settings: HorovodSettings | None = None
+    #: 2026-11-01: today's toolkits.
+    torchrun_settings: TorchrunSettings | None = None
+    jax_settings: JaxSettings | None = None
+    deep_speed_settings: DeepSpeedSettings | None = None
+    accelerate_settings: AccelerateSettings | None = None
+    lightning_settings: LightningSettings | None = None
+    ray_settings: RaySettings | None = None
     job_preparation: JobPreparation | None = None
     std_out_err_path_prefix: Path = Field(
         description="Where standard output, standard error and the execution log are written",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from trainshed.resources import ids, names
 from trainshed.resources.checks import check_secret, check_variables, check_volumes
@@ -13,16 +13,22 @@ from trainshed.resources.errors import InvalidResource
 from trainshed.resources.findings import Findings
 from trainshed.resources.job import ContainerSettings, InputDirectory, JobProperties, OutputDirectory
 from trainshed.resources.settings import CaffeSettings, CntkSettings, PyTorchSettings, TensorFlowSettings
-from trainshed.resources.toolsettings import TOOL_TYPES
+from trainshed.resources.today_settings import RankScript
+from trainshed.resources.toolsettings import EQUAL_ON_NODES, NEWER_TOOL_TYPES, ORIGINAL_TOOL_TYPES, TOOL_TYPES
 
 #: Values of communicationBackend. The original knew the first three; NCCL is today's for GPUs.
 BACKENDS = ("TCP", "Gloo", "MPI", "NCCL")
 _SHM_SIZE = re.compile(r"\d+(\.\d+)? ?([kmgtp]i?b?|b)?", re.ASCII | re.IGNORECASE)
 
 
-def check_job(findings: Findings, job: JobProperties, gpus_per_node: int | None = None) -> None:
-    """All rules but its cluster's. ``gpus_per_node`` bounds workers and gpusPerProcess where the cluster is known."""
-    _check_toolkit(findings, job, gpus_per_node)
+def check_job(
+    findings: Findings, job: JobProperties, gpus_per_node: int | None = None, *, newer_toolkits: bool = True
+) -> None:
+    """All rules but its cluster's. ``gpus_per_node`` bounds workers and gpusPerProcess where the cluster is known.
+
+    ``newer_toolkits``: whether the version has those of 2026-11-01, so that they can be advised.
+    """
+    _check_toolkit(findings, job, gpus_per_node, TOOL_TYPES if newer_toolkits else ORIGINAL_TOOL_TYPES)
     if job.gpus_per_process is not None and gpus_per_node is not None:
         _check_gpus(findings, job, job.gpus_per_process, gpus_per_node)
     _check_directories(findings, "inputDirectories", job.input_directories or [])
@@ -43,13 +49,13 @@ def check_job(findings: Findings, job: JobProperties, gpus_per_node: int | None 
         _check_container(findings, job.container_settings)
 
 
-def _check_toolkit(findings: Findings, job: JobProperties, gpus_per_node: int | None) -> None:
+def _check_toolkit(findings: Findings, job: JobProperties, gpus_per_node: int | None, known: Mapping[str, str]) -> None:
     members = {field.alias: name for name, field in JobProperties.model_fields.items()}
-    given = [member for member in TOOL_TYPES if getattr(job, members[member]) is not None]
+    given = [member for member in known if getattr(job, members[member]) is not None]
     if len(given) != 1:
         found = f"it has {' and '.join(given)}" if given else "it has none"
         findings.rule(
-            "properties", f"needs the settings of exactly one toolkit; {found}. Give one of {', '.join(TOOL_TYPES)}."
+            "properties", f"needs the settings of exactly one toolkit; {found}. Give one of {', '.join(known)}."
         )
     if job.custom_toolkit_settings is not None:
         _check_command(findings, "customToolkitSettings", job.custom_toolkit_settings.command_line)
@@ -63,6 +69,10 @@ def _check_toolkit(findings: Findings, job: JobProperties, gpus_per_node: int | 
         _check_tensorflow(findings, job.tensor_flow_settings, job.node_count, gpus_per_node)
     if job.py_torch_settings is not None:
         _check_pytorch(findings, job.py_torch_settings)
+    for member in NEWER_TOOL_TYPES:
+        settings = getattr(job, members[member])
+        if isinstance(settings, RankScript):
+            _check_ranks(findings, member, settings.process_count, job.node_count)
 
 
 def _check_gpus(findings: Findings, job: JobProperties, each: int, gpus_per_node: int) -> None:
@@ -132,6 +142,15 @@ def _check_pytorch(findings: Findings, settings: PyTorchSettings) -> None:
     if backend is not None and backend.lower() not in {known.lower() for known in BACKENDS}:
         way_out = f"is not supported. Supported values: {', '.join(BACKENDS)}."
         findings.value("properties.pyTorchSettings.communicationBackend", backend, way_out)
+
+
+def _check_ranks(findings: Findings, member: str, processes: int | None, nodes: int) -> None:
+    path = f"properties.{member}.processCount"
+    if processes is not None and processes < nodes:
+        findings.value(path, processes, f"is too small: each node has a process, and nodeCount is {nodes}.")
+    elif processes is not None and member in EQUAL_ON_NODES and processes % nodes:
+        way_out = f"is not a multiple of nodeCount, {nodes}: every node needs the same number of processes."
+        findings.value(path, processes, way_out)
 
 
 def check_cluster_id(findings: Findings, text: str) -> None:

@@ -136,7 +136,7 @@ def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | Non
     parsed = _read(JobCreate, body, "Job", version)
     job = parsed.model.properties
     findings = Findings("Job")
-    check_job(findings, job, gpus_per_node)
+    check_job(findings, job, gpus_per_node, newer_toolkits=ApiVersion(version).is_strict)
     check_cluster_id(findings, job.cluster.id)
     findings.raise_any()
     job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))

@@ -1,8 +1,8 @@
-"""The settings of the nine toolkits (rest-contract section 6, behaviour 8)."""
+"""The settings of the nine toolkits (rest-contract section 6, behaviour 8). Today's are in ``today_settings``."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -13,6 +13,7 @@ MAX_PROCESSES = 10_000
 
 ProcessCount = Annotated[int, Field(ge=1, le=MAX_PROCESSES, examples=[2])]
 LanguageType = Annotated[Literal["BrainScript", "Python"], BeforeValidator(choice("BrainScript", "Python"))]
+MasterRole = Annotated[Literal["Worker", "Chief"], BeforeValidator(choice("Worker", "Chief"))]
 
 
 class PythonScript(Model):
@@ -46,11 +47,15 @@ class PyTorchSettings(PythonScript):
 class TensorFlowSettings(PythonScript):
     """TensorFlow: a master (worker 0), workers and parameter servers running the same script."""
 
+    since_2026: ClassVar[frozenset[str]] = frozenset({"masterRole"})
+
     master_command_line_args: CommandLine | None = None
     worker_command_line_args: CommandLine | None = None
     parameter_server_command_line_args: CommandLine | None = None
     worker_count: ProcessCount | None = None
     parameter_server_count: Annotated[int, Field(ge=0, le=MAX_PROCESSES, examples=[1])] | None = None
+    #: 2026-11-01: what TF_CONFIG calls the master. As chief the job ends with it, as ParameterServerStrategy wants.
+    master_role: MasterRole | None = None
 
 
 class CaffeSettings(Model):

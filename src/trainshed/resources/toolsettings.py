@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Member of ``properties`` -> ``toolType`` (rest-contract sections 6 and 15), in the contract's order.
-TOOL_TYPES: dict[str, str] = {
+ORIGINAL_TOOL_TYPES: dict[str, str] = {
     "cntkSettings": "cntk",
     "pyTorchSettings": "pytorch",
     "tensorFlowSettings": "tensorflow",
@@ -17,6 +17,18 @@ TOOL_TYPES: dict[str, str] = {
     "customMpiSettings": "custommpi",
     "horovodSettings": "horovod",
 }
+#: Those that 2026-11-01 adds.
+NEWER_TOOL_TYPES: dict[str, str] = {
+    "torchrunSettings": "torchrun",
+    "jaxSettings": "jax",
+    "deepSpeedSettings": "deepspeed",
+    "accelerateSettings": "accelerate",
+    "lightningSettings": "lightning",
+    "raySettings": "ray",
+}
+TOOL_TYPES: dict[str, str] = ORIGINAL_TOOL_TYPES | NEWER_TOOL_TYPES
+#: Those that count ranks by node x devices, and so need as many processes on each node.
+EQUAL_ON_NODES = frozenset({"lightningSettings"})
 
 
 def settings_members(properties: Mapping[str, Any]) -> list[str]:

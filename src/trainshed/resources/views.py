@@ -203,8 +203,12 @@ def job_view(
     exit_code: int | None = None,
     errors: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any] | None = None,
+    tool_type: str | None = None,
 ) -> Json:
-    """A job. ``errors`` are BatchAIErrors; ``extra`` are properties of the newer version."""
+    """A job. ``errors`` are BatchAIErrors; ``extra`` are properties of the newer version.
+
+    ``tool_type`` is of a job whose toolkit's settings this version does not show.
+    """
     properties: Json = {"experimentName": experiment}
     properties |= {member: definition[member] for member in _JOB_BEFORE if member in definition}
     properties["jobOutputDirectoryPathSegment"] = segment
@@ -212,9 +216,11 @@ def job_view(
     for member in ("containerSettings", "mountVolumes"):
         if member in definition:
             properties[member] = definition[member]
-    for member, tool_type in TOOL_TYPES.items():
+    if tool_type is not None:
+        properties["toolType"] = tool_type
+    for member, own_type in TOOL_TYPES.items():
         if member in definition:
-            properties["toolType"] = tool_type
+            properties["toolType"] = own_type
             properties[member] = definition[member]
     properties |= {member: definition[member] for member in _JOB_AFTER if member in definition}
     properties |= _provisioning(created_at, state, state_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainshed.toolkits.launch import PlanError
@@ -11,17 +11,23 @@ from trainshed.toolkits.launch import PlanError
 _DEFAULT_INTERPRETER = '"$(command -v python || command -v python3 || echo python)"'
 
 
-def python_command(settings: Mapping[str, Any], arguments: str | None = None) -> str:
+def interpreter(settings: Mapping[str, Any]) -> str:
+    """The interpreter as a word of bash."""
+    given = settings.get("pythonInterpreterPath")
+    return quote_path(given) if given else _DEFAULT_INTERPRETER
+
+
+def python_command(settings: Mapping[str, Any], arguments: str | None = None, module: Sequence[str] = ()) -> str:
     """Interpreter, script and arguments.
 
     Paths may name variables and hold spaces; arguments are appended as they are, for bash to expand. ``arguments``
-    replaces commandLineArgs (TensorFlow has several). Raises PlanError without a script.
+    replaces commandLineArgs (TensorFlow has several). ``module`` and its options, words of bash, run the script
+    instead of the interpreter itself. Raises PlanError without a script.
     """
     script = settings.get("pythonScriptFilePath")
     if not script:
         raise PlanError("pythonScriptFilePath is missing: give the script to run")
-    interpreter = settings.get("pythonInterpreterPath")
-    words = [quote_path(interpreter) if interpreter else _DEFAULT_INTERPRETER, quote_path(script)]
+    words = [interpreter(settings), *(["-m", *module] if module else []), quote_path(script)]
     tail = settings.get("commandLineArgs") if arguments is None else arguments
     if tail:
         words.append(tail)

@@ -9,7 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainshed.resources.toolsettings import settings_members, tool_type_of
-from trainshed.toolkits import caffe, caffe2, chainer, cntk, custom, custom_mpi, horovod, pytorch, tensorflow
+from trainshed.toolkits import (
+    accelerate,
+    caffe,
+    caffe2,
+    chainer,
+    cntk,
+    custom,
+    custom_mpi,
+    deepspeed,
+    horovod,
+    jax,
+    lightning,
+    pytorch,
+    ray,
+    tensorflow,
+    torchrun,
+)
 from trainshed.toolkits.gpus import bind
 from trainshed.toolkits.launch import Gang, LaunchPlan, PlanError
 
@@ -27,6 +43,12 @@ _TOOLKITS: dict[str, Toolkit] = {
     "customToolkitSettings": custom.plan,
     "customMpiSettings": custom_mpi.plan,
     "horovodSettings": horovod.plan,
+    "torchrunSettings": torchrun.plan,
+    "jaxSettings": jax.plan,
+    "deepSpeedSettings": deepspeed.plan,
+    "accelerateSettings": accelerate.plan,
+    "lightningSettings": lightning.plan,
+    "raySettings": ray.plan,
 }
 
 

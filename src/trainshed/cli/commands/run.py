@@ -22,12 +22,14 @@ from trainshed.cli.session import Session
 @click.option("--name", metavar="NAME", help="The job's name.  [default: a friendly one]")
 @click.option(
     "--toolkit",
-    type=click.Choice(["custom", "mpi", "pytorch"]),
+    type=click.Choice(["custom", "mpi", "pytorch", "torchrun", "jax", "deepspeed", "accelerate", "lightning", "ray"]),
+    metavar="NAME",
     default="custom",
     show_default=True,
-    help="custom: once, on the first node. mpi: each rank. pytorch: a script on each rank.",
+    help="custom: once, on the first node. mpi: each rank. pytorch, jax, deepspeed, accelerate, lightning: a script "
+    "on each rank. torchrun: by torchrun. ray: a script beside a Ray cluster.",
 )
-@click.option("--processes", type=click.IntRange(1), metavar="N", help="Ranks in all.  [default: one a node]")
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="Ranks in all.  [default: one a node, or a GPU]")
 @click.option("--backend", default="gloo", show_default=True, help="PyTorch's communication: gloo, tcp, nccl or mpi.")
 @click.option("--env", "environment", multiple=True, metavar="K=V", help="Environment variable; may be repeated.")
 @click.option("--secret", "secrets", multiple=True, metavar="K[=V]", help="As --env, but never shown again.")
