@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_service(nodes: int = 2, *options: str) -> Iterator[Bench]:
+def running_service(nodes: int = 2, *options: str, vm_size: str = "STANDARD_D1") -> Iterator[Bench]:
     """A service with one cluster ``bench`` of ``nodes`` idle nodes and an experiment ``bench``."""
     with tempfile.TemporaryDirectory(prefix="trainshed-bench-") as folder:
         home = Path(folder)
@@ -80,7 +80,7 @@ def running_service(nodes: int = 2, *options: str) -> Iterator[Bench]:
                 client.clusters.create(
                     "bench",
                     {
-                        "vmSize": "STANDARD_D1",
+                        "vmSize": vm_size,
                         "scaleSettings": {"manual": {"targetNodeCount": nodes}},
                         "userAccountSettings": {"adminUserName": "bench", "adminUserPassword": "bench-only-4711"},
                     },
