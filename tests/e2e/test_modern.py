@@ -153,3 +153,31 @@ def test_a_rank_that_fails_ends_the_ranks_of_all_nodes_at_once(trainshed: Progra
     assert _running(token) == set()
     told = trainshed.ok("job", "logs", f"torchrun-fails-{backend}", "--file", "stderr-1.txt").out
     assert "exitcode  : 3" in told
+
+
+#: In the first round all ranks meet by files, then one fails; in the second all succeed.
+_FAILS_ONCE = """
+import os, pathlib, sys, time
+rank = os.environ["RANK"]
+print(rank, os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"], flush=True)
+shared = pathlib.Path(os.environ["AZ_BATCHAI_SHARED_JOB_TEMP"])
+if not (shared / "again").exists():
+    (shared / f"here-{rank}").touch()
+    while rank != "2" or len(list(shared.glob("here-*"))) < 3:
+        time.sleep(0.02)
+    (shared / "again").touch()
+    sys.exit(3)
+"""
+
+
+@needs_torch
+def test_torchrun_restarts_all_ranks(trainshed: Program) -> None:
+    _submit(trainshed, "torchrun-restarts", _FAILS_ONCE, "torchrunSettings", processCount=3, maxRestarts=1)
+    waited = _wait(trainshed, "torchrun-restarts")
+    assert waited.code == 0, waited.err
+    started = [
+        trainshed.ok("job", "logs", "torchrun-restarts", "--file", f"stdout-{node}.txt").out.splitlines()
+        for node in (0, 1)
+    ]
+    # Each of the three ranks twice, where it was.
+    assert [sorted(lines) for lines in started] == [["0 3 0", "0 3 0", "1 3 1", "1 3 1"], ["2 3 0", "2 3 0"]]
