@@ -7,7 +7,7 @@ DEMO_STAMP := $(VENV)/.demo-installed
 # Two workers for two cores; override with WORKERS=8 on a bigger machine.
 WORKERS ?= 2
 
-.PHONY: help demo test test-fast lint format clients bench examples clean
+.PHONY: help demo test test-fast lint format clients frameworks bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,9 +49,12 @@ test-fast: $(STAMP) ## the quick part, under a minute
 bench: $(STAMP) ## the house figures, as ratios in one run
 	$(BIN)/python -m benchmarks
 
-examples: $(STAMP) ## every example that is installed here, with its result checked
+frameworks: $(STAMP) ## TensorFlow, JAX, Ray, Accelerate and Lightning for the examples, into .frameworks (3 GB); NAMES="jax" for some
+	@$(BIN)/python -m tests.frameworks.install $(NAMES)
+
+examples: frameworks ## every example that is installed here, with its result checked
 	$(BIN)/pytest -n 0 tests/examples
 
 clean: ## the environment and all caches
-	rm -rf $(VENV) .clients .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .clients .frameworks .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,34 +4,73 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.frameworks.install import FRAMEWORKS
 from tests.support.program import Program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(200)]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-#: Seconds that training may take; PyTorch's import alone takes several on a busy machine.
-PATIENCE = 100.0
+#: Seconds that training may take; imports of the big frameworks alone take several on a busy machine.
+PATIENCE = 160.0
+_SCRIPT = '"pythonScriptFilePath": "train.py"'
 
 
-@pytest.mark.parametrize(
-    ("example", "needs", "extra", "model"),
-    [("digits-mpi", "mpi4py", "demo", "digits.npz"), ("digits-pytorch", "torch", "pytorch", "digits.pt")],
-    ids=["mpi", "pytorch"],
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One folder of ``examples/digits-*``: what it needs, what it leaves, how many take part in it."""
+
+    name: str
+    #: A package of the tests' own environment and the extra that has it, or a framework with one of its own.
+    needs: str
+    extra: str = ""
+    model: str = "digits.npz"
+    parts: str = ""
+
+    def why_not(self) -> str | None:
+        """Why it cannot run here, or None when it can."""
+        if not self.extra:
+            return FRAMEWORKS[self.needs].why_not()
+        missing = [module for module in (self.needs, "sklearn") if importlib.util.find_spec(module) is None]
+        return f"{missing[0]} is not installed: pip install 'trainshed[demo,{self.extra}]'" if missing else None
+
+
+DIGITS = (
+    Example("mpi", "mpi4py", "demo"),
+    Example("pytorch", "torch", "pytorch", "digits.pt"),
+    Example("torchrun", "torch", "pytorch", "digits.pt", "2 ranks"),
+    Example("jax", "jax", parts="2 ranks"),
+    Example("tensorflow", "tensorflow", parts="2 ranks"),
+    Example("tensorflow-ps", "tensorflow", parts="2 workers"),
+    Example("accelerate", "accelerate", model="digits.pt", parts="2 ranks"),
+    Example("lightning", "accelerate", model="digits.pt", parts="2 ranks"),
+    Example("ray", "ray", parts="2 nodes"),
 )
-def test_trains_on_two_nodes(trainshed: Program, example: str, needs: str, extra: str, model: str) -> None:
-    for module in (needs, "sklearn"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed: pip install 'trainshed[demo,{extra}]'")
-    folder = EXAMPLES / example
-    trainshed.ok("job", "create", "-n", example, "-c", "c", "-f", str(folder / "job.json"), "--code", str(folder))
-    waited = trainshed("job", "wait", "-n", example, "--interval", "0.1", seconds=PATIENCE)
-    log = trainshed("job", "logs", "-n", example)
-    assert waited.code == 0, waited.err + log.out + trainshed("job", "logs", "-n", example, "--stderr").out
-    accuracy = re.search(r"^final test accuracy ([0-9.]+)$", log.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", DIGITS, ids=lambda example: example.name)
+def test_trains_on_two_nodes(trainshed: Program, example: Example) -> None:
+    reason = example.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    name = f"digits-{example.name}"
+    folder = EXAMPLES / name
+    text = (folder / "job.json").read_text()
+    if not example.extra:
+        assert _SCRIPT in text
+        text = text.replace(_SCRIPT, f'{_SCRIPT}, "pythonInterpreterPath": "{FRAMEWORKS[example.needs].interpreter}"')
+    file = trainshed.folder / "job.json"
+    file.write_text(text)
+    trainshed.ok("job", "create", "-n", name, "-c", "c", "-f", str(file), "--code", str(folder))
+    waited = trainshed("job", "wait", "-n", name, "--interval", "0.1", seconds=PATIENCE)
+    log = trainshed("job", "logs", "-n", name)
+    assert waited.code == 0, waited.err + log.out + trainshed("job", "logs", "-n", name, "--stderr").out
+    accuracy = re.search(r"^final test accuracy ([0-9.]+)(?: of (.*))?$", log.out, re.MULTILINE)
     assert accuracy is not None and float(accuracy[1]) >= 0.95
-    trainshed.ok("job", "files", "download", "-n", example, "-d", "MODEL", "--to", "model")
-    assert (trainshed.folder / "model" / model).stat().st_size > 1000
+    assert (accuracy[2] or "") == example.parts
+    trainshed.ok("job", "files", "download", "-n", name, "-d", "MODEL", "--to", "model")
+    assert (trainshed.folder / "model" / example.model).stat().st_size > 1000
