@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 #: Git does not see it, and `make clean` removes it.
 STORE = ROOT / ".frameworks"
+#: Raised when environments that were made by an older installer are of no use any more.
+INSTALLER = 2
 #: Seconds that the package manager may take.
 PATIENCE = 600.0
 
@@ -58,8 +60,8 @@ class Framework:
         return STORE / f"{self.name}.reason"
 
     def fingerprint(self) -> str:
-        """Changes with the requirements and with the interpreter."""
-        return hashlib.sha256(repr((sys.version, self.requirements)).encode()).hexdigest()
+        """Changes with the requirements, with the interpreter and with this installer."""
+        return hashlib.sha256(repr((sys.version, self.requirements, INSTALLER)).encode()).hexdigest()
 
     def is_ready(self) -> bool:
         return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
@@ -112,6 +114,9 @@ def _install(framework: Framework) -> None:
     if framework.on_torch:
         own = framework.folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         (own / "tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+        # Lightning imports mpi4py, which looks for the MPI library in its interpreter's own environment.
+        for found in (*Path(sys.prefix, "lib").glob("libmpi*"), *Path(sys.prefix, "lib").glob("mpich")):
+            (framework.folder / "lib" / found.name).symlink_to(found)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     _run([*pip, "--python", str(framework.interpreter), "install", "--retries=2", *framework.requirements], framework)
     _run([str(framework.interpreter), "-c", framework.check], framework)
