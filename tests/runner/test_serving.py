@@ -45,7 +45,7 @@ class Server:
         spec = self.spec(properties, f"attempt-{self._count}")
         state = str(self._root / f"state-{self._count}")
         spec = replace(spec, directories=replace(spec.directories, state=state))
-        self.send({"run": json.loads(spec.to_json()), "secrets": {}, "token": ""})
+        self.send({"run": json.loads(spec.to_json()), "secrets": {}, "private": {}, "token": ""})
         return spec.attempt_id
 
     def spec(self, properties: dict[str, Any], attempt_id: str) -> RunnerSpec:

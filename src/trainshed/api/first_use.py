@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from trainshed.api.call import Call
 from trainshed.api.errors import invalid_value
 from trainshed.api.lookup import find
-from trainshed.api.storage import key_paths
+from trainshed.control.volumes import key_paths
 from trainshed.identity import Vault
 from trainshed.resources.names import CONTAINER_RULE, is_container
+from trainshed.resources.volume_sources import share_of
 from trainshed.store import secrets, storage_accounts
 from trainshed.volumes.embedded import EmbeddedStorage
 
@@ -87,7 +88,7 @@ def _named(
 ) -> Iterator[tuple[Place, str | None, str]]:
     path = "properties" + pointer.replace("/", ".")
     for index, share in enumerate(volumes.get("azureFileShares") or ()):
-        name = share["azureFileUrl"].partition("://")[2].partition("/")[2].partition("/")[0].partition("?")[0]
+        name = share_of(share["azureFileUrl"])
         key = values.get(f"{pointer}/azureFileShares/{index}/credentials/accountKey")
         yield Place(share["accountName"].lower(), "files", name), key, f"{path}.azureFileShares[{index}].azureFileUrl"
     for index, container in enumerate(volumes.get("azureBlobFileSystems") or ()):

@@ -173,11 +173,6 @@ def view(call: Call, record: StorageAccountRecord) -> Json:
     )
 
 
-def key_paths() -> tuple[str, ...]:
-    """Where the keys lie among the secrets of an account."""
-    return tuple(_key_path(name) for name in KEY_NAMES)
-
-
 async def _list(call: Call, group: str | None) -> Response:
     subscription = call.subscription
     asked = page_request(call)

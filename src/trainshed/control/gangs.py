@@ -7,32 +7,39 @@ from sqlalchemy import Connection
 from trainshed.control.actions import ClusterPlan, StartGang
 from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
+from trainshed.control.volumes import resolved
 from trainshed.engines.protocol import ClusterSpec, GangSpec
 from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
-from trainshed.store import code, workspaces
+from trainshed.resources.volume_sources import VolumeSource, volume_sources
+from trainshed.store import clusters, code, workspaces
+from trainshed.store.errors import or_none
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
 
 
 def start_of(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> StartGang:
     """All that the engine needs to start this attempt, its secrets still locked."""
-    sealed = bool(job.definition.get("secrets"))
+    sealed = any(job.definition.get(member) for member in ("secrets", "mountVolumes", "containerSettings"))
+    volumes, accounts = resolved(tx, job.definition.get("mountVolumes"), "/mountVolumes", settings.home)
     return StartGang(
-        _gang_spec(tx, job, attempt, settings),
-        locked(tx, job.uid, job.workspace_key, job.definition, sealed=sealed),
+        _gang_spec(tx, job, attempt, settings, volumes),
+        locked(tx, job.uid, job.workspace_key, job.definition, accounts, sealed=sealed),
     )
 
 
 def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterPlan:
     """All that the engine needs to know of this cluster, its secrets still locked."""
-    sealed = bool(cluster.definition.get("nodeSetup"))
+    setup = cluster.definition.get("nodeSetup")
+    volumes, accounts = resolved(tx, (setup or {}).get("mountVolumes"), "/nodeSetup/mountVolumes", settings.home)
     return ClusterPlan(
-        _cluster_spec(tx, cluster, settings),
-        locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, sealed=sealed),
+        _cluster_spec(tx, cluster, settings, volumes),
+        locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, accounts, sealed=bool(setup)),
     )
 
 
-def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> GangSpec:
+def _gang_spec(
+    tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings, volumes: tuple[VolumeSource, ...]
+) -> GangSpec:
     # {subscription}/{group}/workspaces/{workspace}/experiments/{experiment}/jobs/{job}/{uid}: names in their own case.
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
     number = workspaces.get(tx, job.workspace_key).user_number
@@ -54,6 +61,8 @@ def _gang_spec(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings:
         wall_clock_seconds=job.wall_clock_seconds,
         code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
+        volumes=volumes,
+        cluster_volumes=_cluster_volumes(tx, job, attempt),
         user=_user(tx, job.workspace_key, settings),
     )
 
@@ -62,7 +71,16 @@ def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobU
     return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
 
 
-def _cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterSpec:
+def _cluster_volumes(tx: Connection, job: JobRecord, attempt: AttemptRecord) -> tuple[VolumeSource, ...]:
+    cluster = or_none(clusters.get, tx, job.cluster_key)
+    if cluster is None or cluster.uid != attempt.cluster_uid:
+        return ()
+    return tuple(volume_sources((cluster.definition.get("nodeSetup") or {}).get("mountVolumes"), ""))
+
+
+def _cluster_spec(
+    tx: Connection, cluster: ClusterRecord, settings: ControlSettings, volumes: tuple[VolumeSource, ...]
+) -> ClusterSpec:
     size = find_size(cluster.vm_size, settings.local_sizes)
     setup = cluster.definition.get("nodeSetup")
     return ClusterSpec(
@@ -76,5 +94,6 @@ def _cluster_spec(tx: Connection, cluster: ClusterRecord, settings: ControlSetti
         gpus=size.gpus if size else 0,
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
+        volumes=volumes,
         user=_user(tx, cluster.workspace_key, settings),
     )

@@ -13,8 +13,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trainshed.control.volumes import AccountLock, admitted
 from trainshed.engines.protocol import ClusterSpec, GangSpec
-from trainshed.resources.definition import job_secret_environment, setup_secret_environment
+from trainshed.resources.definition import (
+    JOB_SECRET_VARIABLES,
+    SETUP_SECRET_VARIABLES,
+    job_secret_environment,
+    setup_secret_environment,
+)
 from trainshed.resources.keyvault import Reference, SecretName, SecretUnavailable, references_of
 from trainshed.store import secrets
 
@@ -39,6 +45,8 @@ class Locked:
     #: Sealed values by their place in the definition.
     sealed: Mapping[str, bytes] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
+    #: The keys of the embedded accounts that volumes lie on, by the volume's ``credentials``.
+    accounts: Mapping[str, AccountLock] = field(default_factory=dict)
 
     def open(self, unseal: Unseal, resolve: Resolve) -> dict[str, str]:
         """All values by place. Raises SecretUnavailable, which names the first that cannot be had."""
@@ -54,9 +62,22 @@ class Locked:
                 raise type(error)(f"{reference.target} does not resolve: {error}") from error
         return values
 
+    def keys(self, unseal: Unseal) -> dict[str, tuple[str, ...]]:
+        """The keys of the accounts. Raises SecretUnavailable."""
+        return {
+            credentials: tuple(unseal(key, lock.account_uid) for key in lock.sealed)
+            for credentials, lock in self.accounts.items()
+        }
+
 
 def locked(
-    tx: Connection, owner_uid: str, workspace_key: str, definition: Mapping[str, Any], *, sealed: bool
+    tx: Connection,
+    owner_uid: str,
+    workspace_key: str,
+    definition: Mapping[str, Any],
+    accounts: Mapping[str, AccountLock],
+    *,
+    sealed: bool,
 ) -> Locked:
     """The secrets of a job or cluster; ``sealed``: whether its sealed values are needed."""
     return Locked(
@@ -64,6 +85,7 @@ def locked(
         workspace_key,
         secrets.get(tx, owner_uid) if sealed else {},
         tuple(references_of(definition)),
+        accounts,
     )
 
 
@@ -75,15 +97,30 @@ class Opener:
         self._resolve = resolve
 
     async def gang(self, gang: GangSpec, secrets: Locked) -> GangSpec:
-        """The specification with the values of the job's secret variables. Raises SecretUnavailable."""
-        return replace(gang, secrets=job_secret_environment(gang.properties, await self._open(secrets)))
+        """The specification with the values of the job's secrets. Raises SecretUnavailable."""
+        opened = await self._open(secrets)
+        return replace(
+            gang,
+            secrets=job_secret_environment(gang.properties, opened),
+            private=_without(opened, JOB_SECRET_VARIABLES),
+            volumes=admitted(gang.volumes, opened, secrets.keys(self._unseal)),
+        )
 
     async def cluster(self, cluster: ClusterSpec, secrets: Locked) -> ClusterSpec:
-        """The specification with the values of the setup task's secret variables. Raises SecretUnavailable."""
-        setup = {"nodeSetup": cluster.node_setup}
-        return replace(cluster, setup_secrets=setup_secret_environment(setup, await self._open(secrets)))
+        """The specification with the values of the cluster's secrets. Raises SecretUnavailable."""
+        opened = await self._open(secrets)
+        return replace(
+            cluster,
+            setup_secrets=setup_secret_environment({"nodeSetup": cluster.node_setup}, opened),
+            private=_without(opened, SETUP_SECRET_VARIABLES),
+            volumes=admitted(cluster.volumes, opened, secrets.keys(self._unseal)),
+        )
 
     async def _open(self, secrets: Locked) -> dict[str, str]:
         if secrets.references:
             return await asyncio.to_thread(secrets.open, self._unseal, self._resolve)
         return secrets.open(self._unseal, self._resolve)
+
+
+def _without(opened: Mapping[str, str], place: str) -> dict[str, str]:
+    return {pointer: value for pointer, value in opened.items() if not pointer.startswith(f"{place}/")}

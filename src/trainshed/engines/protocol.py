@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from trainshed.resources.reasons import Reason
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import VolumeSource
 
 
 class EngineError(Exception):
@@ -47,6 +48,9 @@ class ClusterSpec:
     node_setup: dict[str, Any] | None = None
     setup_suffix: str = ""
     setup_secrets: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[VolumeSource, ...] = ()
+    #: Opened secrets that are no variables, such as the keys of volumes, by JSON pointer. In memory only.
+    private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Whose root setup tasks and mount commands run as; None: as the service's own user.
     user: JobUser | None = None
 
@@ -113,6 +117,12 @@ class GangSpec:
     wall_clock_seconds: float | None
     code_store: str | None = None
     code_manifest: dict[str, dict[str, Any]] | None = None
+    #: The job's own volumes, and those of its cluster, which its nodes have mounted already.
+    volumes: tuple[VolumeSource, ...] = ()
+    cluster_volumes: tuple[VolumeSource, ...] = ()
+    #: Opened secrets that are no variables, such as the keys of volumes and the password of an image registry, by JSON
+    #: pointer. In memory only.
+    private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Who its processes run as, the job's own workspace's; None: the service's own user.
     user: JobUser | None = None
 

@@ -16,6 +16,9 @@ from trainshed.resources.common import Model, Secret
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.ids import ResourceId
 
+#: Where the secrets lie that are variables of the job and of the setup task.
+JOB_SECRET_VARIABLES, SETUP_SECRET_VARIABLES = "/secrets", "/nodeSetup/setupTask/secrets"
+
 
 def definition(model: Model) -> dict[str, Any]:
     """``properties`` in the contract's JSON form, defaults filled in, values of secrets left out.
@@ -36,13 +39,13 @@ def secrets_of(model: Model) -> dict[str, str]:
 
 def job_secret_environment(definition: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
     """Values of a job's secret variables by name; those given by reference only are absent."""
-    return _secret_variables(definition.get("secrets"), "/secrets", secrets)
+    return _secret_variables(definition.get("secrets"), JOB_SECRET_VARIABLES, secrets)
 
 
 def setup_secret_environment(definition: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
     """Values of the secret variables of a cluster's setup task by name."""
     task = (definition.get("nodeSetup") or {}).get("setupTask") or {}
-    return _secret_variables(task.get("secrets"), "/nodeSetup/setupTask/secrets", secrets)
+    return _secret_variables(task.get("secrets"), SETUP_SECRET_VARIABLES, secrets)
 
 
 def mounted_file_servers(volumes: Mapping[str, Any] | None) -> set[str]:

@@ -1,8 +1,8 @@
 """The runner as a program: ``python -m trainshed.runner SPECFILE``, for engines that start it so.
 
-Standard input's first line is JSON with what the file must not hold: ``{"secrets": {...}, "token": "..."}``. SIGTERM
-asks for a stop. The exit code is 0 after a success, the job's where it has one, else 1; the outcome is in the state
-directory.
+Standard input's first line is JSON with what the file must not hold: ``{"secrets": {...}, "private": {...}, "token":
+"..."}``. SIGTERM asks for a stop. The exit code is 0 after a success, the job's where it has one, else 1; the outcome
+is in the state directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError, TypeError, KeyError) as error:
         sys.stderr.write(f"trainshed.runner: cannot read the spec {arguments[0]} or standard input: {error!r}\n")
         return 2
-    outcome = run(replace(spec, token=beside.get("token", "")), beside.get("secrets") or {}, -1)
+    outcome = run(
+        replace(spec, token=beside.get("token", "")), beside.get("secrets") or {}, -1, beside.get("private") or {}
+    )
     if outcome.result == SUCCEEDED:
         return 0
     return outcome.exit_code or 1

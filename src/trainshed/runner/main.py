@@ -55,7 +55,9 @@ def warm_up(host_name: str = "") -> str:
     return _why_not
 
 
-def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcome:
+def run(
+    spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int, private: Mapping[str, str] | None = None
+) -> Outcome:
     """Carry out the attempt; returns when nothing of it lives on this node and the outcome is on disk.
 
     Never raises. The calling process is given up to the attempt: every descriptor but 0-2 and ``control_fd`` is
@@ -67,7 +69,7 @@ def run(spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int) -> Outcom
     control = Control(control_fd)
     control.send({"running": True})
     try:
-        result, _ = carry_out(spec, secrets, control)
+        result, _ = carry_out(spec, secrets, control, private=private)
     except ParentDied:
         return Outcome(LOST, None, _daemon_lost().to_json(), _now())
     control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": False})
@@ -79,16 +81,19 @@ def carry_out(
     secrets: Mapping[str, str],
     control: Control,
     *,
+    private: Mapping[str, str] | None = None,
     kept: PidNamespace | None = None,
     keep_isolation: bool = False,
     ground: Ground | None = None,
 ) -> tuple[Outcome, isolation.Isolation | None]:
     """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed.
 
-    ``kept`` is the isolation of the attempt before, which this one uses too; ``ground`` is what the node's setup left.
+    ``private`` are the secrets that are no variables, by JSON pointer; ``kept`` is the isolation of the attempt before,
+    which this one uses too; ``ground`` is what the node's setup left.
     """
     loop = EventLoop()
     attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
+    attempt.node.private = private or {}
     attempt.node.setup_ground = ground
     attempt.node.isolation = kept
     attempt.node.keep_isolation = keep_isolation

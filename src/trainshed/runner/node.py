@@ -40,6 +40,8 @@ class Node:
     def __init__(self, spec: RunnerSpec, secrets: Mapping[str, str], loop: EventLoop) -> None:
         self.spec = spec
         self.secrets = secrets
+        #: Secrets that are no variables (keys of volumes, passwords of registries), by JSON pointer.
+        self.private: Mapping[str, str] = {}
         self.loop = loop
         self.host: HostSpec = spec.hosts[spec.node_index]
         self.log = ExecutionLog(self.host.name)

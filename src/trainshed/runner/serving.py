@@ -52,7 +52,15 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
                 kept.kill()
                 kept = None
                 returns = _return_to(namespaces)
-            result, left = carry_out(spec, message["secrets"], control, kept=kept, keep_isolation=simple, ground=ground)
+            result, left = carry_out(
+                spec,
+                message["secrets"],
+                control,
+                private=message["private"],
+                kept=kept,
+                keep_isolation=simple,
+                ground=ground,
+            )
         except ParentDied:
             return
         kept = left if isinstance(left, PidNamespace) else None

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import VolumeSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ class RunnerSpec:
     code_store: str | None = None
     code_manifest: dict[str, dict[str, Any]] | None = None
     extra_environment: dict[str, str] = field(default_factory=dict)
+    #: The job's own volumes, and those of the cluster, which the node has mounted already.
+    volumes: tuple[VolumeSource, ...] = ()
+    cluster_volumes: tuple[VolumeSource, ...] = ()
     #: None: processes run as the runner's own user and see what it sees.
     view: View | None = None
 
@@ -119,6 +123,8 @@ class RunnerSpec:
         data["identity"] = JobIdentity(**data["identity"])
         data["directories"] = NodeDirectories(**data["directories"])
         data["gpu_devices"] = tuple(data.get("gpu_devices") or ())
+        for member in ("volumes", "cluster_volumes"):
+            data[member] = tuple(map(VolumeSource.from_json, data.get(member) or ()))
         if data.get("view"):
             data["view"] = View.from_dict(data["view"])
         return cls(**data)

@@ -25,12 +25,13 @@ from trainshed.engines.local.gangs import GangKeeper
 from trainshed.engines.local.layout import Layout, read_all, write_durably
 from trainshed.engines.local.leftovers import MARK_VARIABLE, end_leftovers
 from trainshed.engines.local.messages import Message
-from trainshed.engines.local.nodes import NodeKeeper
+from trainshed.engines.local.nodes import ClusterSetup, NodeKeeper
 from trainshed.engines.local.port import Port
 from trainshed.engines.local.record import LocalNode
 from trainshed.engines.local.wire import Refused
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import linux
 
 #: Seconds that attempts have to end by themselves when the daemon is told to end.
@@ -61,7 +62,9 @@ class Daemon:
                 "remove_cluster": self._remove_cluster,
                 "add_nodes": self._add_nodes,
                 "remove_nodes": self._remove_nodes,
-                "start_gang": lambda request: self._gangs.start(request["gang"], request["secrets"]),
+                "start_gang": lambda request: self._gangs.start(
+                    request["gang"], request["secrets"], request["private"]
+                ),
                 "stop_gang": lambda request: self._gangs.stop(
                     request["attempt_id"], request["reason"], request["grace"]
                 ),
@@ -105,10 +108,10 @@ class Daemon:
                 continue
             if not node.address.startswith(f"{cluster['subnet']}."):
                 node.address = addresses.free_addresses(cluster["subnet"], 1, self._used_addresses())[0]
-            if cluster["has_setup_secrets"]:
+            if cluster.get("has_secrets", True):
                 # Their values are not on disk: the service gives them again (ensure_cluster), then the node starts.
                 node.waits_for_secrets = True
-                node.reason = Reason(ReasonCode.NODE_STARTING, "The node waits for the secrets of its setup task.")
+                node.reason = Reason(ReasonCode.NODE_STARTING, "The node waits for the secrets of its setup.")
                 self._keeper.nodes[node.node_id] = node
             else:
                 self._keeper.start(node)
@@ -128,9 +131,9 @@ class Daemon:
         }
 
     def _ensure_cluster(self, request: Message) -> None:
-        spec, given = request["cluster"], request["setup_secrets"]
+        spec, given, private = request["cluster"], request["setup_secrets"], request["private"]
         known = self._clusters.get(spec["uid"])
-        record = {**spec, "subnet": known["subnet"] if known else "", "has_setup_secrets": bool(given)}
+        record = {**spec, "subnet": known["subnet"] if known else "", "has_secrets": bool(given or private)}
         if known is None:
             try:
                 record["subnet"] = self._subnets.claim()
@@ -139,7 +142,7 @@ class Daemon:
         if record != known:
             self._layout.mount_root(spec["uid"]).mkdir(parents=True, exist_ok=True)
             self._record_cluster(record)
-        self._know_cluster(record, given)
+        self._know_cluster(record, given, private)
         for node in list(self._keeper.nodes.values()):
             if node.cluster_uid == spec["uid"] and node.waits_for_secrets:
                 self._keeper.start(node)
@@ -147,13 +150,20 @@ class Daemon:
     def _record_cluster(self, record: dict[str, Any]) -> None:
         write_durably(self._layout.clusters() / f"{record['uid']}.json", record)
 
-    def _know_cluster(self, record: dict[str, Any], setup_secrets: dict[str, str] | None = None) -> None:
+    def _know_cluster(
+        self,
+        record: dict[str, Any],
+        setup_secrets: dict[str, str] | None = None,
+        private: dict[str, str] | None = None,
+    ) -> None:
         self._clusters[record["uid"]] = record
-        self._keeper.setups[record["uid"]] = (
+        self._keeper.setups[record["uid"]] = ClusterSetup(
             record["node_setup"],
             record["setup_suffix"],
             setup_secrets or {},
             JobUser.from_json(record.get("user")),
+            tuple(map(VolumeSource.from_json, record.get("volumes") or ())),
+            private or {},
         )
 
     def _remove_cluster(self, request: Message) -> None:

@@ -31,7 +31,7 @@ class LocalEngine:
         self._layout = Layout(home.absolute())
         self._link = Link(self._layout, self._heard, self._found_again)
         self._listener: Listener = lambda status: None
-        #: Clusters whose setup task has secrets: a daemon that was started again has to be told them again.
+        #: Clusters whose nodes need secrets: a daemon that was started again has to be told them again.
         self._with_secrets: dict[str, ClusterSpec] = {}
 
     async def start(self, listener: Listener) -> None:
@@ -78,7 +78,9 @@ class LocalEngine:
         """Start an attempt. Raises EngineError (NodeLost) when a node is not there; nothing was started then."""
         spec = {name: getattr(gang, name) for name in _GANG_FIELDS}
         spec["user"] = asdict(gang.user) if gang.user else None
-        await self._link.call("start_gang", gang=spec, secrets=gang.secrets)
+        spec["volumes"] = [source.to_json() for source in gang.volumes]
+        spec["cluster_volumes"] = [source.to_json() for source in gang.cluster_volumes]
+        await self._link.call("start_gang", gang=spec, secrets=gang.secrets, private=gang.private)
 
     async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
         """Ask the attempt's processes to end, then make them."""
@@ -93,7 +95,7 @@ class LocalEngine:
         return str(self._layout.mount_root(cluster_uid))
 
     def _remember(self, cluster: ClusterSpec) -> None:
-        if cluster.setup_secrets:
+        if cluster.setup_secrets or cluster.private:
             self._with_secrets[cluster.uid] = cluster
         else:
             self._with_secrets.pop(cluster.uid, None)
@@ -129,7 +131,8 @@ _GANG_FIELDS = (
 
 def _cluster(cluster: ClusterSpec) -> dict[str, Any]:
     spec = asdict(cluster)
-    return {"setup_secrets": spec.pop("setup_secrets"), "cluster": spec}
+    spec["volumes"] = [source.to_json() for source in cluster.volumes]
+    return {"setup_secrets": spec.pop("setup_secrets"), "private": spec.pop("private"), "cluster": spec}
 
 
 def _node(told: dict[str, Any]) -> NodeStatus:

@@ -73,7 +73,7 @@ class GangKeeper:
         """All of them, as sent to the service."""
         return [gang.status() for gang in self._gangs.values()]
 
-    def start(self, spec: Message, job_secrets: dict[str, str]) -> None:
+    def start(self, spec: Message, job_secrets: dict[str, str], private: dict[str, str]) -> None:
         """Start a gang, unless it is known already. Raises Refused when a node cannot take it; nothing runs then."""
         attempt_id = spec["attempt_id"]
         if attempt_id in self._gangs:
@@ -94,7 +94,7 @@ class GangKeeper:
         token = secrets.token_hex(16)
         for node, part in zip(members, parts, strict=True):
             self._busy[node.node_id] = attempt_id
-            self._keeper.tell(node, {"start": part, "secrets": job_secrets, "token": token})
+            self._keeper.tell(node, {"start": part, "secrets": job_secrets, "private": private, "token": token})
         self._disk.watch()
 
     def _writers(self) -> list[Writer]:

@@ -26,6 +26,7 @@ from trainshed.engines.local.cgroups import Limits, NodeGroup
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
 from trainshed.runner import main as runner
 from trainshed.runner.events import EventLoop
@@ -54,6 +55,9 @@ class NodeConfig:
     setup_secrets: dict[str, str] = field(repr=False)
     #: Who runs the setup and what it sees; None: the service's own user.
     view: View | None = None
+    volumes: tuple[VolumeSource, ...] = ()
+    #: Secrets that are no variables, by JSON pointer.
+    private: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
@@ -224,7 +228,7 @@ class Node:
         process.attempt_id = message["start"]["attempt_id"]
         process.state = message["start"]["directories"]["state"]
         self._busy[process.attempt_id] = process
-        process.send({"run": message["start"], "secrets": message["secrets"], "token": message["token"]})
+        process.send({"run": message["start"], **{name: message[name] for name in ("secrets", "private", "token")}})
 
     def _fork_runner(self) -> RunnerProcess:
         ours, theirs = socket.socketpair()

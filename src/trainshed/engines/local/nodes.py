@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,32 @@ from trainshed.engines.local.wire import setup_view
 from trainshed.engines.protocol import NodeCondition
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
 
 _LOOK_AGAIN = 0.01
 _CHUNK = 1 << 16
-_NO_SETUP: tuple[None, str, dict[str, str], None] = (None, "", {}, None)
 #: Seconds of life after which a node counts as having started well.
 _WELL_AFTER = 10.0
 #: Seconds in which a node's process must take a message, and must leave when asked to; then it is killed.
 _TELL_SECONDS, _LEAVE_SECONDS = 5.0, 2.0
 #: Seconds for which an ending daemon waits for directories that are being deleted; the next one goes on with them.
 _DELETE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSetup:
+    """How the nodes of a cluster are set up, and by whom."""
+
+    #: nodeSetup of the contract, and where its task writes.
+    setup: dict[str, Any] | None = None
+    suffix: str = ""
+    #: Secret variables of the task, and the other secrets by JSON pointer: in memory only.
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    #: None: the service's own user.
+    user: JobUser | None = None
+    volumes: tuple[VolumeSource, ...] = ()
+    private: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 class NodeKeeper:
@@ -52,8 +68,7 @@ class NodeKeeper:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.nodes: dict[str, LocalNode] = {}
-        #: Node setup of each cluster: what it describes, where it writes, its secrets (in memory only), whose it is.
-        self.setups: dict[str, tuple[dict[str, Any] | None, str, dict[str, str], JobUser | None]] = {}
+        self.setups: dict[str, ClusterSetup] = {}
         #: Children that delete directories.
         self._helpers: set[int] = set()
         #: Nodes whose process is dead and whose orphans may not be.
@@ -86,7 +101,7 @@ class NodeKeeper:
             self._on_changed()
 
     def _launch(self, node: LocalNode) -> None:
-        setup, suffix, secrets, user = self.setups.get(node.cluster_uid, _NO_SETUP)
+        cluster = self.setups.get(node.cluster_uid, ClusterSetup())
         node.boot += 1
         # The number is on disk before anything can run under it.
         write_durably(self._layout.nodes() / f"{node.node_id}.json", node.record())
@@ -97,10 +112,12 @@ class NodeKeeper:
             group=self._group_name(node),
             limits=Limits(node.cpus, node.memory_mib),
             mount_root=str(self._layout.mount_root(node.cluster_uid)),
-            setup=setup,
-            setup_suffix=suffix,
-            setup_secrets=secrets,
-            view=setup_view(user, node, self._layout) if user and setup else None,
+            setup=cluster.setup,
+            setup_suffix=cluster.suffix,
+            setup_secrets=cluster.secrets,
+            view=setup_view(cluster.user, node, self._layout) if cluster.user and cluster.setup else None,
+            volumes=cluster.volumes,
+            private=cluster.private,
         )
         ours, theirs = socket.socketpair()
         daemon_pid = os.getpid()
@@ -112,7 +129,7 @@ class NodeKeeper:
         ours.setblocking(False)
         node.pid, node.channel, node.lines, node.started_at = pid, ours, Lines(), self._loop.time()
         node.condition = NodeCondition.PREPARING
-        task = bool(setup and setup.get("setupTask"))
+        task = bool(cluster.setup and cluster.setup.get("setupTask"))
         node.reason = Reason(
             ReasonCode.SETUP_TASK_RUNNING if task else ReasonCode.NODE_STARTING,
             "The setup task runs on the node." if task else "The node is starting.",
@@ -262,7 +279,7 @@ class NodeKeeper:
     def _release_mounts(self, node: LocalNode) -> None:
         """Without mount namespaces a cluster's volumes are mounted for the whole machine: until its last node ends."""
         others = any(other.pid for other in self.nodes.values() if other.cluster_uid == node.cluster_uid)
-        setup = self.setups.get(node.cluster_uid, _NO_SETUP)[0]
+        setup = self.setups.get(node.cluster_uid, ClusterSetup()).setup
         if others or not (setup and setup.get("mountVolumes")) or node.facts.get("ownNamespaces", True):
             return
         for target in mounted_below(self._layout.mount_root(node.cluster_uid)):

@@ -14,6 +14,7 @@ from trainshed.engines.local.record import LocalNode
 from trainshed.resources import directories
 from trainshed.resources.reasons import Reason
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner.spec import HostSpec, JobIdentity, NodeDirectories, RunnerSpec, View
 
 
@@ -59,12 +60,16 @@ def runner_specs(gang: dict[str, Any], members: list[LocalNode], layout: Layout)
         gpu_devices=tuple(",".join(member.gpu_devices) for member in members),
         code_store=gang["code_store"],
         code_manifest=gang["code_manifest"],
+        volumes=tuple(map(VolumeSource.from_json, gang["volumes"])),
+        cluster_volumes=tuple(map(VolumeSource.from_json, gang["cluster_volumes"])),
         extra_environment={MARK_VARIABLE: layout.mark},
     )
     told = {
         **{part.name: getattr(common, part.name) for part in fields(common)},
         "hosts": [asdict(host) for host in hosts],
         "identity": asdict(identity),
+        "volumes": gang["volumes"],
+        "cluster_volumes": gang["cluster_volumes"],
     }
     return [
         {
