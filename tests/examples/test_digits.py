@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.frameworks.framework import Framework
 from tests.frameworks.install import FRAMEWORKS
 from tests.support.program import Program
 
@@ -17,6 +19,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(200)]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 #: Seconds that training may take; imports of the big frameworks alone take several on a busy machine.
 PATIENCE = 160.0
+_PROPERTIES = '"properties": {'
+_VARIABLES = '"environmentVariables": ['
 _SCRIPT = '"pythonScriptFilePath": "train.py"'
 
 
@@ -49,7 +53,21 @@ DIGITS = (
     Example("accelerate", "accelerate", model="digits.pt", parts="2 ranks"),
     Example("lightning", "accelerate", model="digits.pt", parts="2 ranks"),
     Example("ray", "ray", parts="2 nodes"),
+    Example("chainer", "chainer", parts="2 ranks"),
 )
+
+
+def with_framework(text: str, framework: Framework) -> str:
+    """The job file with what a user would write into it: the framework's interpreter and variables."""
+    if _SCRIPT in text:
+        text = text.replace(_SCRIPT, f'{_SCRIPT}, "pythonInterpreterPath": "{framework.interpreter}"')
+    variables = [json.dumps({"name": name, "value": value}) for name, value in framework.environment.items()]
+    if not variables:
+        return text
+    if _VARIABLES in text:
+        return text.replace(_VARIABLES, f"{_VARIABLES} {', '.join(variables)},")
+    assert _PROPERTIES in text
+    return text.replace(_PROPERTIES, f"{_PROPERTIES} {_VARIABLES} {', '.join(variables)} ],")
 
 
 @pytest.mark.parametrize("example", DIGITS, ids=lambda example: example.name)
@@ -61,8 +79,7 @@ def test_trains_on_two_nodes(trainshed: Program, example: Example) -> None:
     folder = EXAMPLES / name
     text = (folder / "job.json").read_text()
     if not example.extra:
-        assert _SCRIPT in text
-        text = text.replace(_SCRIPT, f'{_SCRIPT}, "pythonInterpreterPath": "{FRAMEWORKS[example.needs].interpreter}"')
+        text = with_framework(text, FRAMEWORKS[example.needs])
     file = trainshed.folder / "job.json"
     file.write_text(text)
     trainshed.ok("job", "create", "-n", name, "-c", "c", "-f", str(file), "--code", str(folder))
