@@ -7,10 +7,9 @@ import argparse
 from pathlib import Path
 
 import chainer
-import chainer.functions as F
-import chainer.links as L
 import chainermn
 import numpy as np
+from chainer import functions, links
 from chainer.training import extensions
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -20,11 +19,11 @@ class Network(chainer.Chain):
     def __init__(self):
         super().__init__()
         with self.init_scope():
-            self.hidden = L.Linear(64, 96)
-            self.scores = L.Linear(96, 10)
+            self.hidden = links.Linear(64, 96)
+            self.scores = links.Linear(96, 10)
 
     def forward(self, images):
-        return self.scores(F.relu(self.hidden(images)))
+        return self.scores(functions.relu(self.hidden(images)))
 
 
 def data():
@@ -58,7 +57,7 @@ def main():
     train = chainermn.scatter_dataset(train, world, shuffle=True, seed=7)
     test = chainermn.scatter_dataset(test, world)
 
-    model = L.Classifier(Network())
+    model = links.Classifier(Network())
     optimizer = chainermn.create_multi_node_optimizer(chainer.optimizers.Adam(0.003), world)
     optimizer.setup(model)
     batches = chainer.iterators.SerialIterator(train, options.batch)

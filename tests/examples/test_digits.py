@@ -53,6 +53,7 @@ DIGITS = (
     Example("accelerate", "accelerate", model="digits.pt", parts="2 ranks"),
     Example("lightning", "accelerate", model="digits.pt", parts="2 ranks"),
     Example("ray", "ray", parts="2 nodes"),
+    Example("deepspeed", "deepspeed", model="digits.pt", parts="2 ranks"),
     Example("chainer", "chainer", parts="2 ranks"),
 )
 

@@ -20,6 +20,8 @@ from tests.frameworks.framework import STORE, CannotInstall, Framework, find_pyt
 _OWN_PROGRAMS = ("PATH", "{folder}/bin:$PATH")
 #: What the old ones can take. Their package manager does not see what later releases need.
 _ON_3_6 = ("numpy==1.19.5", "scipy==1.5.4", "joblib==1.1.1", "threadpoolctl==3.1.0", "scikit-learn==0.24.2")
+_BUILDING = ("setuptools<70", "wheel", "cmake<4")
+_DATA = ("scikit-learn", "h5py")
 #: The last one for CPython 3.6.
 _PIP_3_6 = "pip==21.3.1"
 
@@ -51,8 +53,17 @@ FRAMEWORKS = {
         ),
         Framework(
             "horovod",
-            ("setuptools<70", "wheel", "cmake<4", "cloudpickle", "psutil", "pyyaml", "packaging", "cffi")
-            + (builds.OPEN_MPI,),
+            (
+                "setuptools<70",
+                "wheel",
+                "cmake<4",
+                "cloudpickle",
+                "psutil",
+                "pyyaml",
+                "packaging",
+                "cffi",
+                builds.OPEN_MPI,
+            ),
             "import horovod.torch as hvd, sklearn; hvd.mpi_built() or exit('built without MPI')",
             on_torch=True,
             variables=(_OWN_PROGRAMS,),
@@ -78,8 +89,14 @@ FRAMEWORKS = {
         ),
         Framework(
             "caffe",
-            ("kendryte-caffe==1.0.0.20210829", "numpy<1.24", "protobuf<3.21", "scikit-image<0.21")
-            + ("scikit-learn", "h5py"),
+            (
+                "kendryte-caffe==1.0.0.20210829",
+                "numpy<1.24",
+                "protobuf<3.21",
+                "scikit-image<0.21",
+                "scikit-learn",
+                "h5py",
+            ),
             "import caffe, sklearn, h5py",
             python="3.9",
             variables=(_OWN_PROGRAMS,),
