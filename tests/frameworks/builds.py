@@ -74,7 +74,7 @@ def deepspeed(framework: Framework) -> None:
     _compiler()
     framework.pip("--no-build-isolation", f"deepspeed=={DEEPSPEED}", more={"DS_BUILD_OPS": "0"})
     compiled = "from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder; ShareMemCommBuilder().load()"
-    framework.run([str(framework.interpreter), "-c", compiled], seconds=PATIENCE)
+    framework.run([str(framework.interpreter), "-c", compiled], {"DS_ACCELERATOR": "cpu"}, PATIENCE)
 
 
 def _compiler() -> str:

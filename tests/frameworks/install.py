@@ -48,7 +48,7 @@ FRAMEWORKS = {
             ("setuptools<81", "wheel"),
             "import deepspeed, sklearn",
             on_torch=True,
-            variables=(("DS_ACCELERATOR", "cpu"), ("TORCH_EXTENSIONS_DIR", "{folder}/extensions"), _OWN_PROGRAMS),
+            variables=(("TORCH_EXTENSIONS_DIR", "{folder}/extensions"), _OWN_PROGRAMS),
             build=builds.deepspeed,
         ),
         Framework(
