@@ -54,6 +54,8 @@ DIGITS = (
     Example("lightning", "accelerate", model="digits.pt", parts="2 ranks"),
     Example("ray", "ray", parts="2 nodes"),
     Example("deepspeed", "deepspeed", model="digits.pt", parts="2 ranks"),
+    Example("cntk", "cntk", model="digits.model", parts="2 ranks"),
+    Example("caffe2", "caffe2", parts="2 shards"),
     Example("chainer", "chainer", parts="2 ranks"),
 )
 
