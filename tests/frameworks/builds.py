@@ -7,7 +7,7 @@ import shutil
 import sys
 import tarfile
 
-from tests.frameworks.framework import CannotInstall, Framework
+from tests.frameworks.framework import ROOT, CannotInstall, Framework
 
 #: Seconds that compiling may take: two to three minutes on two idle cores.
 PATIENCE = 1800.0
@@ -30,6 +30,12 @@ Comm::Comm() {}
 extern "C" void ompi_mpi_cxx_op_intercept(void *, void *, int *, void *, void *) {}
 extern "C" void ompi_op_set_cxx_callback(void *, void *) {}
 """
+
+
+def caffe(framework: Framework) -> None:
+    """A program of that name, which the package lacks: the example's, over pycaffe."""
+    program = framework.folder / "bin" / "caffe"
+    program.symlink_to(ROOT / "examples" / "digits-caffe" / "caffe")
 
 
 def cntk(framework: Framework) -> None:

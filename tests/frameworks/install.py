@@ -100,6 +100,7 @@ FRAMEWORKS = {
             "import caffe, sklearn, h5py",
             python="3.9",
             variables=(_OWN_PROGRAMS,),
+            build=builds.caffe,
         ),
     )
 }
