@@ -61,6 +61,7 @@ DIGITS = (
         "caffe", "caffe", model="digits_iter_1000.caffemodel", told=r"Test net output #\d+: accuracy = ([0-9.]+)()$"
     ),
     Example("caffe2", "caffe2", parts="2 shards"),
+    Example("horovod", "horovod", model="digits.pt", parts="2 ranks"),
     Example("chainer", "chainer", parts="2 ranks"),
 )
 
