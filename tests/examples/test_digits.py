@@ -1,4 +1,4 @@
-"""The examples as a user runs them: job file and code through the command line, on two nodes, result checked."""
+"""The examples as a user runs them: job file and code through the command line, on their nodes, result checked."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def with_framework(text: str, framework: Framework) -> str:
 
 
 @pytest.mark.parametrize("example", DIGITS, ids=lambda example: example.name)
-def test_trains_on_two_nodes(trainshed: Program, example: Example) -> None:
+def test_trains_to_a_good_accuracy(trainshed: Program, example: Example) -> None:
     reason = example.why_not()
     if reason is not None:
         pytest.skip(reason)
