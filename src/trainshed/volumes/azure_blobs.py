@@ -23,7 +23,7 @@ def mount_blobs(request: MountRequest) -> Mounted:
         raise request.error(f"its mountOptions {error}", hint="Leave it out of mountOptions.") from error
     if request.source.directory:
         return mount_embedded(request, read_only=options.read_only)
-    container = _container_at(request, options)
+    container = container_at(request, options)
     if blobfuse.is_installed():
         return blobfuse.mount(request, container, options)
     mode = 0o777 & ~options.umask
@@ -33,7 +33,13 @@ def mount_blobs(request: MountRequest) -> Mounted:
     return mount_remote(request, _remote(container), Look(mode, mode, options.read_only, tuple(more)))
 
 
-def _container_at(request: MountRequest, options: BlobOptions) -> blobfuse.Container:
+def remote_of(request: MountRequest) -> Remote:
+    """Where rclone finds it. Raises VolumeError."""
+    return _remote(container_at(request, BlobOptions()))
+
+
+def container_at(request: MountRequest, options: BlobOptions) -> blobfuse.Container:
+    """Where the container is, and how to get in. Raises VolumeError."""
     settings = request.source.settings
     credential = request.secret("accountKey")
     if not credential:

@@ -26,14 +26,15 @@ from trainshed.volumes.rclone_control import RcloneControl, RcloneControlError
 #: The first version that mounts Azure Blob at a custom endpoint and tells what it has not uploaded.
 LEAST_VERSION = (1, 69)
 HOW_TO_INSTALL = "pip install 'trainshed[volumes]', or put rclone 1.69 or newer on the PATH"
-_REMOTE = "volume"
+#: What a remote is called in the environment that ``environment_of`` makes.
+REMOTE = "volume"
 #: Seconds for the first look at the remote, for the mount to appear, and for the daemon to go.
 _CHECK_SECONDS, _MOUNT_SECONDS, _STOP_SECONDS = 60.0, 30.0, 10.0
 #: Seconds without any progress after which uploads are given up; and between two looks.
 _STALL_SECONDS, _LOOK_AGAIN = 60.0, 0.05
 #: Files that an error names.
 _NAMES = 10
-_NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
+NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +102,16 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
         )
     if os.geteuid() == 0 and not shutil.which("fusermount3") and not shutil.which("fusermount"):
         raise request.error("there is no fusermount3 on this machine", hint="Install it: apt-get install fuse3.")
-    environment = _environment(_settings(program, remote))
+    environment = environment_of(program, remote)
     _check(request, program, environment, remote)
     Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
     socket_path = f"{request.folder}/rclone.sock"
-    arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look, socket_path)]
+    arguments = [program, "mount", f"{REMOTE}:{remote.path}", request.target, *_options(request, look, socket_path)]
     daemon = Daemon(arguments, environment, f"{request.folder}/rclone.log")
     try:
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except DaemonFailed as error:
-        raise request.error("rclone cannot mount it", _plain(str(error)), _FUSE_HINT) from error
+        raise request.error("rclone cannot mount it", plain(str(error)), _FUSE_HINT) from error
     return RcloneMount(request, daemon, RcloneControl(socket_path), look.read_only)
 
 
@@ -141,7 +142,7 @@ class RcloneMount:
             self._wait_for_uploads(until)
         except RcloneControlError as error:
             what = "rclone does not answer" if self._daemon.alive else "rclone, which served it, has died"
-            said = _plain(f"{error}. {self._daemon.said()}")
+            said = plain(f"{error}. {self._daemon.said()}")
             raise self._request.error(f"{what}, so files may not have been written", said, self._kept()) from error
 
     def _wait_for_uploads(self, until: float) -> None:
@@ -158,7 +159,7 @@ class RcloneMount:
                 names = [item.name for item in queue]
                 raise self._request.error(
                     f"{len(names)} files could not be written to it: {_listed(names)}",
-                    _plain(self._daemon.said()),
+                    plain(self._daemon.said()),
                     self._kept(),
                     {"files": "\n".join(names[:_NAMES])},
                 )
@@ -189,7 +190,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _check(request: MountRequest, program: str, environment: Mapping[str, str], remote: Remote) -> None:
     """A mount succeeds whatever the remote says, and shows an empty directory: so ask first."""
-    command = [program, "lsf", "--max-depth=1", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"]
+    command = [program, "lsf", "--max-depth=1", *NO_RETRIES, "--config=", f"{REMOTE}:{remote.path}"]
     try:
         done = subprocess.run(
             command,
@@ -205,7 +206,7 @@ def _check(request: MountRequest, program: str, environment: Mapping[str, str], 
         request.log(f"listing the {request.source.title} takes long; it is mounted all the same")
         return
     if done.returncode:
-        raise request.error("rclone cannot list it", _plain(done.stderr), "Check its name, the account and the key.")
+        raise request.error("rclone cannot list it", plain(done.stderr), "Check its name, the account and the key.")
 
 
 def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
@@ -235,8 +236,19 @@ def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
     ]
 
 
+def environment_of(program: str, remote: Remote) -> dict[str, str]:
+    """For a process of rclone that is to know the remote, as ``REMOTE``; nothing of it is in a file."""
+    return _environment(_settings(program, remote))
+
+
+def plain(said: str) -> str:
+    """What rclone said, without the time before each line, and each line once."""
+    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
+    return "\n".join(dict.fromkeys(line for line in lines if line))
+
+
 def _settings(program: str, remote: Remote) -> dict[str, str]:
-    prefix = f"RCLONE_CONFIG_{_REMOTE.upper()}_"
+    prefix = f"RCLONE_CONFIG_{REMOTE.upper()}_"
     told = {f"{prefix}TYPE": remote.type}
     for name, value in remote.options.items():
         told[f"{prefix}{name.upper()}"] = _obscure(program, value) if name in remote.obscured else value
@@ -267,9 +279,3 @@ def _environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     kept += ("TRAINSHED_NODE_MARK",)
     found = {name: os.environ[name] for name in kept if name in os.environ}
     return {**found, "HOME": "/nonexistent", **(settings or {})}
-
-
-def _plain(said: str) -> str:
-    """Without the time before each line, and each line once."""
-    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
-    return "\n".join(dict.fromkeys(line for line in lines if line))
