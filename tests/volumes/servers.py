@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.install import AZURITE
+from trainshed.volumes import rclone
 
 #: Seconds in which a server must answer.
 PATIENCE = 30.0
@@ -26,11 +27,28 @@ SMB_USER, SMB_PASSWORD = "shedtest", "only+for/tests,==1"
 
 @dataclass(frozen=True, slots=True)
 class BlobServer:
-    """An Azurite with a container ``data``."""
+    """An Azurite."""
 
     endpoint: str
     port: int
     process: subprocess.Popen[bytes]
+
+    def rclone(self, *arguments: str) -> str:
+        """What rclone prints, which knows this server as ``blob:``."""
+        program = rclone.find()
+        if not program:
+            pytest.skip(f"there is no rclone that is new enough: {rclone.HOW_TO_INSTALL}")
+        settings = {"TYPE": "azureblob", "ACCOUNT": BLOB_ACCOUNT, "KEY": BLOB_KEY, "ENDPOINT": self.endpoint}
+        environment = {**os.environ, **{f"RCLONE_CONFIG_BLOB_{name}": value for name, value in settings.items()}}
+        done = subprocess.run(
+            [program, "--config=", *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def make_container(self, name: str) -> None:
+        """An empty one."""
+        self.rclone("mkdir", f"blob:{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,7 @@ def azurite(folder: Path, port: int = 0) -> Iterator[BlobServer]:
 
 @contextmanager
 def samba(folder: Path) -> Iterator[FileServer]:
-    """Skips with the reason when it is not installed."""
+    """Skips with the reason when it is not installed. smbd ends its whole process group, so it gets one of its own."""
     if shutil.which("smbd") is None or shutil.which("smbpasswd") is None:
         pytest.skip("Samba is not installed (apt-get install samba)")
     if os.geteuid() != 0:
@@ -97,7 +115,9 @@ def samba(folder: Path) -> Iterator[FileServer]:
 @contextmanager
 def _running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         until = time.monotonic() + PATIENCE
         while not is_up():
