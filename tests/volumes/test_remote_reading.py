@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -42,14 +43,14 @@ def share(server: FileServer) -> VolumeSource:
 
 def upload(server: BlobServer, name: str, content: bytes) -> None:
     """As another client of the account would."""
-    link = link_maker(blobs(server), "", KEYS)
-    assert link is not None
-    from azure.storage.blob import BlobClient
+    from azure.core.exceptions import ResourceExistsError
+    from azure.storage.blob import ContainerClient
 
-    url = f"{server.endpoint}/data/{name}"
-    BlobClient.from_blob_url(url, credential={"account_name": BLOB_ACCOUNT, "account_key": BLOB_KEY}).upload_blob(
-        content, overwrite=True
-    )
+    credential = {"account_name": BLOB_ACCOUNT, "account_key": BLOB_KEY}
+    container = ContainerClient.from_container_url(f"{server.endpoint}/data", credential=credential)
+    with suppress(ResourceExistsError):
+        container.create_container()
+    container.upload_blob(name, content, overwrite=True)
 
 
 def test_blobs_are_listed_and_read_by_ranges(blob_server: BlobServer) -> None:
