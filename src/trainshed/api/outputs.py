@@ -25,6 +25,7 @@ from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.views import Json, directory_view, file_view
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.store.records import JobRecord
+from trainshed.volumes.layered_reading import KeptLogsReader
 from trainshed.volumes.reading import DirectoryReader, Entry, OutsideRoot, Reader, Unreadable
 
 #: Stands for the nodes' own disks, which the service cannot read. Nothing lies below it.
@@ -44,6 +45,8 @@ class Place:
     #: The workspace's own folder on the way: reading is done with the rights of its owner.
     own: str | None = None
     volume: VolumeSource | None = None
+    #: Where the nodes keep what is not in its place on the volume yet; None where they do not.
+    kept: DirectoryReader | None = None
     #: The secrets of the job or cluster that describes the volume.
     secrets: Locked | None = None
 
@@ -128,11 +131,22 @@ def place_of(tx: Connection, services: Services, record: JobRecord, directory_id
     path = posixpath.normpath(path)
     found = covering(tx, services, record, path, root, environment["AZ_BATCHAI_JOB_MOUNT_ROOT"])
     if found is not None:
-        return Place(directory_id, found.inside, volume=found.source, secrets=found.secrets)
+        kept = _kept_logs(root, record.segment) if directory_id == directories.STDOUTERR else None
+        return Place(directory_id, found.inside, volume=found.source, secrets=found.secrets, kept=kept)
     if not directories.is_below(path, root):
         raise _not_on_mount_root(directory_id)
-    before, _, _ = path.rpartition(record.segment)
-    return Place(directory_id, path, root, directories.join(before, *record.segment.split("/")[:4]))
+    return Place(directory_id, path, root, _own_folder(path, record.segment))
+
+
+def _own_folder(path: str, segment: str) -> str:
+    """The folder of the workspace on the way to a generated path."""
+    before, _, _ = path.rpartition(segment)
+    return directories.join(before, *segment.split("/")[:4])
+
+
+def _kept_logs(root: str, segment: str) -> DirectoryReader:
+    path = directories.kept_logs(root, segment)
+    return DirectoryReader(path, root, _own_folder(path, segment))
 
 
 async def reader_of(call: Call, place: Place) -> Reader:
@@ -145,9 +159,13 @@ async def _open(call: Call, place: Place) -> OpenVolume:
         return OpenVolume(DirectoryReader(place.path, place.root, place.own))
     assert place.secrets is not None
     try:
-        return await open_volume(call.services, place.volume, place.path, place.secrets)
+        opened = await open_volume(call.services, place.volume, place.path, place.secrets)
     except (Unreadable, SecretUnavailable) as error:
         raise not_readable(place.directory_id, str(error)) from None
+    if place.kept is None or place.volume.directory:
+        return opened
+    # What is kept has no link of the storage's own.
+    return OpenVolume(KeptLogsReader(place.kept, opened.reader))
 
 
 def not_readable(directory_id: str, why: str) -> ApiError:
