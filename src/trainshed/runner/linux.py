@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -25,9 +26,11 @@ MNT_DETACH = 0x2
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
+_MOUNT_ATTR_IDMAP = 0x100000
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -109,6 +112,20 @@ def restrict_mounts(where: str | int, attributes: int) -> None:
     _check(result, "mount_setattr", path or None)
 
 
+def map_owners(tree: int, users: int) -> None:
+    """Who owns the files of a cloned tree becomes who that is in a user namespace (MOUNT_ATTR_IDMAP, Linux 5.12)."""
+    wanted = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, users)
+    result = _libc.syscall(
+        _MOUNT_SETATTR,
+        ctypes.c_int(tree),
+        b"",
+        ctypes.c_uint(_AT_EMPTY_PATH),
+        wanted,
+        ctypes.c_size_t(len(wanted)),
+    )
+    _check(result, "mount_setattr")
+
+
 def mount_info() -> bytes:
     """What is mounted in the caller's mount namespace (proc(5), mountinfo), but for marks of deleted sources.
 
@@ -162,6 +179,19 @@ def forbid_inspection() -> None:
 def drop_capabilities() -> None:
     """Give up every capability (capset(2))."""
     _check(_libc.capset(_CAPABILITY_HEADER, bytes(24)), "capset")
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Give up all others, for the programs that the caller starts too (capability bounding set)."""
+    wanted = sum(1 << capability for capability in kept)
+    for capability in range(64):
+        if not wanted >> capability & 1:
+            # EINVAL beyond the last that the kernel knows.
+            _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
+    permitted = permitted_capabilities()
+    low, high = permitted[0] & wanted & 0xFFFFFFFF, permitted[1] & wanted >> 32
+    data = struct.pack("6I", low, low, 0, high, high, 0)
+    _check(_libc.capset(_CAPABILITY_HEADER, data), "capset")
 
 
 def permitted_capabilities() -> tuple[int, int]:

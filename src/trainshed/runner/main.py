@@ -17,6 +17,7 @@ from typing import Any
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome, stranger
 from trainshed.runner import view as views
+from trainshed.runner.containers import start as container
 from trainshed.runner.control import Control
 from trainshed.runner.crew import Coordinator, Crew, Member, Solo
 from trainshed.runner.events import EventLoop
@@ -158,9 +159,9 @@ class Attempt:
         layout.make(spec, node.environment, node.inside)
         switchboard = self._form_crew()
         self._volumes = mounting.mount_all(node)
+        container.start(node)
         layout.make_outputs(spec, node.environment, node.hands)
         node.open_execution_log()
-        self._refuse_container()
         self._enter_working_directory()
         prepare(node)
         launch.start(node, self._crew, switchboard)
@@ -202,21 +203,10 @@ class Attempt:
             self.node.inside.make_directory(directory)
             self.node.log.write(f"putting {len(self._spec.code_manifest)} files of code into {directory}")
             code.materialise(self._spec.code_store, self._spec.code_manifest, directory, self.node.inside)
-        if self._spec.view is None:
+        if self._spec.view is None and self.node.container is None:
             os.chdir(directory)
         else:
             self.node.folder = directory
-
-    def _refuse_container(self) -> None:
-        container = self._spec.properties.get("containerSettings")
-        if container:
-            image = str((container.get("imageSourceRegistry") or {}).get("image", ""))
-            raise failed(
-                ReasonCode.CONTAINER_FAILED,
-                f"The container {image} cannot be started: this version runs jobs directly on the node, containers "
-                "come with a later one. Leave containerSettings out and install what the job needs in jobPreparation.",
-                {"imageName": image},
-            )
 
     def _end(self, ended: AttemptEnded) -> Outcome:
         """End the processes here, agree with the other nodes, and put the outcome on disk."""

@@ -34,6 +34,18 @@ class Closing(Protocol):
         ...
 
 
+class Container(Protocol):
+    """What the job runs in, where that is not the node itself."""
+
+    def close(self) -> None:
+        """Let go of it, before its last process ends."""
+        ...
+
+    def remove(self) -> None:
+        """Remove what it wrote, after that."""
+        ...
+
+
 class Node:
     """The attempt as this node carries it out."""
 
@@ -53,6 +65,8 @@ class Node:
         #: Who makes the job's own directories and files, and who does that where the job's volumes are.
         self.inside: Hands = Own()
         self.hands: Hands = self.inside
+        #: The container that the job asks for; it has to be closed and removed.
+        self.container: Container | None = None
         #: What the node's setup mounted and left, where it ran as a root of its own.
         self.setup_ground: Ground | None = None
         #: The same with what this attempt's volumes added.
@@ -163,10 +177,14 @@ class Node:
             keep = self.keep_isolation
         finally:
             ending, self.isolation = self.isolation, None
+            if self.container is not None:
+                self.container.close()
             if keep and ending.clear(self.loop.living):
                 self.kept = ending
             else:
                 ending.kill()
+            if self.container is not None:
+                self.container.remove()
 
     def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
         until = time.monotonic() + grace

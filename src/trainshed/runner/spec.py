@@ -49,6 +49,10 @@ class NodeDirectories:
     shared_job_temp: str
     #: Where the runner keeps its own files (outcome.json, hosts file); not for the job.
     state: str
+    #: Images of containers, of all nodes of the machine; and what the containers of this node write outside of the
+    #: job's directories. Empty: below ``state``.
+    images: str = ""
+    containers: str = ""
 
 
 @dataclass(frozen=True, slots=True)

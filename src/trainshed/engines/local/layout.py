@@ -92,6 +92,14 @@ class Layout:
         """The same for the node's setup, and the home directory of the node's root."""
         return self.node(node_id) / "setup"
 
+    def containers(self, node_id: str) -> Path:
+        """What the containers of the node's jobs write outside of the jobs' directories."""
+        return self.node(node_id) / "container"
+
+    def images(self) -> Path:
+        """Images of containers, fetched once for all nodes."""
+        return self.root / "images"
+
     def removed(self, node_id: str) -> Path:
         """Where the directory of a node that is gone waits for its deletion."""
         return self.home / "nodes" / f".removed-{node_id}-{time.monotonic_ns()}"

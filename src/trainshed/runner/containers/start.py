@@ -1,0 +1,152 @@
+"""The step of an attempt that builds its container: image, ground, and the runner's way in."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from trainshed.resources import directories
+from trainshed.resources.reasons import ReasonCode
+from trainshed.runner import environment, hosts, layout, trees
+from trainshed.runner.containers import cgroups, stage
+from trainshed.runner.containers.errors import ContainerError
+from trainshed.runner.containers.hands import Entered
+from trainshed.runner.containers.helper import ask
+from trainshed.runner.containers.podman import Ground, Podman
+from trainshed.runner.containers.settings import Bind
+from trainshed.runner.containers.wanted import Wanted, wanted
+from trainshed.runner.failure import AttemptEnded, failed
+from trainshed.runner.node import Node
+
+#: Other image stores of the machine, in which images are looked for: paths, colon-separated.
+STORES_VARIABLE = "TRAINSHED_IMAGE_STORES"
+_MACHINES_STORE = "/var/lib/containers/storage"
+_MARK_VARIABLE = "TRAINSHED_NODE_MARK"
+
+
+class Standing:
+    """The container of an attempt, from when its image is fetched."""
+
+    def __init__(self, work: str) -> None:
+        self._work = work
+        self.hands: Entered | None = None
+
+    def close(self) -> None:
+        """Its mounts end with its last process then."""
+        if self.hands is not None:
+            self.hands.close()
+
+    def remove(self) -> None:
+        """What processes wrote in it beside the job's directories."""
+        with suppress(OSError):
+            trees.empty(self._work)
+
+
+def start(node: Node) -> None:
+    """Where the job asks for a container: build it; afterwards ``node.hands`` are its root. Raises AttemptEnded."""
+    settings = node.spec.properties.get("containerSettings")
+    if not settings:
+        return
+    try:
+        asked = wanted(settings, node.private, lambda text: directories.expand(text, node.environment))
+        _start(node, asked)
+    except ContainerError as error:
+        raise _failed(node, settings, error) from error
+    except OSError as error:
+        words = f"{error.strerror or error} {error.filename or ''}".strip()
+        told = ContainerError("the container cannot be built", "See `trainshed doctor` on the node.", words)
+        raise _failed(node, settings, told) from error
+
+
+def _start(node: Node, asked: Wanted) -> None:
+    spec = node.spec
+    node.log.write(f"container: preparing {asked.name}")
+    ground = _ground(node, asked)
+    node.container = standing = Standing(ground.work)
+    told, descriptors = ask(node, lambda: Podman(ground).build())
+    assert node.isolation is not None
+    entered = Entered(
+        dict(zip(told["kinds"], descriptors, strict=True)), told["shell"], node.isolation.child_death_signal
+    )
+    node.hands = standing.hands = entered
+    image = dict(line.split("=", 1) for line in told["environment"] if "=" in line)
+    node.environment = environment.job_environment(spec, node.secrets, environment.Container(image, told["shell"]))
+    node.log.write(f"container: image {asked.name}, digest {told['digest'] or 'unknown'}, id {told['id']}")
+    parts = f"its own mount, IPC and UTS namespaces, {entered.described}, shell {told['shell']}"
+    node.log.write(f"container: made by {told['made_by']}; {parts}")
+
+
+def _ground(node: Node, asked: Wanted) -> Ground:
+    """Raises ContainerError, OSError."""
+    spec = node.spec
+    user = spec.view.user if spec.view else None
+    state = Path(spec.directories.state)
+    images = spec.directories.images or str(state / "images")
+    own = Path(images, "shared" if user is None else str(user.uid))
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    work = Path(spec.directories.containers or state / "container")
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    trees.empty(str(work))
+    others = 0
+    if user is not None and user.others and stage.exist(user.others, stage.OTHERS):
+        others = user.others
+    return Ground(
+        wanted=asked,
+        stores=(str(own), *_other_stores(trusted=user is None)),
+        work=str(work),
+        binds=tuple(_binds(node)),
+        host_name=node.host.name,
+        gpus=tuple(filter(None, (spec.gpu_devices or ("",) * len(spec.hosts))[spec.node_index].split(","))),
+        owner=None if user is None else user.uid,
+        others=others,
+        group=cgroups.group_beside(f"{os.environ.get(_MARK_VARIABLE, 'node')}-{node.host.node_id}"),
+    )
+
+
+def _other_stores(*, trusted: bool) -> list[str]:
+    """Those that the administrator names; else the machine's own, for jobs that run as whoever filled it."""
+    named = os.environ.get(STORES_VARIABLE)
+    paths = named.split(":") if named is not None else [_MACHINES_STORE] if trusted else []
+    return [path for path in paths if path and Path(path, "overlay-images").is_dir()]
+
+
+def _binds(node: Node) -> list[Bind]:
+    """The job's directories, at their own paths, and the hosts file. Raises OSError."""
+    spec = node.spec
+    if spec.view is not None:
+        folders = [spec.view.shared, *spec.view.shown]
+    else:
+        folders = [spec.directories.mount_root, spec.directories.job_temp_root, layout.root_of_shared(spec)]
+        for folder in folders:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        folders += _outside(node, folders)
+    found = [Bind(folder, folder) for folder in dict.fromkeys(folders)]
+    return [*found, Bind(hosts.write(spec.hosts, spec.directories.state), hosts.HOSTS_FILE, read_only=True)]
+
+
+def _outside(node: Node, folders: list[str]) -> list[str]:
+    """Output directories that lie elsewhere on the node: they are made there, and the container has them too."""
+    wanted_too = layout.output_folders(node.spec, node.environment).values()
+    found = [path for path in wanted_too if path.startswith("/") and not _below(path, folders)]
+    for path in found:
+        node.inside.make_directory(path)
+    return found
+
+
+def _below(path: str, folders: list[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _failed(node: Node, settings: dict[str, Any], error: ContainerError) -> AttemptEnded:
+    image = str((settings.get("imageSourceRegistry") or {}).get("image", ""))
+    said = f" ({error.said})" if error.said else ""
+    details = {"imageName": image, "node": node.host.name}
+    if error.said:
+        details["message"] = error.said
+    return failed(
+        ReasonCode.CONTAINER_FAILED,
+        f"The container {image} cannot be started on node {node.host.name}: {error.what}{said}. {error.way_out}",
+        details,
+    )
