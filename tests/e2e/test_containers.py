@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.containers import Store, hindrance, root_file_system
+from tests.support.containers import Registry, Store, hindrance, root_file_system
 from tests.support.live_service import LiveService, custom
 from trainshed.engines.local.job_users import hindrance as no_strangers
+from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import UserRange
 
 USERS = UserRange(1900004000, 1900004009)
@@ -66,7 +72,21 @@ class House:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = Store(tmp_path_factory.mktemp("images"))
     made.add(LOCAL, root_file_system(more={"root/.bashrc": "return\n"}), "ENV COLOUR=green", "ENV PATH=/opt/tools:/bin")
+    made.add("localhost/no-shell", root_file_system(("cat",)))
+    made.add("localhost/foreign", root_file_system(("cat",)), arch="s390x")
     return made
+
+
+@pytest.fixture(scope="module")
+def registry(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Has ``team/private:1``, which nodes have not."""
+    if why_not := Registry.hindrance():
+        pytest.skip(why_not)
+    with Registry(tmp_path_factory.mktemp("registry") / "r") as running:
+        credentials = f"--creds={running.USER}:{running.PASSWORD}"
+        place = f"docker://{running.address}/team/private:1"
+        store.podman("push", "--quiet", "--tls-verify=false", credentials, LOCAL, place)
+        yield running
 
 
 @pytest.fixture(scope="module", params=["own user", "strangers"])
@@ -84,6 +104,31 @@ def house(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest
     finally:
         live.stop()
     assert live.marked() == []
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
+def nothing_left(house: House) -> None:
+    """No process, mount, control group or file of a container, on nodes that have no job."""
+    assert [command for pid in house.live.marked() if "sleep" in (command := command_of(pid))] == []
+    mark = Layout(house.live.home).mark
+    assert list(Path("/sys/fs/cgroup").glob(f"**/{mark}-*-c")) == []
+    assert list(house.live.home.glob("nodes/*/container/*")) == []
+    mounts = set()
+    for pid in house.live.marked():
+        with suppress(OSError):
+            mounts |= set(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    assert [line for line in mounts if " overlay " in line and "upperdir=/mnt/work" in line] == []
+    assert [pid for pid in house.live.marked() if "conmon" in command_of(pid)] == []
 
 
 def test_preparation_and_job_share_a_container_with_variables_and_secrets(house: House) -> None:
@@ -119,3 +164,119 @@ def test_exit_code_passes_and_files_belong_to_the_jobs_user(house: House) -> Non
     log = house.output(name, "execution.log")
     assert house.store.digest(LOCAL) in log
     assert "made by podman" in log
+
+
+def signed_in(registry: Registry, password: str = Registry.PASSWORD) -> dict[str, Any]:
+    return {"serverUrl": registry.address, "credentials": {"username": Registry.USER, "password": password}}
+
+
+def test_image_of_a_private_registry_by_tag_and_by_digest(house: House, registry: Registry) -> None:
+    assert house.said("echo $COLOUR", "team/private:1", registry=signed_in(registry)) == "green\n"
+    credentials = f"--creds={Registry.USER}:{Registry.PASSWORD}"
+    place = f"docker://{registry.address}/team/private:1"
+    command = ["skopeo", "inspect", "--tls-verify=false", credentials, "--format={{.Digest}}", place]
+    digest = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    job, name = house.run("true", f"team/private@{digest}", registry=signed_in(registry))
+    assert job.execution_state.value == "succeeded"
+    assert digest in house.output(name, "execution.log")
+    [attempt] = house.client.jobs.attempts(name)
+    assert attempt.json["container"] == {"image": f"team/private@{digest}", "digest": digest}
+
+
+def test_image_in_a_directory(house: House) -> None:
+    [mounts] = house.live.home.glob("clusters/*/mounts")
+    house.store.podman("push", "--quiet", LOCAL, f"oci:{mounts}/image:mine")
+    subprocess.run(["chmod", "-R", "a+rX", f"{mounts}/image"], check=True)
+    assert house.said("echo $COLOUR", "oci:$AZ_BATCHAI_MOUNT_ROOT/image:mine") == "green\n"
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+@pytest.mark.parametrize(
+    ("image", "more", "words"),
+    [
+        ("127.0.0.1:9/x/y:1", {}, ["registry cannot be reached", "refused"]),
+        ("Not A Name", {}, ["is no name of an image", "ubuntu:22.04"]),
+        ("oci:/nowhere/image:1", {}, ["no image in the directory /nowhere/image", "podman push"]),
+        ("localhost/no-shell", {}, ["neither bash nor sh"]),
+        ("localhost/foreign", {}, ["is for s390x machines", "linux/"]),
+        ("x", {"registry": {"serverUrl": "ftp://x"}}, ["'ftp://x', which is no registry"]),
+    ],
+)
+def test_what_cannot_be_started_is_told_with_a_way_out(
+    house: House, image: str, more: dict[str, Any], words: list[str]
+) -> None:
+    expect_failure(house, image, words, **more)
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+@pytest.mark.parametrize(
+    ("image", "password", "words"),
+    [
+        ("team/absent:1", Registry.PASSWORD, ["no such image", "manifest"]),
+        ("team/other:1", "wrong-password", ["refuses the credentials"]),
+        ("team/private@sha256:" + 64 * "0", Registry.PASSWORD, ["no such image", "manifest"]),
+    ],
+)
+def test_what_the_registry_refuses(
+    house: House, registry: Registry, image: str, password: str, words: list[str]
+) -> None:
+    error = expect_failure(house, image, words, registry=signed_in(registry, password))
+    assert password not in str(error)
+
+
+def expect_failure(house: House, image: str, words: list[str], **more: Any) -> dict[str, Any]:
+    job, _ = house.run("true", image, **more)
+    [error] = job.properties["executionInfo"]["errors"]
+    assert error["code"] == "FailedStartingContainer", error
+    assert {"name": "imageName", "value": image} in error["details"]
+    for word in words:
+        assert word in error["message"], error
+    return dict(error)
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+def test_no_such_command_is_the_jobs_own_failure(house: House) -> None:
+    job, name = house.run("no-such-command-here")
+    assert job.properties["executionInfo"]["exitCode"] == 127
+    assert "no-such-command-here" in house.output(name, "stderr.txt")
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+def test_missing_mount(house: House) -> None:
+    volumes = {"unmanagedFileSystems": [{"mountCommand": "false", "relativeMountPath": "there"}]}
+    job, _ = house.run("true", mountVolumes=volumes)
+    [error] = job.properties["executionInfo"]["errors"]
+    assert error["code"] == "VolumeMountError"
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+def test_out_of_memory_is_named(house: House) -> None:
+    job, _ = house.run("x=x; while :; do x=$x$x; done; echo never")
+    info = job.properties["executionInfo"]
+    assert info["exitCode"] == 137
+    assert "Out of memory" in info["errors"][0]["message"]
+
+
+def test_terminate_leaves_nothing(house: House) -> None:
+    name = house.start("(setsid sleep 1000 &) ; sleep 1001 & wait")
+    house.live.wait_for(lambda: "master 0 started" in house.output(name, "execution.log"), "the job's start")
+    house.client.jobs.terminate(name, wait=False)
+    assert house.end(name).execution_state.value == "failed"
+    nothing_left(house)
+
+
+@pytest.mark.parametrize("victim", ["runner", "node"])
+def test_killing_who_keeps_the_container_leaves_nothing(house: House, victim: str) -> None:
+    [mounts] = house.live.home.glob("clusters/*/mounts")
+    work = "(setsid sleep 1000 &) ; echo >> $AZ_BATCHAI_MOUNT_ROOT/begun; "
+    name = house.start(work + "until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.05; done")
+    house.live.wait_for(lambda: (mounts / "begun").exists(), "the job's start")
+    job = min(pid for pid in house.live.marked() if "until [ -e" in command_of(pid))
+    runner = parent_of(job)
+    os.kill(runner if victim == "runner" else parent_of(runner), signal.SIGKILL)
+    house.live.wait_for(lambda: (mounts / "begun").read_text() == "\n\n", "the second attempt")
+    (mounts / "go").touch()
+    assert house.end(name).execution_state.value == "succeeded"
+    (mounts / "go").unlink()
+    (mounts / "begun").unlink()
+    nothing_left(house)

@@ -6,8 +6,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tarfile
+import time
+import warnings
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +20,10 @@ from trainshed.runner import isolation
 from trainshed.runner.containers import executor
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.runner.containers.settings import containers_conf, storage_conf
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import crypt
 
 #: What an image of ours has beside bash.
 PROGRAMS = (
@@ -110,11 +118,58 @@ class Store:
         assert done.returncode == 0, (arguments, done.stderr.decode())
         return done.stdout.decode().strip()
 
-    def add(self, name: str, archive: bytes, *changes: str) -> str:
+    def add(self, name: str, archive: bytes, *changes: str, arch: str = "") -> str:
         """Make an image of a root file system; its id. ``changes`` are lines as of a Dockerfile."""
-        options = [f"--change={change}" for change in changes]
+        options = [f"--change={change}" for change in changes] + ([f"--arch={arch}"] if arch else [])
         return self.podman("import", "--quiet", *options, "-", name, given=archive).removeprefix("sha256:")
 
     def digest(self, name: str) -> str:
         """Of the image's manifest."""
         return str(json.loads(self.podman("image", "inspect", name))[0]["Digest"])
+
+
+class Registry:
+    """Debian's docker-registry with one user, on a port of loopback; a context manager."""
+
+    USER, PASSWORD = "puller", "registry-password-1"
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        secret = crypt.crypt(self.PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))
+        (folder / "htpasswd").write_text(f"{self.USER}:{secret}\n")
+        settings = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+            "http": {"addr": self.address},
+            "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
+        }
+        self._settings = folder / "registry.yml"
+        self._settings.write_text(json.dumps(settings))
+        self._log = folder / "log"
+
+    @staticmethod
+    def hindrance() -> str:
+        """Why there can be none; empty when there can."""
+        return "" if shutil.which("docker-registry") else "no docker-registry (apt-get install docker-registry)"
+
+    def __enter__(self) -> Registry:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["docker-registry", "serve", self._settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        host, _, port = self.address.partition(":")
+        until = time.monotonic() + 20
+        while True:
+            with suppress(OSError), socket.create_connection((host, int(port)), 1):
+                return self
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < until, "the registry does not answer"
+            time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(20)

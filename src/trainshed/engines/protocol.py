@@ -137,6 +137,8 @@ class GangStatus:
     reason: Reason | None = None
     #: Unix time in milliseconds at which the gang ended; None while it is alive.
     ended_at: int | None = None
+    #: ``image`` and ``digest`` of the container that it ran in, where it did.
+    container: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,13 @@ from trainshed.runner.failure import (
     ParentDied,
     failed,
     lost,
+    out_of_memory,
     stopped,
     wall_clock_exceeded,
 )
 from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
+from trainshed.runner.memory import MemoryWatch
 from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
 from trainshed.runner.spec import Outcome, RunnerSpec
@@ -116,6 +118,7 @@ class Attempt:
         self, spec: RunnerSpec, secrets: Mapping[str, str], loop: EventLoop, control: Control, dies_with_parent: bool
     ) -> None:
         self.node = Node(spec, secrets, loop)
+        self._memory = MemoryWatch()
         self._spec = spec
         self._loop = loop
         self._dies_with_parent = dies_with_parent
@@ -231,13 +234,27 @@ class Attempt:
                 layout.wipe(self._spec.directories.job_temp_root)
                 if self._spec.view is not None:
                     views.prepare_private(self._spec.view)
-        final = replace(self._crew.settle(ended.outcome, grace), ended_at=_now())
+        final = replace(
+            self._crew.settle(self._with_cause(ended.outcome), grace), ended_at=_now(), container=node.image
+        )
         reason = (final.reason or {}).get("text", "")
         node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
         node.log.close()
         self._write(final)
         self._crew.done()
         return final
+
+    def _with_cause(self, ended: Outcome) -> Outcome:
+        """A failure that memory may be to blame for says so."""
+        killed = self._memory.killed
+        if not killed:
+            return ended
+        told = out_of_memory(killed, self._memory.limit_mib)
+        self.node.log.write(f"memory: {told}")
+        if ended.result != FAILED or ended.reason is None or ended.exit_code is None:
+            return ended
+        details = {**ended.reason["details"], "outOfMemory": str(killed)}
+        return replace(ended, reason={**ended.reason, "text": f"{ended.reason['text']}. {told}", "details": details})
 
     def _write(self, final: Outcome) -> Outcome:
         try:

@@ -67,6 +67,8 @@ class Node:
         self.hands: Hands = self.inside
         #: The container that the job asks for; it has to be closed and removed.
         self.container: Container | None = None
+        #: What of the container is recorded with the attempt: ``image`` and ``digest``.
+        self.image: dict[str, str] | None = None
         #: What the node's setup mounted and left, where it ran as a root of its own.
         self.setup_ground: Ground | None = None
         #: The same with what this attempt's volumes added.

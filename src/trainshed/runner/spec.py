@@ -145,6 +145,8 @@ class Outcome:
     reason: dict[str, Any] | None = None
     #: Unix time in milliseconds.
     ended_at: int = 0
+    #: ``image`` and ``digest`` of the container that it ran in, where it did.
+    container: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -157,4 +157,5 @@ def _gang(told: dict[str, Any]) -> GangStatus:
         exit_code=told["exit_code"],
         reason=Reason.from_json(told["reason"]) if told["reason"] else None,
         ended_at=told["ended_at"],
+        container=told.get("container"),
     )

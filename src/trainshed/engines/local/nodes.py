@@ -106,6 +106,7 @@ class NodeKeeper:
         # The number is on disk before anything can run under it.
         write_durably(self._layout.nodes() / f"{node.node_id}.json", node.record())
         self._layout.jobs(node.node_id).mkdir(parents=True, exist_ok=True)
+        self._delete(node, self._layout.containers(node.node_id))  # a node that died had no time for it
         config = NodeConfig(
             node_id=node.node_id,
             host_name=node.host_name,
@@ -257,9 +258,12 @@ class NodeKeeper:
         self.nodes.pop(node.node_id, None)
         (self._layout.nodes() / f"{node.node_id}.json").unlink(missing_ok=True)
         NodeGroup(self._group_name(node)).remove()
+        self._delete(node, self._layout.node(node.node_id))
+
+    def _delete(self, node: LocalNode, folder: Path) -> None:
         removed = self._layout.removed(node.node_id)
         with suppress(OSError):
-            self._layout.node(node.node_id).rename(removed)
+            folder.rename(removed)
             self.delete_in_background(removed)
 
     def delete_in_background(self, folder: Path) -> None:

@@ -60,7 +60,7 @@ class Ground:
     others: int
     #: Control group of the runtime's own processes, which are gone when the container stands.
     group: str
-    #: Archive of an OCI layout that stands for ``wanted.folder``, where the job's user made it; else empty.
+    #: Archive of the OCI layout in ``wanted.folder``, where the job's user made one; else empty.
     archive: str = ""
 
 
@@ -71,12 +71,13 @@ class Podman:
         """Raises ContainerError, OSError."""
         self._program, self._runtime = executor.podman()
         self._ground = ground
-        extra = [Bind(ground.archive, "")] if ground.archive else []
+        layout = ground.archive or ground.wanted.folder
+        extra = [Bind(layout, "")] if layout else []
         self._stage = stage.Stage(
             ground.stores, ground.work, [*ground.binds, *extra], stranger=ground.owner is not None
         )
         self._binds = self._stage.binds[: len(ground.binds)]
-        self._archive = self._stage.binds[-1].source if extra else ""
+        self._oci = f"{'oci-archive' if ground.archive else 'oci'}:{self._stage.binds[-1].source}" if extra else ""
         for name in ("graph", "run", "tmp", "runtime"):
             Path(self._stage.path("work"), name).mkdir()
         _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -142,9 +143,8 @@ class Podman:
 
     def _layout(self, storage: str) -> dict[str, Any]:
         wanted = self._ground.wanted
-        place = f"oci-archive:{self._archive}" if self._archive else f"oci:{wanted.folder}"
         with self._only_one(wanted.folder):
-            said = self._pull(storage, f"{place}:{wanted.tag}" if wanted.tag else place)
+            said = self._pull(storage, f"{self._oci}:{wanted.tag}" if wanted.tag else self._oci)
         found = self._known(storage, said.split()[-1] if said.split() else "")
         if found is None:
             raise ContainerError("the image of the directory cannot be found", "Check the directory and its tag.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import environment, hosts, layout, trees
-from trainshed.runner.containers import cgroups, stage
+from trainshed.runner.containers import cgroups, layouts, stage
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.runner.containers.hands import Entered
 from trainshed.runner.containers.helper import ask
@@ -63,8 +64,11 @@ def start(node: Node) -> None:
 def _start(node: Node, asked: Wanted) -> None:
     spec = node.spec
     node.log.write(f"container: preparing {asked.name}")
+    _refuse_unreachable_mounts(node)
     ground = _ground(node, asked)
     node.container = standing = Standing(ground.work)
+    if asked.folder:
+        ground = replace(ground, archive=layouts.take(node, asked, ground.work))
     told, descriptors = ask(node, lambda: Podman(ground).build())
     assert node.isolation is not None
     entered = Entered(
@@ -73,9 +77,21 @@ def _start(node: Node, asked: Wanted) -> None:
     node.hands = standing.hands = entered
     image = dict(line.split("=", 1) for line in told["environment"] if "=" in line)
     node.environment = environment.job_environment(spec, node.secrets, environment.Container(image, told["shell"]))
+    node.image = {"image": asked.name, "digest": told["digest"]}
     node.log.write(f"container: image {asked.name}, digest {told['digest'] or 'unknown'}, id {told['id']}")
     parts = f"its own mount, IPC and UTS namespaces, {entered.described}, shell {told['shell']}"
     node.log.write(f"container: made by {told['made_by']}; {parts}")
+
+
+def _refuse_unreachable_mounts(node: Node) -> None:
+    """What a job's user mounts in user space serves only those in the user namespace that it was mounted in."""
+    spec = node.spec
+    volumes = (*spec.volumes, *spec.cluster_volumes)
+    if spec.view is not None and any(volume.kind == "unmanagedFileSystems" for volume in volumes):
+        raise ContainerError(
+            "the mount commands of unmanagedFileSystems and a container of its own user cannot be had together",
+            "Mount the file system as another kind of volume, or leave containerSettings out.",
+        )
 
 
 def _ground(node: Node, asked: Wanted) -> Ground:
