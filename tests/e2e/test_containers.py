@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.containers import Registry, Store, hindrance, root_file_system
+from tests.support.containers import PROGRAMS, Registry, Store, hindrance, root_file_system
 from tests.support.live_service import LiveService, custom
 from trainshed.engines.local.job_users import hindrance as no_strangers
 from trainshed.engines.local.layout import Layout
@@ -44,6 +46,7 @@ class House:
         settings = {"imageSourceRegistry": {"image": image, **more.pop("registry", {})}}
         settings |= more.pop("settings", {})
         properties = custom(command, self.cluster, nodes, containerSettings=settings, **more)
+        properties = {member: value for member, value in properties.items() if value is not None}
         self.client.jobs.create(name, properties, wait=False)
         return name
 
@@ -255,6 +258,22 @@ def test_out_of_memory_is_named(house: House) -> None:
     info = job.properties["executionInfo"]
     assert info["exitCode"] == 137
     assert "Out of memory" in info["errors"][0]["message"]
+
+
+def test_mpi_ranks_on_two_nodes_share_an_image(house: House) -> None:
+    """``mpirun`` is the image's, which has no Python to start the other node's ranks with."""
+    beside = Path(sys.executable).parent
+    if not (beside / "hydra_pmi_proxy").exists():
+        pytest.skip("no MPICH beside the interpreter: pip install mpich")
+    mpi = tuple(str(beside / name) for name in ("mpirun", "mpiexec", "hydra_pmi_proxy"))
+    house.store.add("localhost/mpi", root_file_system(("bash", *PROGRAMS, *mpi)))
+    command = 'echo "rank $PMI_RANK of $PMI_SIZE on $HOSTNAME"; echo told >&2; exit ${CODE:-0}'
+    settings = {"commandLine": f"bash -c {shlex.quote(command)}", "processCount": 4}
+    said = house.said("", "localhost/mpi", nodes=2, customMpiSettings=settings, customToolkitSettings=None)
+    assert sorted(said.splitlines()) == [f"rank {rank} of 4 on c-{1 + rank // 2}" for rank in range(4)]
+    failing = {"customMpiSettings": settings, "customToolkitSettings": None}
+    job, _ = house.run("", "localhost/mpi", nodes=2, environmentVariables=[{"name": "CODE", "value": "3"}], **failing)
+    assert job.properties["executionInfo"]["exitCode"] == 3
 
 
 def test_terminate_leaves_nothing(house: House) -> None:

@@ -61,13 +61,13 @@ def hindrance() -> str:
 
 
 def root_file_system(programs: tuple[str, ...] = ("bash", *PROGRAMS), more: dict[str, str] | None = None) -> bytes:
-    """A tar archive with programs of the machine and their libraries, and text files."""
+    """A tar archive with programs of the machine (names or paths) and their libraries, and text files."""
     files: dict[str, Path] = {}
     for name in programs:
         found = shutil.which(name)
         assert found, f"the machine has no {name}"
         path = Path(found).resolve()
-        files[f"bin/{name}"] = path
+        files[f"bin/{Path(name).name}"] = path
         for library in re.findall(r"(/\S+)", subprocess.run(["ldd", path], capture_output=True, text=True).stdout):
             if ":" not in library:
                 files.setdefault(library.lstrip("/"), Path(library).resolve())

@@ -153,11 +153,12 @@ def _install_tools(node: Node, plan: LaunchPlan) -> None:
         return
     tools = tools_directory(node)
     # The service's interpreter may lie where the job's user may not go.
-    agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=python3\n'
-    agent += f'exec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
+    agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=$(command -v python3) || '
+    agent += f'exec bash "{tools}/agent.sh" "$@"\nexec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
     try:
         node.inside.make_directory(tools)
-        for name, text in (("agent", agent), ("agent.py", AGENT_TEXT), ("rank.sh", ranks.WRAPPER_TEXT)):
+        texts = {"agent": agent, "agent.py": AGENT_TEXT, "agent.sh": SHELL_AGENT_TEXT, "rank.sh": ranks.WRAPPER_TEXT}
+        for name, text in texts.items():
             _write(node, f"{tools}/{name}", text, 0o755)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_SHARED_JOB_TEMP", tools, error) from error
@@ -169,3 +170,4 @@ def _write(node: Node, path: str, text: str, mode: int) -> None:
 
 
 AGENT_TEXT = _AGENT.read_text()
+SHELL_AGENT_TEXT = _AGENT.with_suffix(".sh").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -87,9 +86,3 @@ def gpu_arguments(program: str, gpus: Sequence[str], devices: Collection[str]) -
     if program == "docker":
         return ["--gpus", f'"device={",".join(gpus)}"']
     return [f"--device=nvidia.com/gpu={gpu}" for gpu in gpus]
-
-
-def shm_bytes(size: str) -> int:
-    """Docker's way to write a size: ``64m``; 0 for nothing said."""
-    found = re.fullmatch(r"(\d+)([bkmg]?)", size.strip().lower())
-    return int(found[1]) * {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}[found[2]] if found else 0

@@ -22,7 +22,7 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
-_SERVER = re.compile(rf"(?P<scheme>https?://)?(?P<host>{_HOST})(?P<path>(?:/{_COMPONENT})*)(?:/v[12])?/*", re.ASCII)
+_SERVER = re.compile(rf"(?P<scheme>https?://)?(?P<host>{_HOST})(?P<path>(?:/{_COMPONENT})*?)(?:/v[12])?/*", re.ASCII)
 _LOOPBACK = re.compile(r"(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?")
 
 
