@@ -40,12 +40,12 @@ class House:
         self.client = live.client
         self._numbers = count()
 
-    def start(self, command: str, image: str = LOCAL, *, nodes: int = 1, **more: Any) -> str:
+    def start(self, command: str, image: str = LOCAL, *, nodes: int = 1, cluster: str = "", **more: Any) -> str:
         """The name of a job in a container."""
         name = f"job-{next(self._numbers)}"
         settings = {"imageSourceRegistry": {"image": image, **more.pop("registry", {})}}
         settings |= more.pop("settings", {})
-        properties = custom(command, self.cluster, nodes, containerSettings=settings, **more)
+        properties = custom(command, cluster or self.cluster, nodes, containerSettings=settings, **more)
         properties = {member: value for member, value in properties.items() if value is not None}
         self.client.jobs.create(name, properties, wait=False)
         return name
@@ -235,6 +235,35 @@ def expect_failure(house: House, image: str, words: list[str], **more: Any) -> d
     for word in words:
         assert word in error["message"], error
     return dict(error)
+
+
+def test_nodes_fetch_images_ahead(house: House, registry: Registry) -> None:
+    """With the cluster's credentials; a job without any finds the image then."""
+    image = {"image": f"{registry.address}/team/ahead:1", **signed_in(registry)}
+    credentials = f"--creds={Registry.USER}:{Registry.PASSWORD}"
+    house.store.podman("push", "--quiet", "--tls-verify=false", credentials, LOCAL, f"docker://{image['image']}")
+    clusters = {"ahead": image, "absent": {**image, "image": f"{registry.address}/team/absent:1"}}
+    for name, wanted in clusters.items():
+        house.client.clusters.create(
+            name,
+            {
+                "vmSize": "STANDARD_D1",
+                "scaleSettings": {"manual": {"targetNodeCount": 1}},
+                "userAccountSettings": {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"},
+                "nodeSetup": {"containerImages": [wanted]},
+            },
+        )
+    house.live.wait_for(lambda: house.client.clusters.get("ahead").nodes_in("idle"), "the node")
+    there = str(house.client.clusters.get("ahead").id)
+    assert house.said("echo $COLOUR", image["image"], cluster=there) == "green\n"
+    house.live.wait_for(lambda: house.client.clusters.get("absent").nodes_in("unusable"), "the node that cannot")
+    [node] = house.client.clusters.nodes("absent")
+    assert node.json["reason"]["code"] == "FailedStartingContainer"
+    assert "team/absent:1" in node.json["reason"]["message"]
+    for name in clusters:
+        shown = house.client.clusters.get(name)
+        assert Registry.PASSWORD not in str(shown.properties)
+        house.client.clusters.delete(name)
 
 
 @pytest.mark.parametrize("house", ["own user"], indirect=True)

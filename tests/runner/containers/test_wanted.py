@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from trainshed.runner.containers.errors import ContainerError
-from trainshed.runner.containers.wanted import PASSWORD, Wanted, wanted
+from trainshed.runner.containers.wanted import Wanted, wanted
 
 DIGEST = "sha256:" + 64 * "a"
 
 
-def of(image: str, private: dict[str, str] | None = None, **registry: Any) -> Wanted:
-    return wanted({"imageSourceRegistry": {"image": image, **registry}}, private or {})
+def of(image: str, password: str = "", **registry: Any) -> Wanted:
+    return wanted({"imageSourceRegistry": {"image": image, **registry}}, password)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_only_loopback_and_http_go_without_tls(image: str, server: str, plain: b
 
 def test_credentials_belong_to_the_registry() -> None:
     credentials = {"username": "$oauthtoken"}
-    found = of("nvidia/cuda", {PASSWORD: "key"}, serverUrl="https://nvcr.io", credentials=credentials)
+    found = of("nvidia/cuda", "key", serverUrl="https://nvcr.io", credentials=credentials)
     assert (found.server, found.user, found.password) == ("nvcr.io", "$oauthtoken", "key")
     assert "key" not in repr(found).replace("known", "")
 
@@ -82,7 +82,7 @@ def test_credentials_belong_to_the_registry() -> None:
 )
 def test_directories(image: str, folder: str, tag: str) -> None:
     settings = {"imageSourceRegistry": {"image": image}}
-    found = wanted(settings, {}, lambda text: text.replace("$ROOT", "/root"))
+    found = wanted(settings, "", lambda text: text.replace("$ROOT", "/root"))
     assert (found.folder, found.tag, found.reference) == (folder, tag, "")
 
 

@@ -18,6 +18,8 @@ from trainshed.engines.local.job_users import hindrance, last_told
 from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
+from trainshed.runner.containers import executor
+from trainshed.runner.containers.errors import ContainerError
 
 _LIMITS = {
     "cpu": "a job may use more CPU than its node's VM size has",
@@ -41,7 +43,7 @@ class Check:
 
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
-    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus()]
+    return [_place(home), *_namespaces(), _users(home), *_limits(), _containers(), _capacity(), _gpus()]
 
 
 def _place(home: Path) -> Check:
@@ -136,6 +138,16 @@ def _limits() -> list[Check]:
             mend = f"as root: mkdir -p {parent} && chown -R {os.geteuid()} {parent}, or run trainshed serve as root"
             checks.append(Check(name, False, f"{tree} is not writable: {consequence}", mend, needed=False))
     return checks
+
+
+def _containers() -> Check:
+    """What jobs with containerSettings run in."""
+    name = "containers"
+    try:
+        program, runtime = executor.podman()
+    except ContainerError as error:
+        return Check(name, False, f"jobs cannot have containers: {error.what}", error.way_out, needed=False)
+    return Check(name, True, f"{program} with {runtime.name} ({runtime.path})")
 
 
 def _capacity() -> Check:

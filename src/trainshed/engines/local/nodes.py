@@ -119,6 +119,7 @@ class NodeKeeper:
             view=setup_view(cluster.user, node, self._layout) if cluster.user and cluster.setup else None,
             volumes=cluster.volumes,
             private=cluster.private,
+            image_places=(str(self._layout.images()), str(self._layout.containers(node.node_id))),
         )
         ours, theirs = socket.socketpair()
         daemon_pid = os.getpid()
@@ -167,6 +168,9 @@ class NodeKeeper:
         if "up" in message:
             node.facts = message["up"]
             self._say_what_is_missing(node)
+        elif "preparing" in message:
+            node.reason = Reason.from_json(message["preparing"])
+            self._on_changed()
         elif "prepared" in message:
             told = message["prepared"]
             node.reason = Reason.from_json(told) if told else None

@@ -11,19 +11,16 @@ from typing import Any
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import environment, hosts, layout, trees
-from trainshed.runner.containers import cgroups, layouts, stage
+from trainshed.runner.containers import cgroups, layouts, stage, stores
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.runner.containers.hands import Entered
 from trainshed.runner.containers.helper import ask
 from trainshed.runner.containers.podman import Ground, Podman
 from trainshed.runner.containers.settings import Bind
-from trainshed.runner.containers.wanted import Wanted, wanted
+from trainshed.runner.containers.wanted import PASSWORD, Wanted, wanted
 from trainshed.runner.failure import AttemptEnded, failed
 from trainshed.runner.node import Node
 
-#: Other image stores of the machine, in which images are looked for: paths, colon-separated.
-STORES_VARIABLE = "TRAINSHED_IMAGE_STORES"
-_MACHINES_STORE = "/var/lib/containers/storage"
 _MARK_VARIABLE = "TRAINSHED_NODE_MARK"
 
 
@@ -51,7 +48,9 @@ def start(node: Node) -> None:
     if not settings:
         return
     try:
-        asked = wanted(settings, node.private, lambda text: directories.expand(text, node.environment))
+        asked = wanted(
+            settings, node.private.get(PASSWORD, ""), lambda text: directories.expand(text, node.environment)
+        )
         _start(node, asked)
     except ContainerError as error:
         raise _failed(node, settings, error) from error
@@ -100,8 +99,6 @@ def _ground(node: Node, asked: Wanted) -> Ground:
     user = spec.view.user if spec.view else None
     state = Path(spec.directories.state)
     images = spec.directories.images or str(state / "images")
-    own = Path(images, "shared" if user is None else str(user.uid))
-    own.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = Path(spec.directories.containers or state / "container")
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     trees.empty(str(work))
@@ -110,7 +107,7 @@ def _ground(node: Node, asked: Wanted) -> Ground:
         others = user.others
     return Ground(
         wanted=asked,
-        stores=(str(own), *_other_stores(trusted=user is None)),
+        stores=stores.of(images, user),
         work=str(work),
         binds=tuple(_binds(node)),
         host_name=node.host.name,
@@ -119,13 +116,6 @@ def _ground(node: Node, asked: Wanted) -> Ground:
         others=others,
         group=cgroups.group_beside(f"{os.environ.get(_MARK_VARIABLE, 'node')}-{node.host.node_id}"),
     )
-
-
-def _other_stores(*, trusted: bool) -> list[str]:
-    """Those that the administrator names; else the machine's own, for jobs that run as whoever filled it."""
-    named = os.environ.get(STORES_VARIABLE)
-    paths = named.split(":") if named is not None else [_MACHINES_STORE] if trusted else []
-    return [path for path in paths if path and Path(path, "overlay-images").is_dir()]
 
 
 def _binds(node: Node) -> list[Bind]:

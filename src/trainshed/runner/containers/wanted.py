@@ -49,8 +49,8 @@ class Wanted:
     shm_size: str = ""
 
 
-def wanted(settings: Mapping[str, Any], private: Mapping[str, str], expand: Callable[[str], str] = str) -> Wanted:
-    """From a job's containerSettings and its private values; ``expand`` puts variables into a directory's path.
+def wanted(settings: Mapping[str, Any], password: str, expand: Callable[[str], str] = str) -> Wanted:
+    """From a job's containerSettings and the registry's password; ``expand`` puts variables into a directory's path.
 
     Raises ContainerError.
     """
@@ -69,7 +69,7 @@ def wanted(settings: Mapping[str, Any], private: Mapping[str, str], expand: Call
         plain_http=plain or bool(_LOOPBACK.fullmatch(host)),
         server=host,
         user=str(credentials.get("username") or ""),
-        password=private.get(PASSWORD, ""),
+        password=password,
         shm_size=shm_size,
     )
 
