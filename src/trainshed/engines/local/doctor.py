@@ -18,7 +18,7 @@ from trainshed.engines.local.job_users import hindrance, last_told
 from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
-from trainshed.runner.containers import executor
+from trainshed.runner.containers import choice, executor
 from trainshed.runner.containers.errors import ContainerError
 
 _LIMITS = {
@@ -144,10 +144,11 @@ def _containers() -> Check:
     """What jobs with containerSettings run in."""
     name = "containers"
     try:
-        program, runtime = executor.podman()
+        chosen = choice.chosen()
     except ContainerError as error:
         return Check(name, False, f"jobs cannot have containers: {error.what}", error.way_out, needed=False)
-    return Check(name, True, f"{program} with {runtime.name} ({runtime.path})")
+    runtime = executor.runtime() if chosen == "podman" else None
+    return Check(name, True, f"{chosen} with {runtime.name}" if runtime else chosen)
 
 
 def _capacity() -> Check:

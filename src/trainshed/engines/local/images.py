@@ -13,10 +13,10 @@ from trainshed.engines.local.messages import encode
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.users import JobUser
 from trainshed.runner import linux, trees
-from trainshed.runner.containers import cgroups, stores
+from trainshed.runner.containers import cgroups, choice, stores
+from trainshed.runner.containers.building import Ground
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.runner.containers.helper import wait_for
-from trainshed.runner.containers.podman import Ground, Podman
 from trainshed.runner.containers.wanted import OCI, wanted
 from trainshed.runner.ground import reset_child
 
@@ -71,7 +71,7 @@ def _fetch(
             others=0,
             group=cgroups.group_beside(node_id),
         )
-        wait_for(lambda: Podman(ground).fetch())
+        wait_for(lambda: choice.builder(ground).fetch())
         trees.empty(places[1])
     except (ContainerError, OSError) as error:
         told = error if isinstance(error, ContainerError) else ContainerError("it cannot be fetched", "", str(error))

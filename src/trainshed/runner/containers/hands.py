@@ -41,11 +41,6 @@ class Entered(Forked):
             with suppress(OSError):
                 os.close(self._namespaces.popitem()[1])
 
-    @property
-    def described(self) -> str:
-        """For people."""
-        return "a user namespace" if "user" in self._namespaces else "no user namespace"
-
     def start(self, command_line: str, environment: Mapping[str, str], files: Files, folder: str) -> int:
         for text in (command_line, folder, *environment, *environment.values()):
             if "\0" in text:

@@ -16,11 +16,18 @@ import subprocess
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainshed.runner.containers import cgroups, executor, stage
+from trainshed.runner.containers.building import (
+    BUILD_SECONDS,
+    Ground,
+    check_platform,
+    control_devices,
+    find_shell,
+    passed_environment,
+)
 from trainshed.runner.containers.errors import ContainerError, explain
 from trainshed.runner.containers.hands import KINDS
 from trainshed.runner.containers.helper import Found
@@ -31,37 +38,6 @@ from trainshed.runner.containers.settings import (
     gpu_arguments,
     storage_conf,
 )
-from trainshed.runner.containers.wanted import Wanted
-
-_CONTROL_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri")
-_SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh", "/usr/bin/sh")
-#: Seconds in which a container that needs no network and no image is built.
-_BUILD_SECONDS = 60.0
-#: Of the environment, what podman gets: where programs and certificates are, and how the registry is reached.
-_PASSED = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What a container is built for."""
-
-    wanted: Wanted
-    #: Image stores; the first is the service's own.
-    stores: tuple[str, ...]
-    #: Empty directory of this container.
-    work: str
-    binds: tuple[Bind, ...]
-    host_name: str
-    gpus: tuple[str, ...]
-    #: Ids of the container's root and of its other users on the machine; None: the machine's own.
-    owner: int | None
-    others: int
-    #: Control group of the runtime's own processes, which are gone when the container stands.
-    group: str
-    #: Archive of the OCI layout in ``wanted.folder``, where the job's user made one; else empty.
-    archive: str = ""
 
 
 class Podman:
@@ -96,9 +72,9 @@ class Podman:
             storage_conf("overlay", self._stage.stores[0], self._stage.path("work/run"), self._stage.stores[1:]),
         )
         image = self._image(storage)
-        _check_platform(image)
+        check_platform(image)
         root = self._root(image)
-        shell = _shell(root)
+        shell = find_shell(lambda: os.chroot(root))
         kinds, descriptors = self._namespaces(root, shell)
         config = image.get("Config") or {}
         return {
@@ -117,7 +93,7 @@ class Podman:
             storage_conf("overlay", self._stage.stores[0], self._stage.path("work/run"), self._stage.stores[1:]),
         )
         image = self._image(storage)
-        _check_platform(image)
+        check_platform(image)
         return {"id": image.get("Id", ""), "digest": image.get("Digest", "")}, []
 
     def _image(self, storage: str) -> dict[str, Any]:
@@ -204,13 +180,13 @@ class Podman:
             "build.conf",
             storage_conf("overlay", self._stage.path("work/graph"), self._stage.path("work/run"), ()),
         )
-        done = self._run(storage, *self._create_arguments(root, shell), seconds=_BUILD_SECONDS)
+        done = self._run(storage, *self._create_arguments(root, shell), seconds=BUILD_SECONDS)
         if done.returncode != 0:
             raise explain(done.stderr)
         container = done.stdout.split()[-1]
         pid, monitor = self._stage.path("work/pid"), self._stage.path("work/monitor")
         try:
-            done = self._run(storage, "init", container, seconds=_BUILD_SECONDS)
+            done = self._run(storage, "init", container, seconds=BUILD_SECONDS)
             if done.returncode != 0:
                 raise explain(done.stderr)
             folder = Path("/proc", Path(pid).read_text().strip(), "ns")
@@ -236,7 +212,7 @@ class Podman:
             "--cgroups=no-conmon",
             f"--cgroup-parent={ground.group}",
             *bind_arguments(self._binds),
-            *gpu_arguments("podman", ground.gpus, [path for path in _CONTROL_DEVICES if Path(path).exists()]),
+            *gpu_arguments("podman", ground.gpus, control_devices()),
         ]
         if ground.wanted.shm_size:
             arguments.append(f"--shm-size={ground.wanted.shm_size}")
@@ -256,14 +232,13 @@ class Podman:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
-                timeout=_BUILD_SECONDS,
+                timeout=BUILD_SECONDS,
             )
         cgroups.remove(self._ground.group)
 
     def _run(
         self, storage: str, command: str, *arguments: str, seconds: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        given = {name: os.environ[name] for name in (*_PASSED, *_PROXIES) if name in os.environ}
         temporary = self._stage.path("work/tmp")
         options = [f"--tmpdir={temporary}", "--log-level=error"]
         options.append(f"--runtime-flag=root={self._stage.path('work/runtime')}")
@@ -271,11 +246,10 @@ class Podman:
             return subprocess.run(
                 [self._program, *options, command, *arguments],
                 env={
-                    **given,
+                    **passed_environment(),
                     "CONTAINERS_CONF": self._conf,
                     "CONTAINERS_STORAGE_CONF": storage,
                     "TMPDIR": temporary,
-                    **_mark(),
                 },
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -306,40 +280,3 @@ class _Locked:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
-
-
-def _mark() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("TRAINSHED_NODE_MARK",) if name in os.environ}
-
-
-def _check_platform(image: Mapping[str, Any]) -> None:
-    machine = os.uname().machine
-    ours, its = _ARCHITECTURES.get(machine, machine), str(image.get("Architecture") or "")
-    if its and its != ours:
-        raise ContainerError(
-            f"the image is for {its} machines, and the node is {ours}",
-            f"Build or name an image for linux/{ours}.",
-        )
-
-
-def _shell(root: str) -> str:
-    """bash, else sh, as the image has it. Looked for in a child that sees nothing but the image."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.chroot(root)
-            found = next((path for path in _SHELLS if os.access(path, os.X_OK)), "")
-            os.write(writing, found.encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, "rb") as answer:
-        shell = answer.read().decode()
-    os.waitpid(pid, 0)
-    if not shell:
-        raise ContainerError(
-            "the image has neither bash nor sh, and a job's commands are command lines of a shell",
-            "Build the image on one that has a shell, such as debian:stable-slim.",
-        )
-    return shell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import Any
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import environment, hosts, layout, trees
-from trainshed.runner.containers import cgroups, layouts, stage, stores
+from trainshed.runner.containers import cgroups, choice, layouts, stage, stores
+from trainshed.runner.containers.apptainer import Commanded
+from trainshed.runner.containers.building import Ground, passed_environment
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.runner.containers.hands import Entered
 from trainshed.runner.containers.helper import ask
-from trainshed.runner.containers.podman import Ground, Podman
 from trainshed.runner.containers.settings import Bind
 from trainshed.runner.containers.wanted import PASSWORD, Wanted, wanted
 from trainshed.runner.failure import AttemptEnded, failed
 from trainshed.runner.node import Node
 
+#: Seconds that an engine which keeps the container has to remove it; it ends by itself otherwise.
+_REMOVAL_SECONDS = 20.0
 _MARK_VARIABLE = "TRAINSHED_NODE_MARK"
 
 
@@ -29,12 +33,25 @@ class Standing:
 
     def __init__(self, work: str) -> None:
         self._work = work
-        self.hands: Entered | None = None
+        #: The command that removes it where something else than the runner keeps it.
+        self.removal: list[str] = []
+        self.hands: Entered | Commanded | None = None
 
     def close(self) -> None:
-        """Its mounts end with its last process then."""
+        """Its mounts end with its last process then. The PID namespace is still there: nothing can be started later."""
         if self.hands is not None:
             self.hands.close()
+        if self.removal:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    self.removal,
+                    env=passed_environment(),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    check=False,
+                    timeout=_REMOVAL_SECONDS,
+                )
+            self.removal = []
 
     def remove(self) -> None:
         """What processes wrote in it beside the job's directories."""
@@ -68,18 +85,21 @@ def _start(node: Node, asked: Wanted) -> None:
     node.container = standing = Standing(ground.work)
     if asked.folder:
         ground = replace(ground, archive=layouts.take(node, asked, ground.work))
-    told, descriptors = ask(node, lambda: Podman(ground).build())
+    told, descriptors = ask(node, lambda: choice.builder(ground).build())
+    standing.removal = told.get("remove", [])
     assert node.isolation is not None
-    entered = Entered(
-        dict(zip(told["kinds"], descriptors, strict=True)), told["shell"], node.isolation.child_death_signal
-    )
-    node.hands = standing.hands = entered
-    image = dict(line.split("=", 1) for line in told["environment"] if "=" in line)
-    node.environment = environment.job_environment(spec, node.secrets, environment.Container(image, told["shell"]))
+    death_signal = node.isolation.child_death_signal
+    if "program" in told:
+        node.hands = standing.hands = Commanded(tuple(told["program"]), death_signal)
+    else:
+        namespaces = dict(zip(told["kinds"], descriptors, strict=True))
+        node.hands = standing.hands = Entered(namespaces, told["shell"], death_signal)
+        variables = dict(line.split("=", 1) for line in told["environment"] if "=" in line)
+        container = environment.Container(variables, told["shell"])
+        node.environment = environment.job_environment(spec, node.secrets, container)
     node.image = {"image": asked.name, "digest": told["digest"]}
     node.log.write(f"container: image {asked.name}, digest {told['digest'] or 'unknown'}, id {told['id']}")
-    parts = f"its own mount, IPC and UTS namespaces, {entered.described}, shell {told['shell']}"
-    node.log.write(f"container: made by {told['made_by']}; {parts}")
+    node.log.write(f"container: made by {told['made_by']}; shell {told['shell']}")
 
 
 def _refuse_unreachable_mounts(node: Node) -> None:
