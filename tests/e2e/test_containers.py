@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -310,6 +311,19 @@ def test_terminate_leaves_nothing(house: House) -> None:
     house.live.wait_for(lambda: "master 0 started" in house.output(name, "execution.log"), "the job's start")
     house.client.jobs.terminate(name, wait=False)
     assert house.end(name).execution_state.value == "failed"
+    nothing_left(house)
+
+
+@pytest.mark.parametrize("house", ["own user"], indirect=True)
+def test_terminate_while_the_image_is_fetched(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        name = house.start("true", f"127.0.0.1:{silent.getsockname()[1]}/a:1")
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        house.client.jobs.terminate(name, wait=False)
+        assert house.end(name).properties["executionInfo"]["errors"][0]["code"] == "JobTerminated"
+        connection.close()
+    assert [pid for pid in house.live.marked() if "podman" in command_of(pid)] == []
     nothing_left(house)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
         launch_agent=f"{tools}/agent",
         rank_wrapper=f"{tools}/rank.sh",
         interface=facts["interface"],
-        root=os.geteuid() == 0 and node.spec.view is None,
+        root=node.root,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 #: Beyond it a limit is none (version 1 has a number for it).
@@ -44,8 +45,12 @@ class MemoryWatch:
         return 0
 
 
+@cache
 def _own_group() -> tuple[Path | None, int]:
-    """Where the group's files are, and the version of the hierarchy; None where memory is not accounted."""
+    """Where the group's files are, and the version of the hierarchy; None where memory is not accounted.
+
+    Asked once, before a runner has a PID namespace for its children, whose ``/proc`` does not show it.
+    """
     try:
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]

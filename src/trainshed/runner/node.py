@@ -67,6 +67,8 @@ class Node:
         self.hands: Hands = self.inside
         #: The container that the job asks for; it has to be closed and removed.
         self.container: Container | None = None
+        #: Whether that makes the job's user root inside.
+        self.root_inside = False
         #: What of the container is recorded with the attempt: ``image`` and ``digest``.
         self.image: dict[str, str] | None = None
         #: What the node's setup mounted and left, where it ran as a root of its own.
@@ -85,6 +87,11 @@ class Node:
     def several(self) -> bool:
         """Whether the gang has other nodes."""
         return len(self.spec.hosts) > 1
+
+    @property
+    def root(self) -> bool:
+        """Whether the job's processes are root where they run."""
+        return self.root_inside or (os.geteuid() == 0 and self.spec.view is None)
 
     @property
     def job_temp(self) -> str:

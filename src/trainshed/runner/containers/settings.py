@@ -48,7 +48,7 @@ def containers_conf(runtime: Runtime, files: int, processes: int, pid_max: int) 
     most_processes = min(_PROCESSES, pid_max, processes if processes >= 0 else _PROCESSES)
     limits = [f"nofile={most_files}:{most_files}", f"nproc={most_processes}:{most_processes}"]
     return (
-        f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n"
+        f"[containers]\ndefault_ulimits = {json.dumps(limits)}\npids_limit = 0\n"
         f'[engine]\nruntime = "{runtime.name}"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
         f'lock_type = "file"\n[engine.runtimes]\n{runtime.name} = ["{runtime.path}"]\n'
     )

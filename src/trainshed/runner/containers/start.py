@@ -93,6 +93,7 @@ def _start(node: Node, asked: Wanted) -> None:
         node.hands = standing.hands = Commanded(tuple(told["program"]), death_signal)
     else:
         namespaces = dict(zip(told["kinds"], descriptors, strict=True))
+        node.root_inside = True
         node.hands = standing.hands = Entered(namespaces, told["shell"], death_signal)
         variables = dict(line.split("=", 1) for line in told["environment"] if "=" in line)
         container = environment.Container(variables, told["shell"])
