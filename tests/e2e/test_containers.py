@@ -39,6 +39,7 @@ class House:
         self.live, self.store, self.strangers = live, store, strangers
         self.cluster = live.make_cluster(2)
         self.client = live.client
+        [self.mounts] = live.home.glob("clusters/*/mounts")
         self._numbers = count()
 
     def start(self, command: str, image: str = LOCAL, *, nodes: int = 1, cluster: str = "", **more: Any) -> str:
@@ -76,6 +77,7 @@ class House:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = Store(tmp_path_factory.mktemp("images"))
     made.add(LOCAL, root_file_system(more={"root/.bashrc": "return\n"}), "ENV COLOUR=green", "ENV PATH=/opt/tools:/bin")
+    made.add("localhost/once", root_file_system(more={"once": "once"}))
     made.add("localhost/no-shell", root_file_system(("cat",)))
     made.add("localhost/foreign", root_file_system(("cat",)), arch="s390x")
     return made
@@ -187,8 +189,41 @@ def test_image_of_a_private_registry_by_tag_and_by_digest(house: House, registry
     assert attempt.json["container"] == {"image": f"team/private@{digest}", "digest": digest}
 
 
+def test_nodes_fetch_an_image_once(house: House, registry: Registry) -> None:
+    name = f"team/once-{int(house.strangers)}"
+    credentials = f"--creds={Registry.USER}:{Registry.PASSWORD}"
+    place = f"docker://{registry.address}/{name}:1"
+    house.store.podman("push", "--quiet", "--tls-verify=false", credentials, "localhost/once", place)
+    pushed = len(registry.fetched(name))
+    house.said("true", f"{name}:1", nodes=2, registry=signed_in(registry), jobPreparation={"commandLine": "echo"})
+    fetched = registry.fetched(name)[pushed:]
+    assert fetched
+    assert len(fetched) == len(set(fetched)), fetched
+
+
+def test_a_strangers_container_shows_nothing_of_the_machine(house: House) -> None:
+    if not house.strangers:
+        pytest.skip("jobs that run as the service's own user may do what it may")
+    home = house.live.home
+    script = f"""
+        ls {home} {home}/nodes {home}/engine {home}/clusters 2>&1
+        for path in {home}/vault.key {home}/admin.token /proc/1/root/etc/shadow /proc/1/environ; do
+            cat $path && echo READ
+        done
+        kill -9 1 2> /dev/null && echo KILLED
+        (echo > /proc/sys/kernel/hostname) 2> /dev/null && echo SYSCTL
+        (echo > /sys/fs/cgroup/memory/cgroup.procs) 2> /dev/null && echo CGROUP
+        for pid in /proc/[0-9]*; do echo "process $pid"; done
+        exit 0
+    """
+    said = house.said(script, environmentVariables=[{"name": "MINE", "value": "yes"}])
+    for word in ("READ", "KILLED", "SYSCTL", "CGROUP", "vault.key", "trainshed.db", "local"):
+        assert word not in said.split(), said
+    assert len([line for line in said.splitlines() if line.startswith("process")]) <= 3
+
+
 def test_image_in_a_directory(house: House) -> None:
-    [mounts] = house.live.home.glob("clusters/*/mounts")
+    mounts = house.mounts
     house.store.podman("push", "--quiet", LOCAL, f"oci:{mounts}/image:mine")
     subprocess.run(["chmod", "-R", "a+rX", f"{mounts}/image"], check=True)
     assert house.said("echo $COLOUR", "oci:$AZ_BATCHAI_MOUNT_ROOT/image:mine") == "green\n"
@@ -329,7 +364,7 @@ def test_terminate_while_the_image_is_fetched(house: House) -> None:
 
 @pytest.mark.parametrize("victim", ["runner", "node"])
 def test_killing_who_keeps_the_container_leaves_nothing(house: House, victim: str) -> None:
-    [mounts] = house.live.home.glob("clusters/*/mounts")
+    mounts = house.mounts
     work = "(setsid sleep 1000 &) ; echo >> $AZ_BATCHAI_MOUNT_ROOT/begun; "
     name = house.start(work + "until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.05; done")
     house.live.wait_for(lambda: (mounts / "begun").exists(), "the job's start")

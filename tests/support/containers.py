@@ -142,7 +142,7 @@ class Registry:
         (folder / "htpasswd").write_text(f"{self.USER}:{secret}\n")
         settings = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
             "http": {"addr": self.address},
             "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
@@ -169,6 +169,10 @@ class Registry:
             assert self._process.poll() is None, self._log.read_text()
             assert time.monotonic() < until, "the registry does not answer"
             time.sleep(0.02)
+
+    def fetched(self, name: str) -> list[str]:
+        """The blobs of an image that were asked for, as often as they were."""
+        return re.findall(rf"GET /v2/{name}/blobs/(\S+)", self._log.read_text())
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()

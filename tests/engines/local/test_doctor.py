@@ -23,6 +23,7 @@ def test_every_capability_is_looked_at(tmp_path: Path) -> None:
         "cpu limits",
         "memory limits",
         "pids limits",
+        "containers",
         "capacity",
         "gpus",
     ]
@@ -38,6 +39,7 @@ def test_what_fails_says_what_would_mend_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("TRAINSHED_CPU_OVERSUBSCRIPTION", "0")
     monkeypatch.setattr(doctor.cgroups, "trees", dict)
     monkeypatch.setattr(doctor, "list_gpus", tuple)
+    monkeypatch.setattr(doctor.choice.executor, "find", lambda program: None)
     monkeypatch.setattr(doctor, "driver_is_loaded", lambda: True)
     checks = named(tmp_path)
     failing = {name for name, check in checks.items() if not check.ok}

@@ -93,10 +93,11 @@ def remove_groups(mark: str) -> None:
     """Remove every group whose name begins with the mark; their processes must have ended."""
     for folder in _groups(mark):
         _remove(folder)
+    containers.remove_marked(mark)
 
 
 def _groups(mark: str) -> list[Path]:
-    return [folder for tree, _ in containers.hierarchies() for folder in (tree / PARENT).glob(f"{mark}-*")]
+    return [folder for tree, _ in trees().values() for folder in (tree / PARENT).glob(f"{mark}-*")]
 
 
 def _remove(folder: Path) -> None:

@@ -22,6 +22,13 @@ def group_beside(node_group: str) -> str:
     return f"/trainshed/{node_group}-c"
 
 
+def remove_marked(mark: str) -> None:
+    """Those of all nodes whose groups begin with the mark."""
+    for tree, _ in hierarchies():
+        for folder in (tree / "trainshed").glob(f"{mark}-*-c"):
+            remove(f"/trainshed/{folder.name}")
+
+
 def remove(group: str) -> None:
     """Remove the group (``/parent/name``) and all below it, in every hierarchy; its processes must have ended."""
     for tree, _ in hierarchies():
