@@ -13,7 +13,7 @@ from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.api.filetree import Entry, OutsideRoot, list_directory, open_file
 from trainshed.resources import joblogs
-from trainshed.resources.directories import STDOUTERR, join
+from trainshed.resources.directories import RANKS, STDOUTERR, join
 from trainshed.resources.joblogs import LogSource
 from trainshed.resources.lifecycle import JOB
 from trainshed.resources.times import format_time
@@ -39,7 +39,7 @@ async def list_logs(call: Call) -> Response:
 
 def _look(directory: outputs.OutputDirectory) -> list[Json]:
     entries = {entry.name: entry for entry in _files(directory, "")}
-    beside = {f"{joblogs.RANKS}/{entry.name}": entry for entry in _files(directory, joblogs.RANKS)}
+    beside = {f"{RANKS}/{entry.name}": entry for entry in _files(directory, RANKS)}
     listed = [
         source
         for name, entry in beside.items()
