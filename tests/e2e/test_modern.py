@@ -179,7 +179,7 @@ if not (shared / "again").exists():
 
 
 @needs_torch
-def test_torchrun_restarts_all_ranks(trainshed: Program) -> None:
+def test_torchrun_restarts_all_ranks(shared_service: LiveService, trainshed: Program) -> None:
     _submit(trainshed, "torchrun-restarts", _FAILS_ONCE, "torchrunSettings", processCount=3, maxRestarts=1)
     waited = _wait(trainshed, "torchrun-restarts")
     assert waited.code == 0, waited.err
@@ -193,3 +193,5 @@ def test_torchrun_restarts_all_ranks(trainshed: Program) -> None:
     for rank, local in ((0, 0), (1, 1), (2, 0)):
         own = trainshed.ok("job", "logs", "torchrun-restarts", "--rank", str(rank)).out
         assert own == f"{rank} 3 {local}\n" * 2
+    nodes = {log.rank: log.node for log in shared_service.client.jobs.logs("torchrun-restarts") if log.role == "rank"}
+    assert nodes[0] == nodes[1] != nodes[2] and all(nodes.values())
