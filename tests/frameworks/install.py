@@ -86,6 +86,10 @@ FRAMEWORKS = {
             "import torch, accelerate, lightning, sklearn",
             on_torch=True,
         ),
+        # Not a framework, but as big, and of use to the same tests.
+        Framework(
+            "intelmpi", ("impi-rt==2021.18.1", "mpi4py==4.1.2", "numpy==2.4.6"), "import numpy; from mpi4py import MPI"
+        ),
     )
 }
 
