@@ -264,12 +264,13 @@ def test_what_the_registry_refuses(
 
 
 def expect_failure(house: House, image: str, words: list[str], **more: Any) -> dict[str, Any]:
-    job, _ = house.run("true", image, **more)
+    job, name = house.run("true", image, **more)
     [error] = job.properties["executionInfo"]["errors"]
     assert error["code"] == "FailedStartingContainer", error
     assert {"name": "imageName", "value": image} in error["details"]
     for word in words:
         assert word in error["message"], error
+    assert words[0] in house.output(name, "execution.log")
     return dict(error)
 
 

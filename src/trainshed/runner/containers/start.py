@@ -70,11 +70,20 @@ def start(node: Node) -> None:
         )
         _start(node, asked)
     except ContainerError as error:
+        _open_log(node)
         raise _failed(node, settings, error) from error
     except OSError as error:
+        _open_log(node)
         words = f"{error.strerror or error} {error.filename or ''}".strip()
         told = ContainerError("the container cannot be built", "See `trainshed doctor` on the node.", words)
         raise _failed(node, settings, told) from error
+
+
+def _open_log(node: Node) -> None:
+    """Without a container the log is opened on the node, so that what happened can be read there too."""
+    with suppress(AttemptEnded):
+        layout.make_outputs(node.spec, node.environment, node.hands)
+        node.open_execution_log()
 
 
 def _start(node: Node, asked: Wanted) -> None:
