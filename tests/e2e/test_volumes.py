@@ -16,10 +16,12 @@ import pytest
 
 from tests.support.leftovers import look_until_nothing
 from tests.support.live_service import LiveService, custom
+from tests.support.program import Program
 from tests.volumes import servers
 from tests.volumes.servers import BlobServer, FileServer
 from trainshed.client import Client
 from trainshed.engines.local.job_users import hindrance
+from trainshed.resources.jobfile import strip_comments
 from trainshed.resources.users import UserRange
 
 USERS = UserRange(1900004000, 1900004009)
@@ -237,3 +239,51 @@ def test_a_cluster_whose_volume_cannot_be_mounted_says_why(storage: Storage) -> 
     told = json.dumps(client.clusters.get("wrong-key").json)
     assert "AZFMountError" in told and "rclone cannot list it" in told and "not the password" not in told
     client.clusters.delete("wrong-key")
+
+
+#: The original's recipes whose programs are one Python script: each with its script on the share.
+RECIPES = {
+    "CNTK-GPU-Python": "cntk/ConvNet_MNIST.py",
+    "Caffe2-GPU-Distributed": "caffe2/resnet50_trainer.py",
+    "PyTorch-GPU-Distributed-Gloo": "pytorch/mnist_trainer.py",
+    "TensorFlow-GPU-Distributed": "tensorflow/mnist_replica.py",
+}
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "recipes"
+#: In place of the recipes' scripts, whose frameworks and images are not to be had: it reads and writes where they do.
+STAND_IN = """
+import os, pathlib, sys
+mounts = pathlib.Path(os.environ["AZ_BATCHAI_JOB_MOUNT_ROOT"])
+assert pathlib.Path(__file__).is_relative_to(mounts / "scripts"), __file__
+if (mounts / "data").exists():
+    print((mounts / "data/mnist_data/digits").read_text())
+for name in ("AZ_BATCHAI_OUTPUT_MODEL", "AZ_BATCHAI_OUTPUT_TENSORBOARD"):
+    if name in os.environ:
+        pathlib.Path(os.environ[name], "written").write_text(name)
+print("ran", os.path.basename(__file__))
+"""
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the original's recipes are not at {FOLDER}")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_run_from_their_own_job_files(storage: Storage, tmp_path: Path, recipe: str) -> None:
+    account = storage.live.home / "storage/acct"
+    for path, text in ((f"files/scripts/{RECIPES[recipe]}", STAND_IN), ("blobs/data/mnist_data/digits", "the data")):
+        (account / path).parent.mkdir(parents=True, exist_ok=True)
+        (account / path).write_text(text)
+    job = json.loads(strip_comments((FOLDER / f"{recipe}.job.json").read_text(encoding="utf-8-sig")))
+    # The images are gone from the registries.
+    del job["properties"]["containerSettings"]
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    program = Program(storage.live.home, tmp_path)
+    name = recipe.lower()
+    key = ("--storage-account-name", "acct", "--storage-account-key", storage.key)
+    program.ok("job", "create", "-n", name, "-c", "c", "-f", "job.json", *key)
+    done = storage.client.jobs.wait(name, interval=0.1, timeout=100)
+    assert done.execution_state.value == "succeeded", done.json
+    written = account / "files/logs" / done.properties["jobOutputDirectoryPathSegment"]
+    printed = "".join(path.read_text() for path in written.glob("stdouterr/stdout*.txt"))
+    assert f"ran {RECIPES[recipe].rpartition('/')[2]}" in printed
+    assert ("the data" in printed) == ("azureBlobFileSystems" in job["properties"]["mountVolumes"])
+    for output in job["properties"].get("outputDirectories", []):
+        folder = written / "outputs" / output.get("pathSuffix", "")
+        assert (folder / "written").read_text() == f"AZ_BATCHAI_OUTPUT_{output['id']}"
