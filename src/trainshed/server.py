@@ -36,11 +36,13 @@ from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
 from trainshed.resources.quotas import InvalidQuotas
+from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     load_quotas,
+    load_storage_endpoints,
     only_service_of,
     prepare_home,
     write_service_file,
@@ -57,6 +59,7 @@ _START_ERRORS = (
     CannotIsolate,
     CannotListen,
     EngineUnavailable,
+    InvalidEndpoints,
     InvalidIssuers,
     InvalidQuotas,
     SchemaMismatch,
@@ -116,7 +119,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     vault = Vault.load_or_create(home)
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
-    quotas = load_quotas(home)
+    quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
     db = await asyncio.to_thread(Database.open, options.database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     keyvault = open_keyvault(home)
@@ -125,6 +128,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         home=home,
         file_server_address=file_server_address,
         quotas=quotas,
+        storage_endpoints=endpoints,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:
@@ -144,6 +148,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
         quotas=quotas,
+        storage_endpoints=endpoints,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

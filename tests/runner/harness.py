@@ -12,8 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainshed.runner import main
+from trainshed.resources.volume_sources import volume_sources
+from trainshed.runner import linux, main
 from trainshed.runner.spec import HostSpec, JobIdentity, NodeDirectories, Outcome, RunnerSpec
+from trainshed.volumes import managed
 
 #: Seconds after which a test gives up.
 BOUND = 30.0
@@ -50,6 +52,7 @@ def make_spec(
         "port": port,
         "token": "secret-token" if nodes > 1 or port else "",
     }
+    values["volumes"] = tuple(volume_sources(properties.get("mountVolumes"), "/mountVolumes"))
     return RunnerSpec(**{**values, **changes})
 
 
@@ -66,18 +69,28 @@ def stdouterr(root: Path) -> Path:
 class Runner:
     """A runner in a process of its own; use as a context manager."""
 
-    def __init__(self, spec: RunnerSpec, secrets: dict[str, str] | None = None, uid: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: RunnerSpec,
+        secrets: dict[str, str] | None = None,
+        uid: int | None = None,
+        private: dict[str, str] | None = None,
+    ) -> None:
         self.spec = spec
         self.line, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 self.line.close()
+                if managed(spec.volumes) and os.geteuid() == 0:
+                    # As the process of a node, so that the machine has no mounts of ours.
+                    linux.unshare(linux.CLONE_NEWNS)
+                    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
                 if uid is not None:
                     os.setgroups([])
                     os.setgid(uid)
                     os.setuid(uid)
-                main.run(spec, secrets or {}, theirs.detach())
+                main.run(spec, secrets or {}, theirs.detach(), private)
             finally:
                 os._exit(0)
         theirs.close()
@@ -126,9 +139,9 @@ class Runner:
             self._reaped = True
 
 
-def run(spec: RunnerSpec, secrets: dict[str, str] | None = None) -> Outcome:
+def run(spec: RunnerSpec, secrets: dict[str, str] | None = None, private: dict[str, str] | None = None) -> Outcome:
     """Carry out an attempt on one node to its end."""
-    with Runner(spec, secrets) as runner:
+    with Runner(spec, secrets, private=private) as runner:
         return runner.outcome()
 
 

@@ -53,6 +53,8 @@ class NodeDirectories:
     #: job's directories. Empty: below ``state``.
     images: str = ""
     containers: str = ""
+    #: Where managed volumes are held and keep what is not written yet, as long as the node exists; not for the job.
+    volumes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

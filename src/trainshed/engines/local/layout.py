@@ -100,6 +100,10 @@ class Layout:
         """Images of containers, fetched once for all nodes."""
         return self.root / "images"
 
+    def volumes(self, node_id: str) -> Path:
+        """What the node's managed volumes keep: files that are read often, and those that are not written yet."""
+        return self.node(node_id) / "volumes"
+
     def removed(self, node_id: str) -> Path:
         """Where the directory of a node that is gone waits for its deletion."""
         return self.home / "nodes" / f".removed-{node_id}-{time.monotonic_ns()}"

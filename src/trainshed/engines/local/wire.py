@@ -121,4 +121,5 @@ def _directories(attempt_id: str, index: int, node: LocalNode, shared: str, layo
         state=str(layout.attempt(attempt_id) / str(index)),
         images=str(layout.images()),
         containers=str(layout.containers(node.node_id)),
+        volumes=str(layout.volumes(node.node_id)),
     )

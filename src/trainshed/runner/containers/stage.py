@@ -76,7 +76,7 @@ class Stage:
             Path(target).mkdir()
             tree = linux.clone_tree(layer)
             if users is not None:
-                linux.map_owners(tree, users)
+                linux.map_ids(tree, users)
             linux.attach_tree(tree, target)
             lower.append(target)
         for name in ("upper", "changes"):
