@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,20 @@ def test_quotas_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) -> Non
     result = Program(home, tmp_path)("serve", "--home", str(home))
     assert result.code == 1
     assert str(home / "quotas.json") in result.err and "did you mean 'Clusters'" in result.err
+
+
+def test_auto_storage_is_one_account_that_is_found_again(service: LiveService, tmp_path: Path) -> None:
+    trainshed = Program(service.home, tmp_path)
+    for cluster in ("auto1", "auto2"):
+        made = trainshed("cluster", "create", cluster, "-t", "0", "-p", "only-for-tests-1", "--use-auto-storage")
+        assert made.code == 0, made.err
+    (name,) = trainshed("storage", "list", "-g", "batchaiautostorage", "-o", "quiet").out.split()
+    assert re.fullmatch("bai[a-z]{12}", name)
+    assert (service.home / "storage" / name / "files/batchaishare").is_dir()
+    assert (service.home / "storage" / name / "blobs/batchaicontainer").is_dir()
+    for cluster in ("auto1", "auto2"):
+        shown = json.loads(trainshed("cluster", "show", cluster, "-o", "json").out)
+        volumes = shown["properties"]["nodeSetup"]["mountVolumes"]
+        found = [(kind, entry["accountName"], entry["relativeMountPath"]) for kind, (entry,) in volumes.items()]
+        assert found == [("azureFileShares", name, "autoafs"), ("azureBlobFileSystems", name, "autobfs")]
+        assert trainshed("cluster", "delete", cluster, "-y").code == 0

@@ -41,6 +41,7 @@ _RESOURCES = ("Workspace", "Experiment", "Cluster", "FileServer", "Job")
 _STATEFUL = frozenset(
     {
         "ClusterNotFound", "FileServerNotFound", "OutputDirectoryNotFound", "OutputDirectoryNotOnMountRoot",
+        "OutputDirectoryNotReadable",
         "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded", "AdministratorHasNoTokens",
     }
 )  # fmt: skip

@@ -7,6 +7,7 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -23,6 +24,7 @@ from trainshed.engines.protocol import GangResult
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import jobs, operations
 from trainshed.store.errors import or_none
+from trainshed.store.records import JobRecord
 
 #: Events of the log that tell of a fault of the service.
 FAULTS = ("request failed", "controller pass failed", "engine call failed")
@@ -107,12 +109,18 @@ class World:
             return
         for directory_id in ("stdouterr", *(entry["id"] for entry in record.definition.get("outputDirectories") or [])):
             try:
-                place = Path(outputs.directory_of(self.services, record, directory_id).path)
+                found = self.service.db.read_sync(partial(self._place, record, directory_id))
             except ApiError:
                 continue
+            if found.volume is not None:
+                continue
+            place = Path(found.path)
             (place / "folder").mkdir(parents=True, exist_ok=True)
             for name in ("stdout.txt", "execution.log"):
                 (place / name).write_text("a line\n")
+
+    def _place(self, record: JobRecord, directory_id: str, tx: Connection) -> outputs.Place:
+        return outputs.place_of(tx, self.service.services, record, directory_id)
 
 
 def _pending(tx: Connection) -> bool:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from urllib.parse import unquote
 
+from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
 from trainshed.api import outputs
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, error_response
-from trainshed.api.filetree import OutsideRoot, open_file
 from trainshed.api.gate import FILES_PREFIX
 from trainshed.api.lookup import find
 from trainshed.api.ranges import RangeNotSatisfiable, parse_range
 from trainshed.identity import LinkRefused
-from trainshed.resources.directories import join
 from trainshed.resources.errors import Problem
 from trainshed.store import jobs
+from trainshed.volumes.reading import OpenFile, OutsideRoot, Unreadable
 
 _PIECE = 1 << 20
 
@@ -32,23 +31,30 @@ async def get_file(call: Call) -> Response:
     path = unquote(raw.partition(b"?")[0].decode("latin-1"), errors="surrogateescape")
     _check_link(call, path)
     uid, directory_id, relative = path.removeprefix(FILES_PREFIX).split("/", 2)
-    record = await call.read(lambda tx: find(jobs.get_by_uid, tx, uid))
+    place = await call.read(lambda tx: _place(tx, call, uid, directory_id))
+    reader = await outputs.reader_of(call, place)
+    try:
+        file = await asyncio.to_thread(reader.open, relative)
+    except OutsideRoot:
+        file = None
+    except Unreadable as error:
+        raise outputs.not_readable(directory_id, str(error)) from None
+    if file is None:
+        raise ApiError(404, "FileNotFound", f"The file '{relative}' does not exist (any more). List the files anew.")
+    try:
+        return _answer(call, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _place(tx: Connection, call: Call, uid: str, directory_id: str) -> outputs.Place:
+    record = find(jobs.get_by_uid, tx, uid)
     if record is None:
         raise ApiError(
             404, "JobNotFound", "The job that this link belongs to was deleted. Its files stay on their volume."
         )
-    directory = outputs.directory_of(call.services, record, directory_id)
-    try:
-        descriptor = await asyncio.to_thread(open_file, directory.root, join(directory.path, relative), directory.own)
-    except OutsideRoot:
-        descriptor = None
-    if descriptor is None:
-        raise ApiError(404, "FileNotFound", f"The file '{relative}' does not exist (any more). List the files anew.")
-    try:
-        return _answer(call, descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    return outputs.place_of(tx, call.services, record, directory_id)
 
 
 def _check_link(call: Call, path: str) -> None:
@@ -63,15 +69,15 @@ def _check_link(call: Call, path: str) -> None:
         ) from None
 
 
-def _answer(call: Call, descriptor: int) -> Response:
-    facts = os.fstat(descriptor)
-    size = facts.st_size
-    etag = f'"{facts.st_mtime_ns:x}-{size:x}"'
+def _answer(call: Call, file: OpenFile) -> Response:
+    facts = file.facts()
+    size = facts.size
+    etag = f'"{facts.modified_ns:x}-{size:x}"'
     headers = {
         "Accept-Ranges": "bytes",
         "Content-Disposition": "attachment",
         "ETag": etag,
-        "Last-Modified": formatdate(facts.st_mtime_ns // 1_000_000_000, usegmt=True),
+        "Last-Modified": formatdate(facts.modified_ns // 1_000_000_000, usegmt=True),
     }
     asked = call.request.headers.get("range")
     if call.request.headers.get("if-range") not in (None, etag, headers["Last-Modified"]):
@@ -79,7 +85,7 @@ def _answer(call: Call, descriptor: int) -> Response:
     try:
         part = parse_range(asked, size)
     except RangeNotSatisfiable:
-        os.close(descriptor)
+        file.close()
         problem = Problem("InvalidRange", f"The range '{asked}' begins at or after the end of the file ({size} bytes).")
         return error_response(416, problem.to_json(), {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"})
     start, end = part or (0, size)
@@ -88,19 +94,19 @@ def _answer(call: Call, descriptor: int) -> Response:
     headers["Content-Length"] = str(end - start)
     status = 200 if part is None else 206
     if call.request.method == "HEAD" or start == end:
-        os.close(descriptor)
+        file.close()
         return Response(b"", status, headers, "application/octet-stream")
-    return StreamingResponse(_pieces(descriptor, start, end), status, headers, "application/octet-stream")
+    return StreamingResponse(_pieces(file, start, end), status, headers, "application/octet-stream")
 
 
-async def _pieces(descriptor: int, start: int, end: int) -> AsyncIterator[bytes]:
+async def _pieces(file: OpenFile, start: int, end: int) -> AsyncIterator[bytes]:
     """The bytes from ``start`` to before ``end``; fewer when the file shrinks meanwhile."""
     try:
         while start < end:
-            piece = await asyncio.to_thread(os.pread, descriptor, min(_PIECE, end - start), start)
+            piece = await asyncio.to_thread(file.read, start, min(_PIECE, end - start))
             if not piece:
                 return
             start += len(piece)
             yield piece
     finally:
-        os.close(descriptor)
+        file.close()

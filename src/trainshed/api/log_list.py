@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from starlette.responses import Response
 
-from trainshed.api import jobs as job_routes
 from trainshed.api import outputs
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
-from trainshed.api.filetree import Entry, OutsideRoot, list_directory, open_file
 from trainshed.resources import joblogs
-from trainshed.resources.directories import STDOUTERR, join
+from trainshed.resources.directories import STDOUTERR
 from trainshed.resources.joblogs import LogSource
 from trainshed.resources.lifecycle import JOB
 from trainshed.resources.times import format_time
 from trainshed.resources.views import Json
+from trainshed.volumes.reading import Entry, OutsideRoot, Reader, Unreadable
 
 #: Files that are listed, and bytes that are read of a node's own list. Jobs can write to the directories.
 _MOST_FILES = 20_000
@@ -31,44 +29,47 @@ async def list_logs(call: Call) -> Response:
     the log that tells how the file grew, in lines of Unix time in milliseconds, size and name.
     """
     key = call.job_key
-    record = await call.read(lambda tx: job_routes.required(tx, call, key))
-    directory = outputs.directory_of(call.services, record, STDOUTERR)
-    views = await asyncio.to_thread(_look, directory)
+    record, place = await call.read(lambda tx: outputs.of_job(tx, call, key, STDOUTERR))
+    reader = await outputs.reader_of(call, place)
+    try:
+        views = await asyncio.to_thread(_look, reader)
+    except Unreadable as error:
+        raise outputs.not_readable(STDOUTERR, str(error)) from None
     return answer({"value": views, "complete": record.execution in JOB.final})
 
 
-def _look(directory: outputs.OutputDirectory) -> list[Json]:
-    entries = {entry.name: entry for entry in _files(directory, "")}
-    beside = {f"{joblogs.RANKS}/{entry.name}": entry for entry in _files(directory, joblogs.RANKS)}
+def _look(reader: Reader) -> list[Json]:
+    entries = {entry.name: entry for entry in _files(reader, "")}
+    beside = {f"{joblogs.RANKS}/{entry.name}": entry for entry in _files(reader, joblogs.RANKS)}
     listed = [
         source
         for name, entry in beside.items()
         if entry.name.endswith(".json")
-        for source in joblogs.read_list(entry.name, _text(directory, name))
+        for source in joblogs.read_list(entry.name, _text(reader, name))
     ]
     entries |= beside
     return [_view(source, entries) for source in joblogs.describe(entries, listed)]
 
 
-def _files(directory: outputs.OutputDirectory, folder: str) -> list[Entry]:
+def _files(reader: Reader, folder: str) -> list[Entry]:
     try:
-        found = list_directory(directory.root, join(directory.path, folder), None, _MOST_FILES, directory.own)
+        found = reader.list(folder, None, _MOST_FILES)
     except OutsideRoot:
         return []
     return [entry for entry in found if not entry.is_directory]
 
 
-def _text(directory: outputs.OutputDirectory, name: str) -> bytes:
+def _text(reader: Reader, name: str) -> bytes:
     try:
-        descriptor = open_file(directory.root, join(directory.path, name), directory.own)
+        file = reader.open(name)
     except OutsideRoot:
         return b""
-    if descriptor is None:
+    if file is None:
         return b""
     try:
-        return os.pread(descriptor, _LONGEST_LIST, 0)
+        return file.read(0, _LONGEST_LIST)
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 def _view(source: LogSource, entries: dict[str, Entry]) -> Json:

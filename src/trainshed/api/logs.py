@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from trainshed.api import jobs as job_routes
 from trainshed.api import outputs
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, error_response, invalid_value
-from trainshed.api.filetree import OutsideRoot, open_file
 from trainshed.api.lookup import find
 from trainshed.api.paging import whole_number
-from trainshed.resources.directories import STDOUTERR, join
+from trainshed.resources.directories import STDOUTERR
 from trainshed.resources.errors import Problem
 from trainshed.resources.lifecycle import JOB
 from trainshed.store import jobs
+from trainshed.volumes.reading import OpenFile, OutsideRoot, Reader, Unreadable
 
 _PIECE = 256 << 10
 #: Seconds between looks at a file that does not grow: short after news, then longer.
@@ -39,9 +37,8 @@ async def get_log(call: Call) -> Response:
     offset = whole_number(call, "offset", 0, 0, _LARGEST_OFFSET)
     length = whole_number(call, "length", _LARGEST_OFFSET, 1, _LARGEST_OFFSET)
     follow = _flag(call, "follow")
-    record = await call.read(lambda tx: job_routes.required(tx, call, key))
-    directory = outputs.directory_of(call.services, record, STDOUTERR)
-    log = _Log(call, record.id, directory, join(directory.path, file))
+    record, place = await call.read(lambda tx: outputs.of_job(tx, call, key, STDOUTERR))
+    log = _Log(call, record.id, await outputs.reader_of(call, place), file)
     disconnected = asyncio.create_task(_disconnect(call.request.receive)) if follow else None
     try:
         while True:
@@ -71,12 +68,12 @@ async def get_log(call: Call) -> Response:
 class _Log:
     """One open log file and the job that writes it."""
 
-    def __init__(self, call: Call, job_id: int, directory: outputs.OutputDirectory, path: str) -> None:
+    def __init__(self, call: Call, job_id: int, reader: Reader, name: str) -> None:
         self.call = call
         self.job_id = job_id
-        self.directory = directory
-        self.path = path
-        self.descriptor: int | None = None
+        self.reader = reader
+        self.name = name
+        self.file: OpenFile | None = None
 
     async def job_is_final(self) -> bool:
         """Whether nothing will be written any more: the job ended, or was deleted."""
@@ -85,20 +82,23 @@ class _Log:
 
     async def open(self) -> bool:
         with suppress(OutsideRoot):
-            self.descriptor = await asyncio.to_thread(open_file, self.directory.root, self.path, self.directory.own)
-        return self.descriptor is not None
+            try:
+                self.file = await asyncio.to_thread(self.reader.open, self.name)
+            except Unreadable as error:
+                raise outputs.not_readable(STDOUTERR, str(error)) from None
+        return self.file is not None
 
     def size(self) -> int:
-        return 0 if self.descriptor is None else os.fstat(self.descriptor).st_size
+        return 0 if self.file is None else self.file.facts().size
 
     async def read(self, offset: int, most: int) -> bytes:
-        assert self.descriptor is not None
-        return await asyncio.to_thread(os.pread, self.descriptor, min(most, _PIECE), offset)
+        assert self.file is not None
+        return await asyncio.to_thread(self.file.read, offset, min(most, _PIECE))
 
     def close(self) -> None:
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
 
 class _LogStream(Response):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from trainshed.api import jobs as job_routes
 from trainshed.api.answers import JSON
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, invalid_value
-from trainshed.api.filetree import Entry, OutsideRoot, list_directory
 from trainshed.api.gate import FILES_PREFIX
 from trainshed.api.paging import page, page_request, whole_number
 from trainshed.api.services import Services
+from trainshed.api.volumes import covering, open_volume
+from trainshed.control.locked import Locked
 from trainshed.resources import directories
+from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.views import Json, directory_view, file_view
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.store.records import JobRecord
+from trainshed.volumes.reading import DirectoryReader, Entry, OutsideRoot, Reader, Unreadable
 
 #: Stands for the nodes' own disks, which the service cannot read. Nothing lies below it.
 _NODE_LOCAL = "/node-local"
@@ -28,13 +34,18 @@ _LINK_MINUTES = (60, 5, 600)
 
 
 @dataclass(frozen=True, slots=True)
-class OutputDirectory:
-    """A directory of a job and the mount root below which it must stay; both absolute."""
+class Place:
+    """Where an output directory lies: on the service's own mount root, or on a volume."""
 
+    directory_id: str
+    #: Absolute, below ``root``; relative to the volume where there is one.
     path: str
-    root: str
+    root: str = ""
     #: The workspace's own folder on the way: reading is done with the rights of its owner.
-    own: str
+    own: str | None = None
+    volume: VolumeSource | None = None
+    #: The secrets of the job or cluster that describes the volume.
+    secrets: Locked | None = None
 
 
 async def list_output_files(call: Call) -> Response:
@@ -50,15 +61,14 @@ async def list_output_files(call: Call) -> Response:
     inside = _relative(call.query.get("directory") or ".")
     minutes = whole_number(call, "linkexpiryinminutes", *_LINK_MINUTES)
     asked = page_request(call)
-    record = await call.read(lambda tx: job_routes.required(tx, call, key))
-    directory = directory_of(call.services, record, directory_id)
-    wanted = directories.join(directory.path, inside) if inside else directory.path
+    record, place = await call.read(lambda tx: of_job(tx, call, key, directory_id))
+    reader = await reader_of(call, place)
     try:
-        entries = await asyncio.to_thread(
-            list_directory, directory.root, wanted, asked.after, asked.one_more, directory.own
-        )
+        entries = await asyncio.to_thread(reader.list, inside, asked.after, asked.one_more)
     except OutsideRoot:
         raise _not_on_mount_root(directory_id) from None
+    except Unreadable as error:
+        raise not_readable(directory_id, str(error)) from None
     expires_at = call.now() + minutes * 60_000
     links = f"{FILES_PREFIX}{record.uid}/{directory_id}/" + (f"{inside}/" if inside else "")
 
@@ -72,11 +82,16 @@ async def list_output_files(call: Call) -> Response:
     return Response(page(call, asked, entries, view, lambda entry: entry.name), media_type=JSON)
 
 
-def directory_of(services: Services, record: JobRecord, directory_id: str) -> OutputDirectory:
-    """The output directory of this id, ``stdouterr`` included.
+def of_job(tx: Connection, call: Call, key: str, directory_id: str) -> tuple[JobRecord, Place]:
+    """The job with this key and the place of its output directory. Raises ApiError."""
+    record = job_routes.required(tx, call, key)
+    return record, place_of(tx, call.services, record, directory_id)
 
-    Raises ApiError 400 when the job has none of this id, or when it does not lie on a mounted volume that the service
-    can read.
+
+def place_of(tx: Connection, services: Services, record: JobRecord, directory_id: str) -> Place:
+    """Where the output directory of this id lies, ``stdouterr`` included.
+
+    Raises ApiError 400 when the job has none of this id, or when it lies on no volume that the service can read.
     """
     properties = record.definition
     names = [directories.STDOUTERR, *(entry["id"] for entry in properties.get("outputDirectories") or [])]
@@ -102,12 +117,39 @@ def directory_of(services: Services, record: JobRecord, directory_id: str) -> Ou
         shared_job_temp=f"{_NODE_LOCAL}/shared",
         addresses=(),
     )
-    path = directories.output_path(properties, directory_id, directories.job_environment(properties, place))
-    if path is None or not path.startswith("/") or not directories.is_below(path, root):
+    environment = directories.job_environment(properties, place)
+    path = directories.output_path(properties, directory_id, environment)
+    if path is None or not path.startswith("/"):
+        raise _not_on_mount_root(directory_id)
+    path = posixpath.normpath(path)
+    found = covering(tx, record, path, root, environment["AZ_BATCHAI_JOB_MOUNT_ROOT"], services.home)
+    if found is not None:
+        return Place(directory_id, found.inside, volume=found.source, secrets=found.secrets)
+    if not directories.is_below(path, root):
         raise _not_on_mount_root(directory_id)
     before, _, _ = path.rpartition(record.segment)
-    own = directories.join(before, *record.segment.split("/")[:4])
-    return OutputDirectory(path, root, own)
+    return Place(directory_id, path, root, directories.join(before, *record.segment.split("/")[:4]))
+
+
+async def reader_of(call: Call, place: Place) -> Reader:
+    """What reads the directory. Raises ApiError 409 for a volume that cannot be read from here."""
+    if place.volume is None:
+        return DirectoryReader(place.path, place.root, place.own)
+    assert place.secrets is not None
+    try:
+        return await open_volume(call.services, place.volume, place.path, place.secrets)
+    except (Unreadable, SecretUnavailable) as error:
+        raise not_readable(place.directory_id, str(error)) from None
+
+
+def not_readable(directory_id: str, why: str) -> ApiError:
+    """409 for a volume that the service cannot read now."""
+    return ApiError(
+        409,
+        "OutputDirectoryNotReadable",
+        f"The specified outputDirectoryId {directory_id} cannot be read by the service: {why}.",
+        target="outputdirectoryid",
+    )
 
 
 def _relative(given: str) -> str:

@@ -23,6 +23,12 @@ from trainshed.cli.storage import Storage, storage_options
 @click.option("--min", "minimum", type=click.IntRange(0, 100), help="Smallest number of nodes, when it scales itself.")
 @click.option("--max", "maximum", type=click.IntRange(0, 100), help="Largest number of nodes, when it scales itself.")
 @click.option("--idle-time", metavar="TIME", help="How long an unused node stays: 0, 90s, 10m.  [default: 5m]")
+@click.option(
+    "--use-auto-storage",
+    "auto_storage",
+    is_flag=True,
+    help="Mount a share at autoafs and a container at autobfs, in an account that the service keeps for you.",
+)
 @click.option("--setup-task", metavar="COMMAND", help="Runs on each node before it takes jobs.")
 @click.option("--setup-task-output", metavar="PATH", help="Where the setup task's output goes.")
 @click.option("--subnet", metavar="ID", help="ARM id of a subnet.")
@@ -94,6 +100,8 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
     if any(wanted) or "userAccountSettings" not in properties:
         properties["userAccountSettings"] = account_settings(session, *wanted, generate=given["generate_ssh_keys"])
     _add_setup(session, properties, storage, given["setup_task"], given["setup_task_output"])
+    if given["auto_storage"]:
+        _add_auto_storage(session, properties)
 
 
 def _add_setup(
@@ -112,6 +120,14 @@ def _add_setup(
         setup["mountVolumes"] = volumes
     if setup:
         properties["nodeSetup"] = setup
+
+
+def _add_auto_storage(session: Session, properties: dict[str, Any]) -> None:
+    from trainshed.cli.auto_storage import auto_volumes
+
+    volumes = properties.setdefault("nodeSetup", {}).setdefault("mountVolumes", {})
+    for kind, entries in auto_volumes(session).items():
+        volumes[kind] = [*(volumes.get(kind) or ()), *entries]
 
 
 def scale_settings(target: int | None, minimum: int | None, maximum: int | None) -> dict[str, Any] | None:

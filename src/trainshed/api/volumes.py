@@ -1,0 +1,79 @@
+"""Which volume of a job or its cluster holds a path, and reading that volume from the service's machine."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from trainshed.api.services import Services
+from trainshed.control.locked import Locked, locked
+from trainshed.control.volumes import admitted, resolved
+from trainshed.resources import directories
+from trainshed.resources.volume_sources import VolumeKind, VolumeSource
+from trainshed.store import clusters
+from trainshed.store.errors import or_none
+from trainshed.store.records import JobRecord
+from trainshed.volumes.reading import DirectoryReader, Reader, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A path on a volume: ``inside`` is relative to it, empty for the volume itself."""
+
+    source: VolumeSource
+    inside: str
+    secrets: Locked
+
+
+def covering(
+    tx: Connection, record: JobRecord, path: str, mount_root: str, job_mount_root: str, home: Path
+) -> Covered | None:
+    """The volume of the job or its cluster on which a normal absolute ``path`` lies: the innermost one, if any.
+
+    Unmanaged file systems are what their mount commands make of them: those of a cluster appear below its mount root on
+    this machine too where they are to be read at all, so they are not asked for here.
+    """
+    found: tuple[str, VolumeSource, Locked] | None = None
+    for base, source, secrets in _mounted(tx, record, mount_root, job_mount_root, home):
+        if directories.is_below(path, base) and (found is None or len(base) >= len(found[0])):
+            found = (base, source, secrets)
+    if found is None or found[1].kind == VolumeKind.UNMANAGED_FILE_SYSTEMS:
+        return None
+    return Covered(found[1], path[len(found[0]) :].strip("/"), found[2])
+
+
+def _mounted(
+    tx: Connection, record: JobRecord, mount_root: str, job_mount_root: str, home: Path
+) -> Iterator[tuple[str, VolumeSource, Locked]]:
+    """Volumes with their mount points, outer ones first: the cluster's, then the job's."""
+    cluster = or_none(clusters.get, tx, record.cluster_key)
+    if cluster is not None and cluster.uid == record.cluster_uid:
+        described = (cluster.definition.get("nodeSetup") or {}).get("mountVolumes")
+        sources, accounts = resolved(tx, described, "/nodeSetup/mountVolumes", home)
+        if sources:
+            secrets = locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, accounts, sealed=True)
+            for source in sources:
+                yield posixpath.normpath(directories.join(mount_root, source.relative_path)), source, secrets
+    sources, accounts = resolved(tx, record.definition.get("mountVolumes"), "/mountVolumes", home)
+    if sources:
+        secrets = locked(tx, record.uid, record.workspace_key, record.definition, accounts, sealed=True)
+        for source in sources:
+            yield posixpath.normpath(directories.join(job_mount_root, source.relative_path)), source, secrets
+
+
+async def open_volume(services: Services, source: VolumeSource, inside: str, secrets: Locked) -> Reader:
+    """What reads the directory ``inside`` the volume. Raises Unreadable and SecretUnavailable."""
+    unseal = services.vault.unseal_text
+    opened = await asyncio.to_thread(secrets.open, unseal, services.keyvault.get)
+    (source,) = admitted([source], opened, secrets.keys(unseal))
+    if source.problem:
+        raise Unreadable(f"{source.title}: {source.problem}")
+    if source.directory:
+        start = source.settings.get("sourceDirectory") or "" if source.kind == VolumeKind.FILE_SERVERS else ""
+        return DirectoryReader(directories.join(source.directory, start, inside), source.directory)
+    raise Unreadable(f"{source.title} is on another system, which this version reads on nodes only")
