@@ -1,0 +1,109 @@
+"""A process in the foreground that serves a file system in user space, and the wait for what it mounts."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from trainshed.volumes.unmanaged import is_mounted
+
+#: Bytes of what it said last that are looked at.
+_TAIL = 4000
+_PR_SET_PDEATHSIG = 1
+#: Milliseconds between two looks, where the kernel does not tell that the mounts have changed.
+_LOOK_AGAIN = 50
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class DaemonFailed(Exception):
+    """It ended, or did not do in time what it is for; the message is what it said."""
+
+
+class Daemon:
+    """Started with nothing of the caller's but what is given. It dies with the caller."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+        """``log`` is the file for its output. Raises OSError."""
+        self._log = log
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(
+                list(arguments),
+                env=dict(environment),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def wait_for_mount(self, target: str, seconds: float) -> None:
+        """Until something is mounted there. Raises DaemonFailed, when the daemon is gone."""
+        until = time.monotonic() + seconds
+        with open("/proc/self/mountinfo") as table:
+            changes = select.poll()
+            changes.register(table, select.POLLPRI | select.POLLERR)
+            while not is_mounted(target):
+                if not self.alive or time.monotonic() > until:
+                    why = "" if not self.alive else f"nothing was mounted within {seconds:g} s. "
+                    self.stop(0)
+                    raise DaemonFailed(f"{why}{self.said()}")
+                changes.poll(_LOOK_AGAIN)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def said(self) -> str:
+        """The end of its output."""
+        try:
+            with open(self._log, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+                return file.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to end, and make it after so many seconds."""
+        with suppress(ProcessLookupError):
+            if seconds > 0:
+                self._process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(seconds)
+            if self.alive:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def sync_file_system(path: str) -> None:
+    """Hand what programs wrote into the page cache to whatever serves the file system (syncfs(2))."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _libc.syncfs(ctypes.c_int(descriptor))
+        finally:
+            os.close(descriptor)
+
+
+def requests_waiting(path: str) -> int:
+    """Requests that the kernel has for the FUSE file system there and that are not answered; 0 where it is not told.
+
+    A file is closed for its writer before the file system hears of it.
+    """
+    try:
+        device = os.minor(Path(path).stat().st_dev)
+        return int(Path(f"/sys/fs/fuse/connections/{device}/waiting").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
