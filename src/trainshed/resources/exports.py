@@ -5,6 +5,7 @@ Kept apart from the models, so that what runs on a node can use it without pydan
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,3 +31,17 @@ def mount_settings(
 def of_the_contract(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``mountSettings`` as the contract has them."""
     return {name: settings[name] for name in _OF_THE_CONTRACT if name in settings}
+
+
+def source_directory(given: str | None) -> str:
+    """The directory of the data that ``sourceDirectory`` names, relative to all of it; empty for all of it.
+
+    ``/data1``, ``data1`` and ``/mnt/data/data1`` are one. Raises ValueError for one that leads out of the data.
+    """
+    path = posixpath.normpath(given or "/")
+    if path == MOUNT_POINT or path.startswith(f"{MOUNT_POINT}/"):
+        path = path[len(MOUNT_POINT) :]
+    path = path.strip("/")
+    if path == ".." or path.startswith("../"):
+        raise ValueError(f"sourceDirectory '{given}' leads out of the file server's data; leave '..' out of it")
+    return "" if path == "." else path

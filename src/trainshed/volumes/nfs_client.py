@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import socket
 import sys
+import time
 
 from trainshed.volumes.libnfs import Connection, LibraryMissing, Pool, Server
+from trainshed.volumes.nfs_options import BELIEVED
 
-#: Seconds for which the kernel may believe what it was told of names and attributes.
-_BELIEVED = 1.0
+#: Seconds that one attempt to connect may take, and between two of them.
+_CONNECT_SECONDS, _LOOK_AGAIN = 5.0, 0.05
 
 
 def main() -> int:
@@ -28,16 +31,35 @@ def main() -> int:
     parser.add_argument("--uid", type=int, default=os.geteuid())
     parser.add_argument("--gid", type=int, default=os.getegid())
     parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--no-exec", action="store_true")
+    parser.add_argument("--believed", type=int, default=BELIEVED, help="seconds for which attributes are believed")
+    parser.add_argument("--patience", type=float, default=5.0, help="seconds to wait for a server that is starting")
     asked = parser.parse_args()
     address, _, export = asked.source.partition(":")
     server = Server(address, export, asked.port, asked.mount_port)
     try:
+        _wait(server, asked.patience)
         _look(server, asked.directory)
         _serve(server, asked)
     except (LibraryMissing, OSError, RuntimeError, ImportError) as error:
         print(error.strerror if isinstance(error, OSError) and error.strerror else error, file=sys.stderr)
         return 1
     return 0
+
+
+def _wait(server: Server, seconds: float) -> None:
+    """Until it listens: libnfs would try for ever. Raises OSError."""
+    deadline = time.monotonic() + seconds
+    for port in (server.port, server.mount_port):
+        while True:
+            try:
+                socket.create_connection((server.address, port), _CONNECT_SECONDS).close()
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    why = f"{server.address} port {port}: {error.strerror or error}"
+                    raise OSError(error.errno or errno.ETIMEDOUT, why) from error
+                time.sleep(_LOOK_AGAIN)
 
 
 def _look(server: Server, directory: str) -> None:
@@ -67,10 +89,11 @@ def _serve(server: Server, asked: argparse.Namespace) -> None:
         default_permissions=True,
         auto_cache=True,
         use_ino=True,
-        attr_timeout=_BELIEVED,
-        entry_timeout=_BELIEVED,
+        attr_timeout=asked.believed,
+        entry_timeout=asked.believed,
         negative_timeout=0,
         ro=asked.read_only,
+        noexec=asked.no_exec,
         **everybody,
     )
 

@@ -25,7 +25,8 @@ from trainshed.volumes.libnfs import Connection, Facts, Pool
 _ACCESS_FLAGS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 #: What of open(2) the server is told; appending is the kernel's work, which gives the offset of each write.
 _FLAGS = _ACCESS_FLAGS | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_SYNC
-
+#: UTIME_NOW and UTIME_OMIT of utimensat(2), which libfuse gives with 0 seconds.
+_NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,14 @@ class NfsOperations(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-        now = time.time_ns()
+        accessed_at, modified_at = times if times is not None else (_NOW, _NOW)
         with self._pool.any() as connection:
-            accessed_at, modified_at = times if times is not None else (now, now)
+            if _OMIT in (accessed_at, modified_at):
+                facts = connection.stat(self._at(path))
+                accessed_at = facts.accessed_at if accessed_at == _OMIT else accessed_at
+                modified_at = facts.modified_at if modified_at == _OMIT else modified_at
+            now = time.time_ns()
+            accessed_at, modified_at = (now if told == _NOW else told for told in (accessed_at, modified_at))
             connection.set_times(self._at(path), accessed_at, modified_at)
         return 0
 

@@ -26,6 +26,8 @@ _FSAL = ("/usr/lib/*/ganesha/libfsalvfs.so", "/usr/lib*/ganesha/libfsalvfs.so")
 #: Bytes of the log after which it begins anew; the former one is kept.
 _LOG_LIMIT = 8 * 2**20
 _WORDS = 600
+#: What ganesha complains of at each start where there is neither D-Bus nor Kerberos.
+_USUAL = ("DBUS", "gssd", "keytab", "Cannot acquire credentials")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,6 @@ def last_words(log: Path) -> str:
     with suppress(OSError):
         lines = log.read_text(errors="replace").splitlines()[-200:]
         bad = [line for line in lines if any(level in line for level in (":CRIT ", ":MAJ ", ":FATAL ", ":CRIT:"))]
-        told = [line.partition("[main] ")[2] or line for line in bad if "DBUS" not in line and "gssd" not in line]
+        told = [line.partition("[main] ")[2] or line for line in bad if not any(word in line for word in _USUAL)]
         return "; ".join(dict.fromkeys(told))[-_WORDS:]
     return ""

@@ -31,7 +31,7 @@ from trainshed.runner.ground import reset_child
 
 #: Seconds before a server that died is started again: the first pause and the longest, and after which life it begins
 #: anew with the first one.
-_FIRST_PAUSE, _LONGEST_PAUSE, _WELL_AFTER = 0.1, 30.0, 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _WELL_AFTER = 0.1, 5.0, 10.0
 #: Seconds between looks whether the server answers, and for what the former process left to be gone.
 _LOOK_AGAIN, _FORMER_PATIENCE = 0.02, 20.0
 #: How often the NFS server may die before it has ever served, until the file server is called failed.
