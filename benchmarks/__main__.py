@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import commands, jobs, launchers
+from benchmarks import commands, jobs, launchers, streams
 from benchmarks.service import running_service
 
 
@@ -14,6 +14,7 @@ def main() -> None:
         jobs.report(bench)
         commands.report(bench)
         plain = jobs.quick(bench)
+        streams.report(bench)
     # Nodes of as many cores as what runs by hand may use.
     with running_service(vm_size="STANDARD_D2") as bench:
         launchers.report(bench)

@@ -108,3 +108,13 @@ def test_a_growing_file_is_taken_as_it_was_listed(client: Client, stub: StubServ
     stub.on("GET", "/f/1", Answer(200, CONTENT))
     list(client.files.download("j", "OUTPUT", tmp_path))
     assert (tmp_path / "m").read_bytes() == CONTENT[:100]
+
+
+def test_progress_is_told_in_bytes_of_each_file(client: Client, stub: StubService, tmp_path: Path) -> None:
+    stub.on("POST", LISTING, answer({"value": [_entry(stub, "m", "/f/1")]}))
+    stub.on("GET", "/f/1", Answer(206, CONTENT[:1000], missing=5), _ranged)
+    told: list[tuple[str, int, int]] = []
+    progress = lambda path, had, size: told.append((path.name, had, size))  # noqa: E731
+    list(client.files.download("j", "OUTPUT", tmp_path, progress=progress))
+    assert told[-1] == ("m", len(CONTENT), len(CONTENT))
+    assert [had for _, had, _ in told] == sorted(had for _, had, _ in told)

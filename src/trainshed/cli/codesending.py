@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainshed.cli.progressbar import ProgressBar
 from trainshed.cli.times import size
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ def send_code(session: Session, folder: Path) -> str:
 
     Raises CodeFolderError for what cannot be sent.
     """
-    sent = session.client.code.upload(folder)
+    with ProgressBar(in_bytes=False) as bar:
+        sent = session.client.code.upload(folder, progress=lambda done, whole: bar.show("sending code", done, whole))
     if sent.sent:
         session.note(f"sent {sent.sent} of {sent.files} files ({size(sent.sent_size)})")
     return sent.id

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainshed.cli.progressbar import ProgressBar
 from trainshed.cli.times import size
 
 if TYPE_CHECKING:
@@ -26,10 +27,20 @@ def download_outputs(
 ) -> None:
     """Each output goes to ``{to}/{id}``; a single one to ``to`` itself. Paths go to stdout, the sum to stderr."""
     count = total = 0
-    for output in outputs:
-        folder = to if len(outputs) == 1 else to / output
-        for done in session.client.files.download(job.name, output, folder, directory=directory, only=only):
-            click.echo(str(done.path))
-            count += 1
-            total += done.size
+    with ProgressBar() as bar:
+        for output in outputs:
+            folder = to if len(outputs) == 1 else to / output
+            files = session.client.files.download(
+                job.name,
+                output,
+                folder,
+                directory=directory,
+                only=only,
+                progress=lambda path, had, whole: bar.show(path.name, had, whole),
+            )
+            for done in files:
+                bar.clear()
+                click.echo(str(done.path))
+                count += 1
+                total += done.size
     session.note(f"{count} file{'' if count == 1 else 's'}, {size(total)}, in {to}")

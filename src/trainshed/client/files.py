@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from trainshed.client.noun import M, Noun, listing
 from trainshed.client.transport import Query, open_stream, request, send
 
 _ATTEMPTS = 5
+#: Called with (where the file will be, how many of its bytes are there, its size) while a download goes on.
+Progress = Callable[[Path, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Files(Noun[M]):
         *,
         directory: str = ".",
         only: Sequence[str] | None = None,
+        progress: Progress | None = None,
     ) -> Steps[None]:
         """Download an output directory with all below it; yields each file when it is complete.
 
@@ -61,7 +64,7 @@ class Files(Noun[M]):
                 if file.is_directory:
                     waiting.append((f"{inside}/{file.name}" if inside != "." else file.name, place))
                 else:
-                    done = yield from _fetch(file, place)
+                    done = yield from _fetch(file, place, progress)
                     yield Emit(done)
             top = False
 
@@ -85,7 +88,7 @@ def _entries(path: str, output_id: str, directory: str) -> Steps[list[File]]:
         asked = Request("POST", answer["nextLink"])
 
 
-def _fetch(file: File, place: Path) -> Steps[Downloaded]:
+def _fetch(file: File, place: Path, progress: Progress | None) -> Steps[Downloaded]:
     size = file.size or 0
     modified = file.modified.timestamp() if file.modified else None
     if modified is not None and (yield Blocking(lambda: _is_there(place, size, modified))):
@@ -96,8 +99,9 @@ def _fetch(file: File, place: Path) -> Steps[Downloaded]:
         yield Blocking(lambda: part.unlink())
         had = 0
     start = had
+    tell = None if progress is None else partial(progress, place)
     for _ in range(_ATTEMPTS):
-        had = yield from _append(file, part, had, size)
+        had = yield from _append(file, part, had, size, tell)
         if had >= size:
             break
         yield Sleep(0.3)
@@ -110,7 +114,7 @@ def _fetch(file: File, place: Path) -> Steps[Downloaded]:
     return Downloaded(place, had, had - start)
 
 
-def _append(file: File, part: Path, had: int, size: int) -> Steps[int]:
+def _append(file: File, part: Path, had: int, size: int, tell: Callable[[int, int], None] | None) -> Steps[int]:
     """Read from byte ``had`` on, at most to ``size`` (the file may grow meanwhile); how many bytes there are then."""
     if had >= size:
         yield Blocking(lambda: part.touch())
@@ -133,6 +137,8 @@ def _append(file: File, part: Path, had: int, size: int) -> Steps[int]:
             piece = piece[: size - at]
             yield Blocking(partial(sink.write, piece))
             at += len(piece)
+            if tell is not None:
+                tell(at, size)
     except TransportFailure:
         pass
     finally:
