@@ -22,6 +22,7 @@ from trainshed.engines.protocol import (
     NodeStatus,
 )
 from trainshed.resources.users import JobUser
+from trainshed.resources.volume_sources import volume_sources
 
 T = TypeVar("T")
 
@@ -129,6 +130,9 @@ def cluster_spec(name: str = "lab", **members: Any) -> ClusterSpec:
         "cpus": 1,
         "memory_mib": 512,
         "gpus": 0,
+        "volumes": tuple(
+            volume_sources((members.get("node_setup") or {}).get("mountVolumes"), "/nodeSetup/mountVolumes")
+        ),
     }
     return ClusterSpec(**{**values, **members})
 

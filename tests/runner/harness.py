@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainshed.resources.volume_sources import volume_sources
 from trainshed.runner import main
 from trainshed.runner.spec import HostSpec, JobIdentity, NodeDirectories, Outcome, RunnerSpec
 
@@ -50,6 +51,7 @@ def make_spec(
         "port": port,
         "token": "secret-token" if nodes > 1 or port else "",
     }
+    values["volumes"] = tuple(volume_sources(properties.get("mountVolumes"), "/mountVolumes"))
     return RunnerSpec(**{**values, **changes})
 
 

@@ -1,7 +1,8 @@
 """The runner's line to whatever started it: JSON lines over a socket pair.
 
 Parent to runner: ``{"stop": reason, "grace": seconds, "attempt": id}``, and, to a runner that serves,
-``{"run": spec, "secrets": ..., "private": ..., "token": ...}``. Runner to parent: ``{"running": true}``, and at the end
+``{"run": spec, "secrets": ..., "private": ..., "token": ...}``. Runner to parent: ``{"running": true}``,
+``{"holder": pid}`` when it started the holder of the attempt's volumes, and at the end
 ``{"outcome": ..., "attempt": id, "again": whether it takes another}``. When the line is cut the parent is dead.
 """
 

@@ -3,9 +3,10 @@
 The runner of the first node coordinates. Members connect to it and say ``{"prepared": true}`` after their preparation;
 when all have, it sends ``{"start": facts}``, and everybody makes the same plan from the same facts. Members report the
 ends of their processes and ranks; whoever meets an end of its own (a failed preparation, a stop) sends
-``{"outcome": ...}``. The coordinator decides and sends ``{"end": outcome, "grace": seconds}``; a member that has ended
-its processes and has its outcome on disk answers ``{"gone": true}``. The coordinator's own outcome comes last: when it
-is there, nothing of the attempt lives anywhere that can be reached.
+``{"outcome": ...}``. The coordinator decides and sends ``{"end": outcome, "grace": seconds}``; a member whose volumes
+cannot keep what was written says ``{"unwritten": reason}``, and one that has ended its processes and has its outcome on
+disk answers ``{"gone": true}``. The coordinator's own outcome comes last: when it is there, nothing of the attempt
+lives anywhere that can be reached.
 
 A gang of one node has no sockets.
 """
@@ -18,13 +19,14 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from trainshed.resources.reasons import ReasonCode
-from trainshed.runner.failure import AttemptEnded, lost
+from trainshed.runner.failure import FAILED, SUCCEEDED, AttemptEnded, lost
 from trainshed.runner.lines import ConnectionLost, Line
 from trainshed.runner.node import Node
 from trainshed.runner.spec import Outcome
 from trainshed.runner.supervise import Supervisor
 from trainshed.runner.switchboard import Switchboard
 from trainshed.toolkits.launch import LaunchPlan
+from trainshed.volumes import FLUSH_SECONDS, managed
 
 #: Seconds for which a member tries to reach the coordinator: the runners of a gang do not start at one instant.
 CONNECT_SECONDS = 30.0
@@ -59,6 +61,10 @@ class Crew(Protocol):
         """This node's part is over; the others learn it before it ends its processes."""
         ...
 
+    def not_written(self, reason: dict[str, Any]) -> None:
+        """A volume of this node could not keep what was written to it: the attempt has not succeeded."""
+        ...
+
     def settle(self, outcome: Outcome, grace: float) -> Outcome:
         """This node's processes are gone: agree on the outcome of all."""
         ...
@@ -76,6 +82,7 @@ class Solo:
         self._supervisor: Supervisor | None = None
         #: The outcome is decided: what ranks and processes say while they are ended changes nothing.
         self._over = False
+        self._not_written: dict[str, Any] | None = None
 
     def gather(self) -> dict[str, Any]:
         return {}
@@ -95,7 +102,12 @@ class Solo:
     def announce(self, outcome: Outcome, grace: float) -> None:
         self._over = True
 
+    def not_written(self, reason: dict[str, Any]) -> None:
+        self._not_written = self._not_written or reason
+
     def settle(self, outcome: Outcome, grace: float) -> Outcome:
+        if self._not_written is not None and outcome.result == SUCCEEDED:
+            return Outcome(FAILED, None, self._not_written)
         return outcome
 
     def done(self) -> None:
@@ -162,8 +174,9 @@ class Coordinator(Solo):
             self._send(index, self._ending)
 
     def settle(self, outcome: Outcome, grace: float) -> Outcome:
-        self._node.loop.run_until(lambda: self._gone >= self._lines.keys(), grace + SETTLE_SECONDS)
-        return outcome
+        flushing = FLUSH_SECONDS * len(managed(self._node.spec.volumes))
+        self._node.loop.run_until(lambda: self._gone >= self._lines.keys(), grace + SETTLE_SECONDS + flushing)
+        return super().settle(outcome, grace)
 
     def _joined(self, line: Line, message: dict[str, Any]) -> None:
         index = message.get("member")
@@ -190,6 +203,8 @@ class Coordinator(Solo):
     def _heard(self, index: int, message: dict[str, Any]) -> None:
         if "gone" in message:
             self._gone.add(index)
+        elif "unwritten" in message:
+            self.not_written(message["unwritten"])
         elif self._ending is not None:
             return
         elif "prepared" in message:
@@ -258,6 +273,9 @@ class Member:
         self._ended = True
         if self._final is None:
             self._send({"outcome": outcome.to_dict(), "grace": grace})
+
+    def not_written(self, reason: dict[str, Any]) -> None:
+        self._send({"unwritten": reason})
 
     def settle(self, outcome: Outcome, grace: float) -> Outcome:
         self._node.loop.run_until(lambda: self._final is not None or self._cut_off, SETTLE_SECONDS)

@@ -26,6 +26,7 @@ MNT_DETACH = 0x2
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
+_MOUNT_ATTR_IDMAP = 0x100000
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -41,7 +42,7 @@ _CAPABILITY_HEADER = struct.pack("Ii", 0x20080522, 0)
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,25 +75,29 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
     _check(result, "mount", target)
 
 
-def clone_tree(path: str) -> int:
-    """A copy of what is mounted at and below the path, as a descriptor that is attached nowhere yet (open_tree(2))."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+def clone_tree(path: str, *, recursive: bool = True) -> int:
+    """A copy of what is mounted at and below the path, as a descriptor that is attached nowhere yet (open_tree(2)).
+
+    Not ``recursive``: without what is mounted below.
+    """
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
     found = _libc.syscall(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), os.fsencode(path), ctypes.c_uint(flags))
     _check(min(found, 0), "open_tree", path)
     return int(found)
 
 
-def attach_tree(tree: int, target: str) -> None:
-    """Mount what ``clone_tree`` gave (move_mount(2))."""
+def attach_tree(tree: int, target: str | int) -> None:
+    """Mount what ``clone_tree`` gave at a path, or over an open directory (move_mount(2))."""
+    folder, path = (target, "") if isinstance(target, int) else (_AT_FDCWD, target)
     result = _libc.syscall(
         _MOVE_MOUNT,
         ctypes.c_int(tree),
         b"",
-        ctypes.c_int(_AT_FDCWD),
-        os.fsencode(target),
-        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+        ctypes.c_int(folder),
+        os.fsencode(path),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)),
     )
-    _check(result, "move_mount", target)
+    _check(result, "move_mount", path or None)
 
 
 def restrict_mounts(where: str | int, attributes: int) -> None:
@@ -108,6 +113,20 @@ def restrict_mounts(where: str | int, attributes: int) -> None:
         ctypes.c_size_t(len(wanted)),
     )
     _check(result, "mount_setattr", path or None)
+
+
+def map_ids(tree: int, users: int) -> None:
+    """Show owners on a cloned tree as an open user namespace maps them (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
+    wanted = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, users)
+    result = _libc.syscall(
+        _MOUNT_SETATTR,
+        ctypes.c_int(tree),
+        b"",
+        ctypes.c_uint(_AT_EMPTY_PATH),
+        wanted,
+        ctypes.c_size_t(len(wanted)),
+    )
+    _check(result, "mount_setattr")
 
 
 def mount_info() -> bytes:
@@ -144,9 +163,9 @@ def set_parent_death_signal(signal_number: int) -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal_number), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
-def become_subreaper() -> None:
-    """Orphans among the descendants become children of the caller (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+def become_subreaper(wanted: bool = True) -> None:
+    """Orphans among the descendants become children of the caller, or no more (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(wanted), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def forbid_new_privileges() -> None:

@@ -37,6 +37,7 @@ from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
 from trainshed.runner.spec import Outcome, RunnerSpec
 from trainshed.runner.switchboard import Switchboard
+from trainshed.runner.volume_holding import VolumeHolding
 from trainshed.volumes import Volume
 
 #: Seconds by which the other nodes' clocks lag behind the coordinator's, which ends the gang on time.
@@ -120,6 +121,8 @@ class Attempt:
         self._dies_with_parent = dies_with_parent
         self._crew: Crew = Solo(self.node)
         self._volumes: list[Volume] = []
+        self._holding: VolumeHolding | None = None
+        self._control = control
         self._ending = False
         control.attach(loop, spec.attempt_id, self._on_stop)
         loop.on_signal((signal.SIGTERM, signal.SIGINT), self._on_signal)
@@ -154,9 +157,10 @@ class Attempt:
         layout.wipe(spec.directories.job_temp_root, spec.view.user if spec.view else None)
         node.environment = environment.job_environment(spec, node.secrets)
         node.stdouterr = node.environment["AZ_BATCHAI_STDOUTERR_DIR"]
+        switchboard = self._form_crew()
+        self._mount_managed()
         self._isolate()
         layout.make(spec, node.environment, node.inside)
-        switchboard = self._form_crew()
         self._volumes = mounting.mount_all(node)
         layout.make_outputs(spec, node.environment, node.hands)
         node.open_execution_log()
@@ -164,6 +168,14 @@ class Attempt:
         self._enter_working_directory()
         prepare(node)
         launch.start(node, self._crew, switchboard)
+
+    def _mount_managed(self) -> None:
+        """Before isolation, so that the job has no hand in it; other nodes are heard meanwhile."""
+        self._holding = mounting.start_holding(self.node)
+        if self._holding is not None:
+            # Whoever started the runner must not take it for something that the job left.
+            self._control.send({"holder": self._holding.pid})
+            mounting.wait_for_managed(self.node, self._holding)
 
     def _isolate(self) -> None:
         node = self.node
@@ -235,6 +247,7 @@ class Attempt:
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
         node.close_rank_logs()
+        self._write_and_unmount()
         if (ended.outcome.reason or {}).get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
             # What it wrote on the node is what there is no room for.
             with suppress(AttemptEnded, OSError):
@@ -248,6 +261,14 @@ class Attempt:
         self._write(final)
         self._crew.done()
         return final
+
+    def _write_and_unmount(self) -> None:
+        """Nobody writes to the managed volumes any more. What they cannot keep makes a success a failure."""
+        if self._holding is None:
+            return
+        for reason in self._holding.end():
+            self.node.log.write(reason.text)
+            self._crew.not_written(reason.to_json())
 
     def _write(self, final: Outcome) -> Outcome:
         try:

@@ -1,7 +1,8 @@
 """mountVolumes of a job: mounted before preparation, unmounted after the job's processes (behaviour 5.1).
 
-Mount commands are the user's. Where jobs have a user of their own, the commands run in a child that is root of the
-job's ground and nobody on the machine.
+Managed volumes are mounted by the service, in the node's mount namespace, before the job is isolated: the isolation
+then shows them. Mount commands are the user's. Where jobs have a user of their own, the commands run in a child that is
+root of the job's ground and nobody on the machine.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -22,7 +24,10 @@ from trainshed.runner.hands import Forked
 from trainshed.runner.isolation import PidNamespace
 from trainshed.runner.node import Node
 from trainshed.runner.spec import Outcome, View
-from trainshed.volumes import CommandResult, Volume, VolumeError, volumes_of
+from trainshed.runner.volume_holder import Wanted
+from trainshed.runner.volume_holding import VolumeHolding
+from trainshed.runner.volume_places import Base
+from trainshed.volumes import CommandResult, Volume, VolumeError, managed, unmanaged
 
 #: Seconds that mounting one volume may take; that unmounting may take to write what is not yet written; and how much
 #: longer the child that does it is waited for.
@@ -30,15 +35,46 @@ _MOUNT_SECONDS, _UNMOUNT_SECONDS, _MARGIN = 120.0, 60.0, 10.0
 _ANSWER_LIMIT = 1 << 16
 
 
-def mount_all(node: Node) -> list[Volume]:
-    """Mount the job's volumes in the contract's order. Raises AttemptEnded (VolumeMountError and its kin)."""
-    described = node.spec.properties.get("mountVolumes")
-    if not described:
-        return []
+def start_holding(node: Node) -> VolumeHolding | None:
+    """Have the job's managed volumes mounted; None when it has none. ``wait_for_managed`` tells when they are."""
+    spec = node.spec
+    sources = managed(spec.volumes)
+    if not sources:
+        return None
+    root, jobs = node.environment["AZ_BATCHAI_JOB_MOUNT_ROOT"], spec.directories.job_temp_root
+    user = spec.view.user if spec.view is not None else None
+    wanted = Wanted(
+        sources=tuple(sources),
+        secrets=node.private,
+        base=Base(jobs, root[len(jobs) :].strip("/"), user),
+        user=user,
+        folder=f"{spec.directories.state}/volumes",
+        cache=spec.directories.volumes or f"{spec.directories.state}/cache",
+        node=node.host.name,
+    )
     try:
-        volumes = volumes_of(described, node.environment["AZ_BATCHAI_JOB_MOUNT_ROOT"])
+        Path(jobs).mkdir(parents=True, exist_ok=True)
+        return VolumeHolding(wanted, node.loop, node.log.write)
+    except OSError as error:
+        text = f"The volumes cannot be mounted on node {node.host.name}: {error}."
+        raise _failed(node, Reason(ReasonCode.VOLUME_MOUNT_FAILED, text)) from error
+
+
+def wait_for_managed(node: Node, holding: VolumeHolding) -> None:
+    """Until the managed volumes are mounted. Raises AttemptEnded."""
+    reason = holding.mount()
+    if reason is not None:
+        raise _failed(node, reason)
+
+
+def mount_all(node: Node) -> list[Volume]:
+    """Mount what the user's own commands mount. Raises AttemptEnded (VolumeMountError)."""
+    try:
+        volumes = unmanaged(node.spec.volumes, node.environment.get("AZ_BATCHAI_JOB_MOUNT_ROOT", ""))
     except VolumeError as error:
         raise _failed(node, error.reason) from error
+    if not volumes:
+        return []
     if node.spec.view is not None:
         _mount_as_stranger(node, volumes, node.spec.view)
         return volumes

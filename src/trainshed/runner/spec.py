@@ -49,6 +49,8 @@ class NodeDirectories:
     shared_job_temp: str
     #: Where the runner keeps its own files (outcome.json, hosts file); not for the job.
     state: str
+    #: Where managed volumes are held and keep what is not written yet, as long as the node exists; not for the job.
+    volumes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

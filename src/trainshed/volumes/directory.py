@@ -33,7 +33,7 @@ class MountedDirectory:
         os.close(self._descriptor)
 
 
-def mount_embedded(request: MountRequest) -> Mounted:
+def mount_embedded(request: MountRequest, *, read_only: bool = False) -> Mounted:
     """A share or container of an embedded account; a directory of a share if its URL names one. Raises VolumeError."""
     try:
         descriptor = os.open(request.source.directory, _FOLDER)
@@ -51,7 +51,7 @@ def mount_embedded(request: MountRequest) -> Mounted:
             ) from error
         finally:
             os.close(outer)
-    return MountedDirectory(descriptor)
+    return MountedDirectory(descriptor, read_only=read_only)
 
 
 def _below_share(request: MountRequest) -> tuple[str, ...]:

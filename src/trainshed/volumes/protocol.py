@@ -14,6 +14,8 @@ from typing import Protocol
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
 
+#: Seconds that mounting one volume may take, and writing what was not written when it ends.
+MOUNT_SECONDS, FLUSH_SECONDS = 150.0, 600.0
 #: Characters of a tool's own words that an error carries.
 WORDS_LIMIT = 2000
 #: Code of the error by kind (behaviour 9); VolumeMountError for all others.

