@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import socket
 import sys
 import time
@@ -35,6 +36,9 @@ def main() -> int:
     parser.add_argument("--believed", type=int, default=BELIEVED, help="seconds for which attributes are believed")
     parser.add_argument("--patience", type=float, default=5.0, help="seconds to wait for a server that is starting")
     asked = parser.parse_args()
+    # Who starts it may ignore signals, and libfuse leaves those alone that are ignored.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     address, _, export = asked.source.partition(":")
     server = Server(address, export, asked.port, asked.mount_port)
     try:
