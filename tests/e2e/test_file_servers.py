@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.leftovers import commands
+from tests.support.leftovers import commands, look_until_nothing
 from tests.support.live_service import LiveService, custom
 from tests.support.services import running
 from trainshed.client import ServiceError
 from trainshed.engines.local.fileserver import nfs
+from trainshed.engines.local.job_users import hindrance
 from trainshed.resources.lifecycle import JobState
+from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.volumes.libnfs import available
 
 pytestmark = [
@@ -92,6 +94,29 @@ def test_two_clusters_share_one_and_its_server_is_killed_meanwhile(live: LiveSer
     client.file_servers.delete("nfs")
     live.wait_for(lambda: not list((home / "fileservers").iterdir()), "its data's end")
     assert not _servers(home)
+
+
+@pytest.mark.skipif(bool(hindrance(UserRange.parse(DEFAULT_RANGE))), reason="jobs cannot have users of their own here")
+def test_jobs_with_a_user_of_their_own_own_what_is_on_it(tmp_path: Path) -> None:
+    live = LiveService(tmp_path / "home", "--isolate-jobs", "always")
+    try:
+        client = live.start().client
+        client.workspaces.create("default", location="local")
+        client.experiments.create("default")
+        volume = {"fileServer": {"id": client.file_servers.create("nfs", SERVER).id}, "relativeMountPath": "nfs"}
+        cluster = _cluster(live, "c", volume)
+        look = (
+            "cd $AZ_BATCHAI_MOUNT_ROOT/nfs && touch mine && cat mine && mkdir d && stat -c %u mine d | sort -u && id -u"
+        )
+        state, told = _end_of(live, "look", custom(look, cluster))
+        assert state == "succeeded", told
+        owner, own = told.split()
+        assert owner == own and int(own) >= 1_900_000_000
+        state, told = _end_of(live, "again", custom("rmdir $AZ_BATCHAI_MOUNT_ROOT/nfs/d && echo gone", cluster))
+        assert told == "gone\n"
+    finally:
+        live.stop()
+    assert not look_until_nothing(live.home)
 
 
 def _cluster(live: LiveService, name: str, volume: dict[str, Any]) -> str:
