@@ -35,11 +35,13 @@ from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
 from trainshed.resources.quotas import InvalidQuotas
+from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     load_quotas,
+    load_storage_endpoints,
     only_service_of,
     prepare_home,
     write_service_file,
@@ -56,6 +58,7 @@ _START_ERRORS = (
     CannotIsolate,
     CannotListen,
     EngineUnavailable,
+    InvalidEndpoints,
     InvalidIssuers,
     InvalidQuotas,
     SchemaMismatch,
@@ -115,7 +118,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     vault = Vault.load_or_create(home)
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
-    quotas = load_quotas(home)
+    quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
     db = await asyncio.to_thread(Database.open, options.database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     keyvault = open_keyvault(home)
@@ -123,6 +126,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         local_sizes=machine_sizes,
         home=home,
         quotas=quotas,
+        storage_endpoints=endpoints,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:
@@ -142,6 +146,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
         quotas=quotas,
+        storage_endpoints=endpoints,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainshed.engines.local.capacity import Machine
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
+from trainshed.resources.storage_endpoints import InvalidEndpoints, StorageEndpoints, read_endpoints
 
 
 class AlreadyRunning(Exception):
@@ -41,6 +42,17 @@ def load_quotas(home: Path) -> Quotas:
         return Quotas(default_limits(promised))
     except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
         raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
+
+
+def load_storage_endpoints(home: Path) -> StorageEndpoints:
+    """``storage-endpoints.json`` of the home; none without it. Raises InvalidEndpoints naming the file."""
+    path = home / "storage-endpoints.json"
+    try:
+        return read_endpoints(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return StorageEndpoints()
+    except (InvalidEndpoints, UnicodeDecodeError, OSError) as error:
+        raise InvalidEndpoints(f"the endpoints in {path} cannot be used: {error}. Mend or remove the file") from None
 
 
 @contextlib.contextmanager

@@ -68,7 +68,13 @@ def stdouterr(root: Path) -> Path:
 class Runner:
     """A runner in a process of its own; use as a context manager."""
 
-    def __init__(self, spec: RunnerSpec, secrets: dict[str, str] | None = None, uid: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: RunnerSpec,
+        secrets: dict[str, str] | None = None,
+        uid: int | None = None,
+        private: dict[str, str] | None = None,
+    ) -> None:
         self.spec = spec
         self.line, theirs = socket.socketpair()
         self.pid = os.fork()
@@ -79,7 +85,7 @@ class Runner:
                     os.setgroups([])
                     os.setgid(uid)
                     os.setuid(uid)
-                main.run(spec, secrets or {}, theirs.detach())
+                main.run(spec, secrets or {}, theirs.detach(), private)
             finally:
                 os._exit(0)
         theirs.close()
@@ -128,9 +134,9 @@ class Runner:
             self._reaped = True
 
 
-def run(spec: RunnerSpec, secrets: dict[str, str] | None = None) -> Outcome:
+def run(spec: RunnerSpec, secrets: dict[str, str] | None = None, private: dict[str, str] | None = None) -> Outcome:
     """Carry out an attempt on one node to its end."""
-    with Runner(spec, secrets) as runner:
+    with Runner(spec, secrets, private=private) as runner:
         return runner.outcome()
 
 

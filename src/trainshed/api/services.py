@@ -15,6 +15,7 @@ from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
+from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.vmsizes import VmSize
 from trainshed.store.database import Database
 from trainshed.store.records import JobRecord
@@ -61,6 +62,8 @@ class Services:
     engine: str = "local"
     #: How many clusters and cores each subscription may have.
     quotas: Quotas = field(default_factory=Quotas)
+    #: Where real storage accounts are, as the administrator says.
+    storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     now_ms: Callable[[], int] = system_now_ms
     #: Held while the vault's key is changed.
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -20,7 +20,9 @@ from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
 def start_of(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: ControlSettings) -> StartGang:
     """All that the engine needs to start this attempt, its secrets still locked."""
     sealed = any(job.definition.get(member) for member in ("secrets", "mountVolumes", "containerSettings"))
-    volumes, accounts = resolved(tx, job.definition.get("mountVolumes"), "/mountVolumes", settings.home)
+    volumes, accounts = resolved(
+        tx, job.definition.get("mountVolumes"), "/mountVolumes", settings.home, settings.storage_endpoints
+    )
     return StartGang(
         _gang_spec(tx, job, attempt, settings, volumes),
         locked(tx, job.uid, job.workspace_key, job.definition, accounts, sealed=sealed),
@@ -30,7 +32,9 @@ def start_of(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: C
 def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -> ClusterPlan:
     """All that the engine needs to know of this cluster, its secrets still locked."""
     setup = cluster.definition.get("nodeSetup")
-    volumes, accounts = resolved(tx, (setup or {}).get("mountVolumes"), "/nodeSetup/mountVolumes", settings.home)
+    volumes, accounts = resolved(
+        tx, (setup or {}).get("mountVolumes"), "/nodeSetup/mountVolumes", settings.home, settings.storage_endpoints
+    )
     return ClusterPlan(
         _cluster_spec(tx, cluster, settings, volumes),
         locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, accounts, sealed=bool(setup)),

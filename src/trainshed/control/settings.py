@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.resources.quotas import Quotas
+from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import VmSize
 
@@ -36,6 +37,7 @@ class ControlSettings:
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
     quotas: Quotas = field(default_factory=Quotas)
+    storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     #: Whom jobs of the workspace with this number run as; None for the service's own user.
     job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
     clock: Callable[[], int] = field(default=now_ms)

@@ -19,10 +19,13 @@ from trainshed.resources.ids import ResourceId
 from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.resources.names import is_container
 from trainshed.resources.storage_account import KEY_NAMES
+from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource, share_of, volume_sources
 from trainshed.store import file_servers, secrets, storage_accounts
 from trainshed.store.errors import or_none
 from trainshed.volumes.embedded import account_path, file_server_path
+
+_AS_AZURE = StorageEndpoints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,11 @@ def key_paths() -> tuple[str, ...]:
 
 
 def resolved(
-    tx: Connection, mount_volumes: Mapping[str, Any] | None, pointer: str, home: Path | None
+    tx: Connection,
+    mount_volumes: Mapping[str, Any] | None,
+    pointer: str,
+    home: Path | None,
+    endpoints: StorageEndpoints = _AS_AZURE,
 ) -> tuple[tuple[VolumeSource, ...], dict[str, AccountLock]]:
     """The volumes with what is known of them, and the locks of embedded accounts by the volume's ``credentials``."""
     if not mount_volumes or home is None:
@@ -53,6 +60,7 @@ def resolved(
             source, lock = _embedded(tx, source, home)
             if lock is not None:
                 locks[source.credentials] = lock
+            source = _at_endpoint(source, endpoints)
         sources.append(source)
     return tuple(sources), locks
 
@@ -100,6 +108,14 @@ def _embedded(tx: Connection, source: VolumeSource, home: Path) -> tuple[VolumeS
     sealed = secrets.get(tx, account.uid)
     lock = AccountLock(account.uid, tuple(sealed[path] for path in key_paths() if path in sealed))
     return replace(source, directory=str(home / account_path(account.name) / kind / name)), lock
+
+
+def _at_endpoint(source: VolumeSource, endpoints: StorageEndpoints) -> VolumeSource:
+    """With ``endpoint`` among its settings when the administrator says where the account is."""
+    account = source.settings["accountName"]
+    of = endpoints.file if source.kind == VolumeKind.AZURE_FILE_SHARES else endpoints.blob
+    endpoint = "" if source.directory or source.problem else of(account)
+    return replace(source, settings={**source.settings, "endpoint": endpoint}) if endpoint else source
 
 
 def _file_server(tx: Connection, source: VolumeSource, home: Path) -> VolumeSource:

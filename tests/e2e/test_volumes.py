@@ -1,0 +1,163 @@
+"""Volumes through the service: shares and containers mounted for jobs and clusters, by real servers on loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.leftovers import look_until_nothing
+from tests.support.live_service import LiveService, custom
+from tests.volumes import servers
+from tests.volumes.servers import BlobServer, FileServer
+from trainshed.client import Client
+from trainshed.engines.local.job_users import hindrance
+from trainshed.resources.users import UserRange
+
+USERS = UserRange(1900004000, 1900004009)
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(bool(hindrance(USERS)), reason=f"jobs cannot have users of their own here: {hindrance(USERS)}"),
+]
+
+#: Each node writes, says that it has, waits for the other, and compares what that one wrote.
+EXCHANGE = """
+set -e
+other=$([ $AZ_BATCHAI_TASK_INDEX = 0 ] && echo 1 || echo 0)
+for volume in %(volumes)s; do
+  mine=$AZ_BATCHAI_JOB_MOUNT_ROOT/$volume/of-$AZ_BATCHAI_TASK_INDEX
+  mkdir -p $mine
+  for number in $(seq %(small)d); do echo "$number of $AZ_BATCHAI_TASK_INDEX" > $mine/small-$number; done
+  [ $AZ_BATCHAI_TASK_INDEX = 1 ] || head -c %(big)d /dev/urandom > $mine/big
+  (cd $mine; sha256sum small-* $(ls big 2>/dev/null || true) > ../sums-$AZ_BATCHAI_TASK_INDEX.new)
+  mv $mine/../sums-$AZ_BATCHAI_TASK_INDEX.new $mine/../sums-$AZ_BATCHAI_TASK_INDEX
+done
+for volume in %(volumes)s; do
+  cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
+  until [ -s sums-$other ] && (cd of-$other && sha256sum --quiet -c ../sums-$other); do sleep 0.3; done 2>/dev/null
+done
+"""
+#: After everything was unmounted and mounted again.
+COMPARE = """
+set -e
+for volume in %(volumes)s; do
+  cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
+  for node in 0 1; do (cd of-$node; sha256sum --quiet -c ../sums-$node; ls | wc -l); done
+  stat -c %%u of-0/small-1
+done
+df --output=target $AZ_BATCHAI_JOB_MOUNT_ROOT/* | grep -c $AZ_BATCHAI_JOB_MOUNT_ROOT
+"""
+
+
+@dataclass
+class Storage:
+    """A service with an embedded account, and servers of real ones."""
+
+    live: LiveService
+    blob: BlobServer
+    file: FileServer
+    key: str
+    cluster: str
+
+    @property
+    def client(self) -> Client:
+        return self.live.client
+
+    def run(self, name: str, command: str, volumes: dict[str, Any], nodes: int = 1, **more: Any) -> tuple[str, str]:
+        """How the job ended, and what it wrote to standard output (or why it failed)."""
+        properties = custom(command, self.cluster, nodes, mountVolumes=volumes, **more)
+        self.client.jobs.create(name, properties)
+        job = self.client.jobs.wait(name, interval=0.1, timeout=200)
+        if job.execution_state.value != "succeeded":
+            return job.execution_state.value, json.dumps(job.properties["executionInfo"]["errors"])
+        (folder,) = self.live.home.glob(f"clusters/*/mounts/logs/{job.properties['jobOutputDirectoryPathSegment']}")
+        return "succeeded", (folder / "stdouterr/stdout.txt").read_text()
+
+    def embedded(self) -> dict[str, Any]:
+        """A share and a container of the embedded account."""
+        credentials = {"accountKey": self.key}
+        share = {"accountName": "acct", "azureFileUrl": "https://acct.file.core.windows.net/share"}
+        container = {"accountName": "acct", "containerName": "models"}
+        return {
+            "azureFileShares": [{**share, "relativeMountPath": "afs", "credentials": credentials}],
+            "azureBlobFileSystems": [{**container, "relativeMountPath": "bfs", "credentials": credentials}],
+        }
+
+    def real(self) -> dict[str, Any]:
+        """A share and a container of real servers."""
+        share = {"accountName": servers.SMB_USER, "azureFileUrl": "https://x.file.core.windows.net/data"}
+        container = {"accountName": servers.BLOB_ACCOUNT, "containerName": "data"}
+        file_key, blob_key = {"accountKey": servers.SMB_PASSWORD}, {"accountKey": servers.BLOB_KEY}
+        return {
+            "azureFileShares": [{**share, "relativeMountPath": "smb", "credentials": file_key}],
+            "azureBlobFileSystems": [{**container, "relativeMountPath": "blob", "credentials": blob_key}],
+        }
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+    """Jobs are strangers here; with two nodes."""
+    folder = tmp_path_factory.mktemp("volumes")
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    for name in ("azurite", "samba"):
+        (folder / name).mkdir()
+    with ExitStack() as stack:
+        blob = stack.enter_context(servers.azurite(folder / "azurite"))
+        file = stack.enter_context(servers.samba(folder / "samba"))
+        blob.make_container("data")
+        endpoints = {servers.SMB_USER: {"file": file.address}, servers.BLOB_ACCOUNT: {"blob": blob.endpoint}}
+        (home / "storage-endpoints.json").write_text(json.dumps(endpoints))
+        live = LiveService(home, "--isolate-jobs", "always", "--job-users", str(USERS))
+        try:
+            cluster = live.start().make_cluster(2)
+            client = live.client
+            client.storage_accounts.create("acct")
+            key = client.storage_accounts.keys("acct")[0].get("value")
+            yield Storage(live, blob, file, key, cluster)
+        finally:
+            live.stop()
+        left = look_until_nothing(home)
+        assert not left, f"the service left {left}"
+
+
+def test_an_embedded_share_and_container(storage: Storage) -> None:
+    command = "cd $AZ_BATCHAI_JOB_MOUNT_ROOT; echo hello > afs/file; mkdir bfs/d; echo x > bfs/d/y; "
+    command += "stat -c '%u %a' afs afs/file"
+    told = storage.run("embedded", command, storage.embedded())
+    uid = str(USERS.user(1).uid)
+    assert told == ("succeeded", f"{uid} 700\n{uid} 644\n")
+    home = storage.live.home
+    assert (home / "storage/acct/files/share/file").read_text() == "hello\n"
+    assert (home / "storage/acct/files/share/file").stat().st_uid == 0
+    assert (home / "storage/acct/blobs/models/d/y").read_text() == "x\n"
+    told = storage.run("again", "cat $AZ_BATCHAI_JOB_MOUNT_ROOT/afs/file", storage.embedded(), nodes=2)
+    assert told == ("succeeded", "hello\n")
+    # The next job's directories are those of its own volumes.
+    assert storage.run("none", "cd $AZ_BATCHAI_JOB_TEMP; ls mounts; df | grep $PWD/", {})[0] == "failed"
+
+
+def test_two_nodes_exchange_files_and_all_is_there_afterwards(storage: Storage) -> None:
+    volumes = {kind: [*storage.real()[kind], *storage.embedded()[kind]] for kind in storage.real()}
+    facts = {"volumes": "smb blob afs bfs", "small": 50, "big": 200 << 20}
+    state, why = storage.run(
+        "writes", "true", volumes, nodes=2, jobPreparation={"commandLine": EXCHANGE % {**facts, "small": 200}}
+    )
+    assert state == "succeeded", why
+    state, told = storage.run("reads", COMPARE % facts, volumes)
+    assert state == "succeeded", told
+    uid = str(USERS.user(1).uid)
+    assert told.split() == ["201", "200", uid] * 4 + ["4"]
+    sums = (storage.file.folder / "sums-0").read_text()
+    done = subprocess.run(["sha256sum", "--quiet", "-c"], cwd=storage.file.folder / "of-0", input=sums, text=True)
+    assert done.returncode == 0
+    assert (Path(storage.live.home) / "storage/acct/files/share/of-0/big").stat().st_size == 200 << 20

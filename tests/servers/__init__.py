@@ -1,0 +1,1 @@
+"""Storage servers that tests start, as far as they come from language registries."""
