@@ -1,7 +1,8 @@
-"""Mounts a file server by its driver, runs a command on it, unmounts it, all in a mount namespace of its own.
+"""Mounts a volume by its driver, runs a command on it, unmounts it, all in a mount namespace of its own.
 
-Run as ``python mount_program.py REQUEST COMMAND...``: REQUEST is JSON with the ``settings`` of the volume and where to
-mount; ``{}`` in the command is the mounted directory. Prints the driver's error, as ``VolumeError: ...``, if any.
+Run as ``python mount_program.py REQUEST COMMAND...``: REQUEST is JSON with ``kind``, ``settings``, ``secrets`` of the
+volume, whose it is to be (``uid``), and where to mount (``target``, ``folder``); ``{}`` in the command is the mounted
+directory. Prints what the driver logs, and its error as ``VolumeError: ...``, if any.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from pathlib import Path
 
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import linux
-from trainshed.volumes.file_server import mount_file_server
-from trainshed.volumes.protocol import MountRequest, VolumeError
+from trainshed.volumes import MountRequest, VolumeError, mount_managed
 
 
 def main() -> int:
@@ -24,12 +24,20 @@ def main() -> int:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
     for name in ("target", "folder"):
         Path(asked[name]).mkdir(parents=True, exist_ok=True)
-    source = VolumeSource("fileServers", "nfs", "file server fs", asked["settings"], "/c", asked.get("directory", ""))
+    source = VolumeSource(asked["kind"], "data", asked["title"], asked["settings"], "/c", asked.get("directory", ""))
     request = MountRequest(
-        source, {}, asked["uid"], asked["uid"], asked["target"], asked["folder"], asked["folder"], "node", print
+        source,
+        {f"/c/{name}": value for name, value in asked.get("secrets", {}).items()},
+        asked["uid"],
+        asked["uid"],
+        asked["target"],
+        asked["folder"],
+        asked["folder"],
+        "node",
+        lambda text: print(text, flush=True),
     )
     try:
-        mounted = mount_file_server(request)
+        mounted = mount_managed(request)
     except VolumeError as error:
         print(f"VolumeError: {error}", flush=True)
         return 9

@@ -55,6 +55,8 @@ class Served:
         place = self.folder / f"mount-{self._mounts}"
         reached = mount_settings(self.status.address, nfs_port=self.status.nfs_port, mount_port=self.status.mount_port)
         request = {
+            "kind": "fileServers",
+            "title": "file server fs",
             "settings": {"mountSettings": reached, **settings},
             "uid": uid,
             "target": str(place / "target"),

@@ -46,9 +46,17 @@ def mount_file_server(request: MountRequest) -> Mounted:
 
 
 def kernel_has_nfs() -> bool:
-    """Whether the kernel mounts NFSv4 here, with the program that asks it to."""
+    """Whether the kernel mounts NFSv4 here, perhaps by a module that is loaded now, with the program for it."""
+    if os.geteuid() != 0 or shutil.which("mount.nfs4") is None:
+        return False
+    if not _known("nfs4") and shutil.which("modprobe") is not None:
+        _run("modprobe", "--quiet", "nfsv4")
+    return _known("nfs4")
+
+
+def _known(kind: str) -> bool:
     with suppress(OSError), open(_FILE_SYSTEMS) as table:
-        return any(line.split()[-1] == "nfs4" for line in table) and shutil.which("mount.nfs4") is not None
+        return any(line.split()[-1] == kind for line in table)
     return False
 
 
@@ -105,9 +113,10 @@ def _by_kernel(request: MountRequest, inside: str) -> Mounted:
     reached = settings["mountSettings"]
     given = nfs_options.for_kernel(settings.get("mountOptions"))
     version = [] if any("vers=" in option for option in given) else ["vers=4.2"]
-    own = [f"port={reached['nfsPort']}", f"mountport={reached['mountPort']}", "nosuid", "nodev"]
+    own = [f"port={reached['nfsPort']}", "nosuid", "nodev"]
     if any(option.endswith("vers=3") for option in given):
-        own.append("nolock")
+        # The server has no lock manager for version 3: locks hold on one node then.
+        own += [f"mountport={reached['mountPort']}", "nolock"]
     source = f"{reached['fileServerInternalIP']}:{reached['mountPoint']}/{inside}".rstrip("/")
     options = ",".join([*version, *given, *own])
     request.log(f"mounting {request.source.title} by the kernel's NFS client ({options})")
