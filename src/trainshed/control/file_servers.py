@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, EnsureFileServer
@@ -14,6 +15,8 @@ from trainshed.store import file_servers, operations, removals
 from trainshed.store.errors import or_none
 from trainshed.store.records import FileServerRecord
 from trainshed.volumes.embedded import file_server_path
+
+log = structlog.get_logger(__name__)
 
 _GB = 2**30
 
@@ -61,6 +64,8 @@ def _record(tx: Connection, server: FileServerRecord, status: FileServerStatus, 
     if reached != server.mount_settings:
         file_servers.set_mount_settings(tx, server.key, reached)
     if server.state is ProvisioningState.CREATING:
+        if status.missing:
+            log.warning("a file server has to do without something", file_server=server.name, missing=status.missing)
         file_servers.apply(tx, server.key, ProvisioningEvent.PROVISIONED, now)
         operations.finish_for(tx, OperationVerb.CREATE_FILE_SERVER, server.key, OperationEvent.SUCCEEDED, now)
 

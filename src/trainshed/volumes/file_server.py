@@ -8,6 +8,7 @@ program may read and write is asked of the server, so that a job's user may alth
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainshed.resources.exports import source_directory
-from trainshed.volumes import nfs_options
+from trainshed.volumes import libnfs, nfs_options
 from trainshed.volumes.daemons import Daemon, DaemonFailed, requests_waiting, sync_file_system
 from trainshed.volumes.directory import MountedDirectory
 from trainshed.volumes.protocol import Mounted, MountRequest
@@ -52,6 +53,19 @@ def kernel_has_nfs() -> bool:
     if not _known("nfs4") and shutil.which("modprobe") is not None:
         _run("modprobe", "--quiet", "nfsv4")
     return _known("nfs4")
+
+
+def why_no_client() -> str:
+    """Why this machine's nodes could not mount what a file server exports, with what mends it; empty when they can."""
+    if _known("nfs4") and shutil.which("mount.nfs4") is not None:
+        return ""
+    if not libnfs.available():
+        return f"the kernel has no NFS and libnfs is not installed; {libnfs.INSTALL}"
+    if importlib.util.find_spec("mfusepy") is None:
+        return "the kernel has no NFS and mfusepy is not installed; pip install 'trainshed[volumes]'"
+    if not Path("/dev/fuse").exists():
+        return "the kernel has neither NFS nor FUSE; use another kernel"
+    return ""
 
 
 def _known(kind: str) -> bool:

@@ -71,6 +71,8 @@ class LocalFileServer:
     def status(self) -> dict[str, Any]:
         """As sent to the service."""
         no_login = [f"nobody can log in by SSH: {self.no_login}"] if self.no_login else []
+        if self.ssh_port != ssh.PORT and not self.no_login:
+            no_login = [f"SSH is at port {self.ssh_port}: another program has port {ssh.PORT}"]
         return {
             "uid": self.uid,
             "condition": self.condition.value,
