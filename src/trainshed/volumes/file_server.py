@@ -146,7 +146,7 @@ def _by_fuse(request: MountRequest, inside: str) -> Mounted:
     options = nfs_options.for_user_space(settings.get("mountOptions"))
     command = [
         sys.executable,
-        *("-m", "trainshed.volumes.nfs_client"),
+        *("-P", "-m", "trainshed.volumes.nfs_client"),
         f"{reached['fileServerInternalIP']}:{reached['mountPoint']}",
         request.target,
         *("--port", str(reached["nfsPort"]), "--mount-port", str(reached["mountPort"])),
@@ -156,10 +156,8 @@ def _by_fuse(request: MountRequest, inside: str) -> Mounted:
         *(["--no-exec"] if options.no_exec else []),
     ]
     request.log(f"mounting {request.source.title} by an NFS client in user space")
-    log = f"{request.folder}/nfs-client.log"
-    daemon: Daemon | None = None
     try:
-        daemon = Daemon(command, os.environ, log)
+        daemon = Daemon(command, os.environ, request.folder, "nfs-client.log")
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except (DaemonFailed, OSError) as error:
         raise request.error("the NFS client in user space could not mount it", str(error), _hint(inside)) from error

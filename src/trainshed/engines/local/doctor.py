@@ -20,6 +20,7 @@ from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
 from trainshed.volumes.file_server import kernel_has_nfs, why_no_client
+from trainshed.volumes.tools import tools
 
 _LIMITS = {
     "cpu": "a job may use more CPU than its node's VM size has",
@@ -43,7 +44,7 @@ class Check:
 
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
-    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus(), _file_servers()]
+    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus(), _volumes(), _file_servers()]
 
 
 def _place(home: Path) -> Check:
@@ -174,3 +175,10 @@ def _file_servers() -> Check:
         return Check(name, False, f"served by nfs-ganesha, but nodes cannot mount them: {what}", mend, needed=False)
     client = "the kernel's NFS client" if kernel_has_nfs() else "an NFS client in user space"
     return Check(name, True, f"served by nfs-ganesha, mounted by {client}")
+
+
+def _volumes() -> Check:
+    """What mounts which kind of volume."""
+    here = tools()
+    detail = "; ".join((*here.missing, *here.found))
+    return Check("volumes", not here.missing, detail, here.mend if here.missing else "", needed=False)
