@@ -21,6 +21,8 @@ from typing import Any
 
 #: Names of the library by version of its interface; 13 is libnfs 4, 14 and later are 5 and 6.
 _NAMES = ("libnfs.so.13", "libnfs.so.14", "libnfs.so.15", "libnfs.so.16", "libnfs.so")
+#: What calls of an impatient connection end with when it was lost, and how long one waits.
+_LOST, _IMPATIENT_MS = (errno.EIO, errno.EINTR), 15_000
 INSTALL = "apt-get install libnfs13"
 
 
@@ -122,8 +124,12 @@ def available() -> bool:
 class Connection:
     """One connection to an export. Paths are relative to it and begin with ``/``; all methods raise OSError."""
 
-    def __init__(self, server: Server) -> None:
-        """Connect. Raises LibraryMissing; OSError with libnfs's own words when the server cannot be reached."""
+    def __init__(self, server: Server, *, patient: bool = True) -> None:
+        """Connect. Raises LibraryMissing; OSError with libnfs's own words when the server cannot be reached.
+
+        ``patient``: wait for a server that is gone until it comes again, however long that takes; else a call fails
+        when the connection was lost, and the connection is of no use any more.
+        """
         self._library = _load()
         for name in ("nfs_init_context", "nfs_parse_url_dir", "nfs_readdir"):
             getattr(self._library, name).restype = ctypes.c_void_p
@@ -131,18 +137,24 @@ class Connection:
         self._library.nfs_get_error.restype = ctypes.c_char_p
         self._context = ctypes.c_void_p(self._library.nfs_init_context())
         self.lock = threading.Lock()
-        options = f"version=3&nfsport={server.port}&mountport={server.mount_port}&autoreconnect=-1"
+        self._patient = patient
+        #: Whether the connection was lost: nothing may be called any more, and libnfs 4 cannot let go of it either.
+        self.broken = False
+        options = f"version=3&nfsport={server.port}&mountport={server.mount_port}&autoreconnect={-1 if patient else 0}"
         url = f"nfs://{server.address}{server.export}?{options}".encode()
         # Parsing sets the options of the context.
         if not self._library.nfs_parse_url_dir(self._context, url):
             raise self._error(errno.EINVAL)
         self._library.nfs_umask(self._context, ctypes.c_uint16(0))
         self._library.nfs_set_dircache(self._context, 0)
+        if not patient:
+            self._library.nfs_set_timeout(self._context, ctypes.c_int(_IMPATIENT_MS))
         self._call("mount", server.address.encode(), server.export.encode())
 
     def close(self) -> None:
         """Let go."""
-        self._library.nfs_destroy_context(self._context)
+        if not self.broken:
+            self._library.nfs_destroy_context(self._context)
 
     def stat(self, path: bytes) -> Facts:
         """Of a path; links are not followed."""
@@ -257,8 +269,11 @@ class Connection:
         return {name: int(getattr(found, name)) for name, *_ in _FileSystem._fields_ if name != "f_fsid"}
 
     def _call(self, name: str, *arguments: Any) -> int:
+        if self.broken:
+            raise OSError(errno.EIO, "the connection was lost")
         result = int(getattr(self._library, f"nfs_{name}")(self._context, *arguments))
         if result < 0:
+            self.broken = self.broken or (not self._patient and -result in _LOST)
             raise self._error(-result)
         return result
 

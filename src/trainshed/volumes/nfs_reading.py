@@ -11,12 +11,16 @@ import socket
 import stat
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from trainshed.resources.directories import join
 from trainshed.volumes.filetree import Entry
 from trainshed.volumes.libnfs import Connection, Facts, LibraryMissing, Server
 from trainshed.volumes.reading import FileFacts, Unreadable
+
+T = TypeVar("T")
 
 #: Links that are followed one after another, as the kernel does (path_resolution(7)).
 _LINKS = 40
@@ -40,47 +44,58 @@ class NfsReader:
 
     def list(self, inside: str, after: str | None, limit: int) -> list[Entry]:
         """One level, as Reader says."""
-        connection = self._connect()
-        try:
-            with connection.lock:
-                folder = _resolve(connection, join("/", self._path, inside))
-                if folder is None:
-                    return []
-                names = sorted(os.fsdecode(entry.name) for entry in connection.list(os.fsencode(folder)))
-                wanted = (name for name in names if name not in (".", "..") and (after is None or name > after))
-                found: list[Entry] = []
-                for name in wanted:
-                    entry = _entry(connection, folder, name)
-                    if entry is not None:
-                        found.append(entry)
-                    if len(found) == limit:
-                        break
-                return found
-        except OSError as error:
-            if error.errno in _ABSENT:
+
+        def entries(connection: Connection) -> list[Entry]:
+            folder = _resolve(connection, join("/", self._path, inside))
+            if folder is None:
                 return []
-            raise self._unreadable(error) from error
+            names = sorted(os.fsdecode(entry.name) for entry in connection.list(os.fsencode(folder)))
+            found: list[Entry] = []
+            for name in names:
+                if name in (".", "..") or (after is not None and name <= after):
+                    continue
+                entry = _entry(connection, folder, name)
+                if entry is not None:
+                    found.append(entry)
+                if len(found) == limit:
+                    break
+            return found
+
+        return self._ask(entries) or []
 
     def open(self, inside: str) -> NfsFile | None:
         """The regular file, as Reader says."""
-        connection = self._connect()
-        try:
-            with connection.lock:
-                path = _resolve(connection, join("/", self._path, inside))
-                if path is None or not stat.S_ISREG(connection.stat(os.fsencode(path)).mode):
-                    return None
-                return NfsFile(connection, connection.open(os.fsencode(path), os.O_RDONLY), self._title)
-        except OSError as error:
-            if error.errno in _ABSENT:
+
+        def file(connection: Connection) -> NfsFile | None:
+            path = _resolve(connection, join("/", self._path, inside))
+            if path is None or not stat.S_ISREG(connection.stat(os.fsencode(path)).mode):
                 return None
-            raise self._unreadable(error) from error
+            return NfsFile(connection, connection.open(os.fsencode(path), os.O_RDONLY), self._title)
+
+        return self._ask(file)
+
+    def _ask(self, act: Callable[[Connection], T | None]) -> T | None:
+        """None where there is no such thing. Once more where the connection was one that the server has forgotten."""
+        for last in (False, True):
+            connection = self._connect()
+            try:
+                with connection.lock:
+                    return act(connection)
+            except OSError as error:
+                if error.errno in _ABSENT:
+                    return None
+                if last or not connection.broken:
+                    raise self._unreadable(error) from error
+        return None
 
     def _connect(self) -> Connection:
-        """A connection of this process to the server; asked first whether it listens, since libnfs waits for ever."""
+        """A connection of this process to the server; asked first whether it listens, since libnfs waits long."""
         try:
             socket.create_connection((self._server.address, self._server.port), _CONNECT_SECONDS).close()
             with _guard:
-                found = _connections.pop(self._server, None) or Connection(self._server)
+                found = _connections.pop(self._server, None)
+                if found is None or found.broken:
+                    found = Connection(self._server, patient=False)
                 _connections[self._server] = found
                 if len(_connections) > _KEPT:
                     # Files that are open on it go on using it.
@@ -122,7 +137,7 @@ class NfsFile:
         """Let it go. Again does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            with self._connection.lock:
+            with self._connection.lock, suppress(OSError):
                 self._connection.close_file(handle)
 
 

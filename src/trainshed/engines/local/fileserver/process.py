@@ -67,8 +67,13 @@ def become_file_server(config: FileServerConfig, channel: socket.socket, daemon_
     linux.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != daemon_pid:
         return
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
-    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    try:
+        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    except OSError as error:
+        why = f"it cannot have namespaces ({error}); run the service as root, in a container with --privileged"
+        channel.sendall(encode({"failed": why}))
+        return
     pid = os.fork()
     if pid == 0:
         linux.set_parent_death_signal(signal.SIGKILL)
