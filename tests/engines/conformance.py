@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -161,7 +162,8 @@ async def a_gang_that_is_alive_is_not_forgotten(lab: Lab) -> None:
 
 async def a_file_server_is_in_the_view_until_it_is_removed(lab: Lab) -> None:
     """An engine without file servers says so at once."""
-    server = FileServerSpec("server-1", "fs", 2**30, "demo")
+    uid = str(uuid.uuid4())
+    server = FileServerSpec(uid, "fs", 2**30, "demo")
     try:
         await lab.engine.ensure_file_server(server)
     except EngineError as refusal:
@@ -173,8 +175,8 @@ async def a_file_server_is_in_the_view_until_it_is_removed(lab: Lab) -> None:
     await lab.until(lambda view: [s.condition for s in view.file_servers] == [serving] or None, "it serves")
     await lab.restart_service()
     (status,) = (await lab.engine.view()).file_servers
-    assert status.uid == "server-1" and status.address
-    await lab.engine.remove_file_server("server-1")
+    assert status.uid == uid and status.address
+    await lab.engine.remove_file_server(uid)
     await lab.engine.remove_file_server("no-such-server")
     await lab.until(lambda view: view.file_servers == () or None, "its end")
 

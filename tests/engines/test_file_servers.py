@@ -23,7 +23,9 @@ from trainshed.engines.local.wire import Refused
 from trainshed.engines.protocol import FileServerCondition, FileServerSpec, FileServerStatus
 from trainshed.volumes.libnfs import Connection, Server, available
 
-SPEC = FileServerSpec("u1", "fs", 2**30, "demo", admin_password="let me in 4711")
+#: Its address follows from it, and other processes of these tests have servers too.
+UID = f"u{os.getpid()}"
+SPEC = FileServerSpec(UID, "fs", 2**30, "demo", admin_password="let me in 4711")
 
 needs_ganesha = pytest.mark.skipif(bool(nfs.why_not()), reason=f"no file servers here: {nfs.why_not()}")
 needs_libnfs = pytest.mark.skipif(not available(), reason="libnfs is not installed: apt-get install libnfs13")
@@ -33,7 +35,7 @@ needs_ssh = pytest.mark.skipif(
 )
 
 
-async def serving(lab: Lab, uid: str = "u1") -> FileServerStatus:
+async def serving(lab: Lab, uid: str = UID) -> FileServerStatus:
     """Its status, once it serves and the administrator may log in."""
 
     def found(view: object) -> FileServerStatus | None:
@@ -119,7 +121,7 @@ def test_it_serves_survives_the_daemon_and_goes_without_a_trace(in_lab: InLab, h
         connection.close()
         assert 0.9 * 2**30 < size["f_blocks"] * size["f_frsize"] <= 2**30
         # The image is as small as what is in it.
-        assert (home / "fileservers/u1/disk.img").stat().st_blocks * 512 < 2**28
+        assert (home / "fileservers" / UID / "disk.img").stat().st_blocks * 512 < 2**28
 
         daemon = lab.engine._link._daemon_pid
         os.kill(daemon, signal.SIGKILL)
@@ -130,11 +132,11 @@ def test_it_serves_survives_the_daemon_and_goes_without_a_trace(in_lab: InLab, h
         assert "kept" in {entry.name.decode() for entry in connection.list(b"/")}
         connection.close()
 
-        await lab.engine.remove_file_server("u1")
+        await lab.engine.remove_file_server(UID)
         await lab.until(lambda view: True if not view.file_servers else None, "its end")
         assert not list((home / "engine/local/fileservers").iterdir())
         assert not list((home / "logs/fileservers").iterdir())
-        assert (home / "fileservers/u1/disk.img").exists(), "its data is the caller's to remove"
+        assert (home / "fileservers" / UID / "disk.img").exists(), "its data is the caller's to remove"
         assert not [image for image in attached_images() if str(home) in image]
 
     in_lab(body)
@@ -255,7 +257,7 @@ def test_ports_that_others_have_are_left_to_them(in_lab: InLab) -> None:
         with socket.socket() as other:
             # As an NFS server of the machine's own has it, on all addresses.
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            other.bind((file_server_address("u1", ()), nfs.PORTS[0]))
+            other.bind((file_server_address(UID, ()), nfs.PORTS[0]))
             other.listen(1)
             await lab.engine.ensure_file_server(SPEC)
             status = await serving(lab)

@@ -38,6 +38,8 @@ _SUPPORT = Path(__file__).parents[1] / "support"
 _CHECKS = (sys.executable, str(_SUPPORT / "file_system_checks.py"))
 UID = 1900001000
 SIZE = 2**28
+#: Its address follows from it, and other processes of these tests have servers too.
+SERVER = f"v{os.getpid()}"
 
 
 @dataclass
@@ -105,8 +107,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     holding: dict[str, Any] = {}
 
     async def body(lab: Lab) -> None:
-        await lab.engine.ensure_file_server(FileServerSpec("u1", "fs", SIZE, "demo"))
-        holding.update(lab=lab, loop=asyncio.get_running_loop(), status=await serving(lab, "u1"))
+        await lab.engine.ensure_file_server(FileServerSpec(SERVER, "fs", SIZE, "demo"))
+        holding.update(lab=lab, loop=asyncio.get_running_loop(), status=await serving(lab, SERVER))
         ready.set()
         await asyncio.to_thread(over.wait)
 
@@ -183,7 +185,7 @@ def test_a_job_goes_on_when_the_server_was_killed(served: Served) -> None:
     process.stdin.flush()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "all there" in said
-    served.run(serving(served.lab, "u1"))
+    served.run(serving(served.lab, SERVER))
 
 
 def test_the_whole_process_of_a_server_may_die(served: Served) -> None:
@@ -204,7 +206,7 @@ def test_the_whole_process_of_a_server_may_die(served: Served) -> None:
     keeper = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(keeper, signal.SIGKILL)
     served.run(eventually(lambda: server not in served.servers() and served.servers(), "a new server"))
-    served.run(serving(served.lab, "u1"))
+    served.run(serving(served.lab, SERVER))
     process.stdin.write("go\n")
     process.stdin.flush()
     said, _ = process.communicate(timeout=60)
