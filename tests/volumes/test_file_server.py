@@ -52,12 +52,11 @@ class Served:
     #: Runs a coroutine in the lab's loop.
     run: Callable[[Any], Any]
     lab: Lab
-    _mounts: int = field(default=0)
+    _mounts: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def mount(self, *command: str, uid: int = UID, **settings: Any) -> subprocess.Popen[str]:
         """The mount program, with a mount point of its own."""
-        self._mounts += 1
-        place = self.folder / f"mount-{self._mounts}"
+        place = self.folder / f"mount-{len(self._mounts) + 1}"
         reached = mount_settings(self.status.address, nfs_port=self.status.nfs_port, mount_port=self.status.mount_port)
         request = {
             "kind": "fileServers",
@@ -67,13 +66,21 @@ class Served:
             "target": str(place / "target"),
             "folder": str(place / "folder"),
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(_SUPPORT / "mount_program.py"), json.dumps(request), *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.PIPE,
             text=True,
         )
+        self._mounts.append(process)
+        return process
+
+    def end_mounts(self) -> None:
+        """Those of tests that failed half-way; their clients die with them."""
+        for process in self._mounts:
+            process.kill()
+            process.wait()
 
     def run_on(self, *command: str, **settings: Any) -> str:
         """The output of a command on the mounted file server, that succeeds."""
@@ -126,7 +133,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         def run(coroutine: Any) -> Any:
             return asyncio.run_coroutine_threadsafe(coroutine, holding["loop"]).result(60)
 
-        yield Served(home, folder, holding["status"], run, holding["lab"])
+        served = Served(home, folder, holding["status"], run, holding["lab"])
+        try:
+            yield served
+        finally:
+            served.end_mounts()
     finally:
         over.set()
         thread.join(60)
