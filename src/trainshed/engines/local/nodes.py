@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.engines.local.cgroups import Limits, NodeGroup
+from trainshed.engines.local.fileserver.keeper import FileServerKeeper
 from trainshed.engines.local.layout import Layout, write_durably
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
@@ -62,11 +63,13 @@ class NodeKeeper:
         on_changed: Callable[[], None],
         on_ended: Callable[[LocalNode, Message], None],
         on_lost: Callable[[LocalNode], None],
+        file_servers: FileServerKeeper,
     ) -> None:
         self._layout = layout
         self._on_changed = on_changed
         self._on_ended = on_ended
         self._on_lost = on_lost
+        self._file_servers = file_servers
         self._loop = asyncio.get_running_loop()
         self.nodes: dict[str, LocalNode] = {}
         self.setups: dict[str, ClusterSetup] = {}
@@ -199,6 +202,8 @@ class NodeKeeper:
         with suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 self._helpers.discard(pid)
+                if self._file_servers.ended(pid):
+                    continue
                 for node in list(self.nodes.values()):
                     if node.pid == pid:
                         self._process_ended(node)
@@ -239,7 +244,7 @@ class NodeKeeper:
 
     def _end_orphans(self) -> bool:
         """Kill children that are neither nodes nor helpers, with all below them. Whether there were any."""
-        orphans = children() - {node.pid for node in self.nodes.values()} - self._helpers
+        orphans = children() - {node.pid for node in self.nodes.values()} - self._helpers - self._file_servers.pids
         kill_trees(orphans)
         self.reap()
         return bool(orphans)
@@ -314,6 +319,8 @@ class NodeKeeper:
                 while self._helpers:
                     self._quiet.clear()
                     await self._quiet.wait()
+        # After the nodes, whose volumes wait at their end for what is not yet written.
+        self._file_servers.close()
         kill_trees(children())
         isolation.reap_all()
         for node in self.nodes.values():
