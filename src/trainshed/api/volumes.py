@@ -13,10 +13,13 @@ from trainshed.api.services import Services
 from trainshed.control.locked import Locked, locked
 from trainshed.control.volumes import admitted, resolved
 from trainshed.resources import directories
+from trainshed.resources.exports import source_directory
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
 from trainshed.store import clusters
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
+from trainshed.volumes.libnfs import Server
+from trainshed.volumes.nfs_reading import NfsReader
 from trainshed.volumes.reading import DirectoryReader, Reader, Unreadable
 from trainshed.volumes.remotes import LinkMaker, link_maker, open_remote
 
@@ -82,8 +85,19 @@ async def open_volume(services: Services, source: VolumeSource, inside: str, sec
     (source,) = admitted([source], opened, secrets.keys(unseal))
     if source.problem:
         raise Unreadable(f"{source.title}: {source.problem}")
+    start = ""
+    if source.kind == VolumeKind.FILE_SERVERS:
+        try:
+            start = source_directory(source.settings.get("sourceDirectory"))
+        except ValueError as error:
+            raise Unreadable(f"{source.title}: {error}") from error
+        reached = source.settings["mountSettings"]
+        if "nfsPort" in reached:
+            server = Server(
+                reached["fileServerInternalIP"], reached["mountPoint"], reached["nfsPort"], reached["mountPort"]
+            )
+            return OpenVolume(NfsReader(server, directories.join(start, inside), source.title))
     if source.directory:
-        start = source.settings.get("sourceDirectory") or "" if source.kind == VolumeKind.FILE_SERVERS else ""
         return OpenVolume(DirectoryReader(directories.join(source.directory, start, inside), source.directory))
     reader = await asyncio.to_thread(open_remote, source, inside, opened)
     return OpenVolume(reader, link_maker(source, inside, opened))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from trainshed.volumes import CommandResult
 
 #: Seconds that preparing a command's answer (``mpirun --version``, mount commands) may take.
 _CAPTURE_SECONDS = 120.0
+#: Seconds that processes which were killed may take to be gone.
+_KILLED_SECONDS = 5.0
 #: Added to the badness of strangers' processes: when memory is short the kernel takes them before the service.
 _FIRST_TO_GO = "500"
 
@@ -31,6 +34,18 @@ class Closing(Protocol):
 
     def close(self) -> None:
         """Let go of them."""
+        ...
+
+
+class Container(Protocol):
+    """What the job runs in, where that is not the node itself."""
+
+    def close(self) -> None:
+        """Let go of it, before its last process ends."""
+        ...
+
+    def remove(self) -> None:
+        """Remove what it wrote, after that."""
         ...
 
 
@@ -53,6 +68,12 @@ class Node:
         #: Who makes the job's own directories and files, and who does that where the job's volumes are.
         self.inside: Hands = Own()
         self.hands: Hands = self.inside
+        #: The container that the job asks for; it has to be closed and removed.
+        self.container: Container | None = None
+        #: Whether that makes the job's user root inside.
+        self.root_inside = False
+        #: What of the container is recorded with the attempt: ``image`` and ``digest``.
+        self.image: dict[str, str] | None = None
         #: What the node's setup mounted and left, where it ran as a root of its own.
         self.setup_ground: Ground | None = None
         #: The same with what this attempt's volumes added.
@@ -69,6 +90,11 @@ class Node:
     def several(self) -> bool:
         """Whether the gang has other nodes."""
         return len(self.spec.hosts) > 1
+
+    @property
+    def root(self) -> bool:
+        """Whether the job's processes are root where they run."""
+        return self.root_inside or (os.geteuid() == 0 and self.spec.view is None)
 
     @property
     def job_temp(self) -> str:
@@ -152,6 +178,17 @@ class Node:
             os.close(fd)
             Path(path).unlink()
 
+    def end_started(self, grace: float) -> None:
+        """End what was started here, with its process groups: SIGTERM, the grace, SIGKILL. Others go on."""
+        started = self.loop.living
+        for pid in started:
+            self.loop.on_exit(pid, lambda _code: None)
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED_SECONDS)):
+            for pid in started & self.loop.living:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, number)
+            self.loop.run_until(lambda: not started & self.loop.living, seconds)
+
     def end_processes(self, grace: float) -> None:
         """End everything that the attempt started on this node: SIGTERM, the grace, SIGKILL, wait until none is left.
 
@@ -167,10 +204,14 @@ class Node:
             keep = self.keep_isolation
         finally:
             ending, self.isolation = self.isolation, None
+            if self.container is not None:
+                self.container.close()
             if keep and ending.clear(self.loop.living):
                 self.kept = ending
             else:
                 ending.kill()
+            if self.container is not None:
+                self.container.remove()
 
     def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
         until = time.monotonic() + grace

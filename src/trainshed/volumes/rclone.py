@@ -220,6 +220,8 @@ def _options(request: MountRequest, look: Look) -> list[str]:
         "--dir-cache-time=2s",
         "--attr-timeout=1s",
         "--poll-interval=0",
+        # The queue of uploads tries again and again by itself.
+        "--low-level-retries=3",
         f"--uid={request.uid}",
         f"--gid={request.gid}",
         "--umask=000",
