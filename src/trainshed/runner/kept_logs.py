@@ -20,6 +20,7 @@ from trainshed.runner.claims import claim
 from trainshed.runner.failure import directory_error
 from trainshed.runner.ground import reset_child
 from trainshed.runner.node import Node
+from trainshed.runner.volume_holding import fork_away
 from trainshed.volumes import shows_late
 
 #: Seconds between two copies, and those that the last one may take.
@@ -51,13 +52,7 @@ class KeptLogs:
         self._places = places
         self._owner = os.geteuid() if node.spec.view is None else node.spec.view.user.uid
         self._line, theirs = socket.socketpair()
-        if os.fork() == 0:
-            try:
-                reset_child()
-                self._line.close()
-                _serve(theirs, places, self._owner)
-            finally:
-                os._exit(0)
+        fork_away(lambda: _serve(theirs, places, self._owner))
         theirs.close()
         self._waiting = 0
         self._gone = self._over = False
@@ -128,6 +123,9 @@ class KeptLogs:
 
 def _serve(line: socket.socket, places: _Places, owner: int) -> None:
     """The child's life: copy when asked, say so, until nobody can ask any more."""
+    reset_child()
+    os.closerange(3, line.fileno())
+    os.closerange(line.fileno() + 1, 1 << 20)
     copied: dict[str, int] = {}
     while how := line.recv(1):
         with suppress(OSError):
