@@ -14,7 +14,7 @@ from trainshed.api.services import Services
 from trainshed.control.locked import Locked, locked
 from trainshed.control.volumes import admitted, resolved
 from trainshed.resources import directories
-from trainshed.resources.volume_sources import VolumeKind, VolumeSource
+from trainshed.resources.volume_sources import VolumeKind, VolumeSource, path_in_share
 from trainshed.store import clusters
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
@@ -74,6 +74,15 @@ async def open_volume(services: Services, source: VolumeSource, inside: str, sec
     if source.problem:
         raise Unreadable(f"{source.title}: {source.problem}")
     if source.directory:
-        start = source.settings.get("sourceDirectory") or "" if source.kind == VolumeKind.FILE_SERVERS else ""
+        start = _start(source)
         return DirectoryReader(directories.join(source.directory, start, inside), source.directory)
     raise Unreadable(f"{source.title} is on another system, which this version reads on nodes only")
+
+
+def _start(source: VolumeSource) -> str:
+    """What of the source's directory is mounted: empty for all of it."""
+    if source.kind == VolumeKind.FILE_SERVERS:
+        return source.settings.get("sourceDirectory") or ""
+    if source.kind == VolumeKind.AZURE_FILE_SHARES:
+        return "/".join(path_in_share(source.settings["azureFileUrl"]))
+    return ""
