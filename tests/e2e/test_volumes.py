@@ -48,7 +48,8 @@ for volume in %(volumes)s; do
 done
 for volume in %(volumes)s; do
   cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
-  until [ -s sums-$other ] && (cd of-$other && sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.3; done
+  until [ -s sums-$other ] && (cd of-$other && ls $(cut -c67- ../sums-$other) > /dev/null 2>&1 &&
+    sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.5; done
 done
 """
 #: After everything was unmounted and mounted again.
@@ -84,9 +85,10 @@ class Storage:
         properties = custom(command, cluster or self.cluster, nodes, mountVolumes=volumes, **more)
         self.client.jobs.create(name, properties)
         job = self.client.jobs.wait(name, interval=0.1, timeout=100)
-        if job.execution_state.value != "succeeded":
-            return job.execution_state.value, json.dumps(job.properties["executionInfo"]["errors"])
         (folder,) = self.live.home.glob(f"clusters/*/mounts/logs/{job.properties['jobOutputDirectoryPathSegment']}")
+        if job.execution_state.value != "succeeded":
+            told = [path.read_text()[-1000:] for path in folder.glob("stdouterr/std*")]
+            return job.execution_state.value, json.dumps([job.properties["executionInfo"]["errors"], *told])
         return "succeeded", (folder / "stdouterr/stdout.txt").read_text()
 
     def holders(self) -> list[int]:
