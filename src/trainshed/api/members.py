@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainshed.resources.cluster import AutoScaleSettings
+from trainshed.resources.cluster import AutoScaleSettings, NodeSetup
 from trainshed.resources.job import JobProperties
 from trainshed.resources.settings import TensorFlowSettings
 
 _AUTO = "autoScale"
 _TENSORFLOW = "tensorFlowSettings"
+_SETUP = "nodeSetup"
 
 
 def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,6 +19,14 @@ def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
     found = _without(definition, JobProperties.since_2026)
     if _TENSORFLOW in found:
         found[_TENSORFLOW] = _without(found[_TENSORFLOW], TensorFlowSettings.since_2026)
+    return found
+
+
+def original_cluster(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A cluster's properties, but for its scale, as 2018-05-01 has them."""
+    found = dict(definition)
+    if _SETUP in found:
+        found[_SETUP] = _without(found[_SETUP], NodeSetup.since_2026)
     return found
 
 

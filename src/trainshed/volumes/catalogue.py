@@ -9,6 +9,7 @@ from trainshed.resources.reasons import ReasonCode
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
 from trainshed.volumes.azure_blobs import mount_blobs
 from trainshed.volumes.azure_files import mount_files
+from trainshed.volumes.file_server import mount_file_server
 from trainshed.volumes.protocol import Driver, Mounted, MountPoint, MountRequest, Volume, VolumeError
 from trainshed.volumes.unmanaged import UnmanagedVolume
 
@@ -16,6 +17,7 @@ from trainshed.volumes.unmanaged import UnmanagedVolume
 _DRIVERS: Mapping[str, Driver] = {
     VolumeKind.AZURE_FILE_SHARES: mount_files,
     VolumeKind.AZURE_BLOB_FILE_SYSTEMS: mount_blobs,
+    VolumeKind.FILE_SERVERS: mount_file_server,
 }
 
 
