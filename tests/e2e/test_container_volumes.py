@@ -38,7 +38,7 @@ def test_a_share_of_the_job(house: House) -> None:
     name = house.start("echo said", mountVolumes=volumes, stdOutErrPathPrefix=prefix)
     assert house.end(name).execution_state.value == "succeeded"
     assert b"".join(house.client.jobs.stream_log(name)) == b"said\n"
-    assert house.said("ls $AZ_BATCHAI_JOB_TEMP; echo nothing") == "nothing\n"
+    assert house.said("[ -e $AZ_BATCHAI_JOB_MOUNT_ROOT ] || echo nothing") == "nothing\n"
 
 
 @pytest.mark.skipif(bool(nfs.why_not()), reason=f"no file servers here: {nfs.why_not()}")
@@ -49,10 +49,8 @@ def test_a_file_server_of_two_clusters_written_in_a_container_and_read_on_the_ho
     clusters = [_cluster(house, name, server) for name in ("writers", "readers")]
     told = house.said("cd $AZ_BATCHAI_MOUNT_ROOT/nfs; echo words > file; df . | tail -1", cluster=clusters[0])
     assert "nfs" in told.split()[-1]
-    client.jobs.create(
-        "reader",
-        custom("cat $AZ_BATCHAI_MOUNT_ROOT/nfs/file; stat -c %u $AZ_BATCHAI_MOUNT_ROOT/nfs/file; id -u", clusters[1]),
-    )
+    look = "cd $AZ_BATCHAI_MOUNT_ROOT/nfs; cat file; stat -c %u file; id -u"
+    client.jobs.create("reader", custom(look, clusters[1]))
     assert house.end("reader").execution_state.value == "succeeded"
     words, owner, own = b"".join(client.jobs.stream_log("reader")).decode().split()
     assert words == "words" and owner == own
