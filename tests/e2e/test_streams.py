@@ -18,8 +18,12 @@ from trainshed.client import AsyncClient, Connection, Scope
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 JOBS, LINES = 50, 20
-#: Each line is the time at which it was printed. Nothing is started for a line: fifty jobs share two cores here.
-PRINTS = f"exec 9<> <(:); for i in {{1..{LINES}}}; do echo $EPOCHREALTIME; read -t 0.25 -u 9; done; true"
+#: Each line is the time at which it was printed. Nothing is started for a line: fifty jobs share two cores here. The
+#: first is printed when all are running, so that starting them is over.
+PRINTS = f"""exec 9<> <(:)
+until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do read -t 0.1 -u 9; done
+for i in {{1..{LINES}}}; do echo $EPOCHREALTIME; read -t 0.25 -u 9; done
+true"""
 LONG = 300 << 20
 
 
@@ -36,6 +40,7 @@ def crowd(tmp_path: Path) -> Iterator[LiveService]:
 
 def test_fifty_jobs_are_followed_at_once(crowd: LiveService) -> None:
     told = crowd.told()
+    (mounts,) = crowd.home.glob("clusters/*/mounts")
 
     async def follow(client: AsyncClient, name: str) -> list[float]:
         """Seconds by which each line came later than it was printed."""
@@ -59,7 +64,11 @@ def test_fifty_jobs_are_followed_at_once(crowd: LiveService) -> None:
     async def everything() -> list[list[float]]:
         async with AsyncClient(Scope(), connection=Connection(told["url"], told["token"])) as client:
             cluster = str((await client.clusters.get("c")).id)
-            return await asyncio.gather(*(job(client, f"j{number}", cluster) for number in range(JOBS)))
+            followed = [asyncio.create_task(job(client, f"j{number}", cluster)) for number in range(JOBS)]
+            while (await client.clusters.get("c")).nodes_in("running") < JOBS:
+                await asyncio.sleep(0.1)
+            (mounts / "go").touch()
+            return await asyncio.gather(*followed)
 
     delays = asyncio.run(asyncio.wait_for(everything(), 60))
     assert [len(of_job) for of_job in delays] == [LINES] * JOBS
