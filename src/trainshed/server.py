@@ -35,12 +35,14 @@ from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
+from trainshed.resources.host_directories import InvalidHostDirectories
 from trainshed.resources.quotas import InvalidQuotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
+    load_host_directories,
     load_quotas,
     load_storage_endpoints,
     only_service_of,
@@ -60,6 +62,7 @@ _START_ERRORS = (
     CannotListen,
     EngineUnavailable,
     InvalidEndpoints,
+    InvalidHostDirectories,
     InvalidIssuers,
     InvalidQuotas,
     SchemaMismatch,
@@ -120,6 +123,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
+    host_directories = load_host_directories(home)
     db = await asyncio.to_thread(Database.open, options.database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     keyvault = open_keyvault(home)
@@ -129,6 +133,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         file_server_address=file_server_address,
         quotas=quotas,
         storage_endpoints=endpoints,
+        host_directories=host_directories,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:
@@ -149,6 +154,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         local_sizes=machine_sizes,
         quotas=quotas,
         storage_endpoints=endpoints,
+        host_directories=host_directories,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

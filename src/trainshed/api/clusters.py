@@ -14,7 +14,7 @@ from trainshed.api.call import Call
 from trainshed.api.differences import differing
 from trainshed.api.errors import being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.lookup import find
-from trainshed.api.members import keep_newer_scale, original_scale
+from trainshed.api.members import keep_newer_scale, original_cluster, original_scale
 from trainshed.api.mounted import fill_subnet, keep_subnet
 from trainshed.api.paging import page, page_request
 from trainshed.api.references import unresolved
@@ -102,7 +102,7 @@ async def create(call: Call) -> Response:
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
         keep_subnet(existing.definition, wanted)
-        differences = differing(existing.definition, wanted)
+        differences = differing(existing.definition if call.newer else original_cluster(existing.definition), wanted)
         if differences:
             raise conflict(
                 Kind.CLUSTER,
@@ -235,7 +235,7 @@ def _view_of(
         resource_group=workspace.resource_group,
         workspace=workspace.name,
         name=record.name,
-        definition=record.definition,
+        definition=record.definition if newer else original_cluster(record.definition),
         scale=scale if newer else original_scale(scale),
         state=record.state.value,
         state_at=record.state_at,

@@ -7,10 +7,12 @@ from typing import Any
 
 from trainshed.resources.cluster import AutoScaleSettings
 from trainshed.resources.job import JobProperties
+from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.settings import TensorFlowSettings
 
 _AUTO = "autoScale"
 _TENSORFLOW = "tensorFlowSettings"
+_VOLUMES, _BLOBS, _SETUP = "mountVolumes", "azureBlobFileSystems", "nodeSetup"
 
 
 def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +20,14 @@ def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
     found = _without(definition, JobProperties.since_2026)
     if _TENSORFLOW in found:
         found[_TENSORFLOW] = _without(found[_TENSORFLOW], TensorFlowSettings.since_2026)
-    return found
+    return _with_original_volumes(found)
+
+
+def original_cluster(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A cluster's properties as 2018-05-01 has them, but for its scaleSettings."""
+    if _SETUP not in definition:
+        return dict(definition)
+    return {**definition, _SETUP: _with_original_volumes(definition[_SETUP])}
 
 
 def original_scale(scale: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +43,15 @@ def keep_newer_scale(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> di
         return dict(wanted)
     newer = {name: value for name, value in stored[_AUTO].items() if name in AutoScaleSettings.since_2026}
     return {**wanted, _AUTO: {**wanted[_AUTO], **newer}}
+
+
+def _with_original_volumes(definition: Mapping[str, Any]) -> dict[str, Any]:
+    if _VOLUMES not in definition:
+        return dict(definition)
+    volumes = _without(definition[_VOLUMES], MountVolumes.since_2026)
+    if _BLOBS in volumes:
+        volumes[_BLOBS] = [_without(entry, AzureBlobFileSystem.since_2026) for entry in volumes[_BLOBS]]
+    return {**definition, _VOLUMES: volumes}
 
 
 def _without(definition: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -83,6 +83,33 @@ class Daemon:
         self._process.wait()
 
 
+def run_bounded(
+    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, where: str = "/"
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. It dies with the caller, and after so many seconds with all that it started.
+
+    Raises OSError and subprocess.TimeoutExpired.
+    """
+    with subprocess.Popen(
+        list(arguments),
+        env=dict(environment),
+        cwd=where,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    ) as process:
+        try:
+            output, said = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(list(arguments), process.returncode, output, said)
+
+
 def sync_file_system(path: str) -> None:
     """Hand what programs wrote into the page cache to whatever serves the file system (syncfs(2))."""
     with suppress(OSError):
