@@ -7,7 +7,7 @@ DEMO_STAMP := $(VENV)/.demo-installed
 # Two workers for two cores; override with WORKERS=8 on a bigger machine.
 WORKERS ?= 2
 
-.PHONY: help demo test test-fast lint format clients frameworks bench examples clean
+.PHONY: help demo test test-fast lint format clients servers frameworks bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,7 +21,7 @@ $(DEMO_STAMP): pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres,volumes]'
 	@touch $@ $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP) ## start the service, train digits on two nodes under MPI, show the result, stop
@@ -40,7 +40,10 @@ format: $(STAMP) ## let ruff write
 clients: $(STAMP) ## the original's own clients, into .clients; the tests of one that cannot be had are skipped
 	@$(BIN)/python tests/clients/install.py
 
-test: lint clients ## everything that this machine can run; says what it skipped and why
+servers: $(STAMP) ## storage servers that tests start, into .servers; the tests of one that cannot be had are skipped
+	@$(BIN)/python -m tests.servers.install
+
+test: lint clients servers ## everything that this machine can run; says what it skipped and why
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(STAMP) ## the quick part, under a minute
@@ -56,5 +59,5 @@ examples: frameworks ## every example that is installed here, with its result ch
 	$(BIN)/pytest -n 0 tests/examples
 
 clean: ## the environment and all caches
-	rm -rf $(VENV) .clients .frameworks .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .clients .servers .frameworks .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -204,7 +204,7 @@ class Run:
                 "azureFileShares": [
                     {
                         "accountName": "nowhere",
-                        "azureFileUrl": "https://nowhere.file.core.windows.net/share",
+                        "azureFileUrl": "https://127.0.0.1/share",  # where nobody listens
                         "relativeMountPath": "share",
                         "credentials": {"accountKey": self.marks.add("account key")},
                     }

@@ -32,18 +32,19 @@ pytestmark = [
 #: Each node writes, says that it has, waits for the other, and compares what that one wrote.
 EXCHANGE = """
 set -e
-other=$([ $AZ_BATCHAI_TASK_INDEX = 0 ] && echo 1 || echo 0)
+me=$((${HOSTNAME##*-} %% 2))
+other=$((1 - me))
 for volume in %(volumes)s; do
-  mine=$AZ_BATCHAI_JOB_MOUNT_ROOT/$volume/of-$AZ_BATCHAI_TASK_INDEX
+  mine=$AZ_BATCHAI_JOB_MOUNT_ROOT/$volume/of-$me
   mkdir -p $mine
-  for number in $(seq %(small)d); do echo "$number of $AZ_BATCHAI_TASK_INDEX" > $mine/small-$number; done
-  [ $AZ_BATCHAI_TASK_INDEX = 1 ] || head -c %(big)d /dev/urandom > $mine/big
-  (cd $mine; sha256sum small-* $(ls big 2>/dev/null || true) > ../sums-$AZ_BATCHAI_TASK_INDEX.new)
-  mv $mine/../sums-$AZ_BATCHAI_TASK_INDEX.new $mine/../sums-$AZ_BATCHAI_TASK_INDEX
+  for number in $(seq %(small)d); do echo "$number of $me" > $mine/small-$number; done
+  [ $me = 1 ] || head -c %(big)d /dev/urandom > $mine/big
+  (cd $mine; sha256sum small-* $(ls big 2>/dev/null || true) > ../sums-$me.new)
+  mv $mine/../sums-$me.new $mine/../sums-$me
 done
 for volume in %(volumes)s; do
   cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
-  until [ -s sums-$other ] && (cd of-$other && sha256sum --quiet -c ../sums-$other); do sleep 0.3; done 2>/dev/null
+  until [ -s sums-$other ] && (cd of-$other && sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.3; done
 done
 """
 #: After everything was unmounted and mounted again.
@@ -76,7 +77,7 @@ class Storage:
         """How the job ended, and what it wrote to standard output (or why it failed)."""
         properties = custom(command, self.cluster, nodes, mountVolumes=volumes, **more)
         self.client.jobs.create(name, properties)
-        job = self.client.jobs.wait(name, interval=0.1, timeout=200)
+        job = self.client.jobs.wait(name, interval=0.1, timeout=100)
         if job.execution_state.value != "succeeded":
             return job.execution_state.value, json.dumps(job.properties["executionInfo"]["errors"])
         (folder,) = self.live.home.glob(f"clusters/*/mounts/logs/{job.properties['jobOutputDirectoryPathSegment']}")

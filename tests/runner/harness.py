@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.resources.volume_sources import volume_sources
-from trainshed.runner import main
+from trainshed.runner import linux, main
 from trainshed.runner.spec import HostSpec, JobIdentity, NodeDirectories, Outcome, RunnerSpec
+from trainshed.volumes import managed
 
 #: Seconds after which a test gives up.
 BOUND = 30.0
@@ -81,6 +82,10 @@ class Runner:
         if self.pid == 0:
             try:
                 self.line.close()
+                if managed(spec.volumes) and os.geteuid() == 0:
+                    # As the process of a node, so that the machine has no mounts of ours.
+                    linux.unshare(linux.CLONE_NEWNS)
+                    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
                 if uid is not None:
                     os.setgroups([])
                     os.setgid(uid)

@@ -1,18 +1,20 @@
-"""Volumes of a job: the mount command's way, and kinds without a driver."""
+"""Volumes of a job: the mount command's way, and what all kinds have in common."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.runner.harness import custom, make_spec, run, stdouterr
 from trainshed.resources.reasons import ReasonCode
+from trainshed.resources.volume_sources import volume_sources
 from trainshed.runner import isolation
-from trainshed.volumes import CommandResult, VolumeError, volumes_of
+from trainshed.volumes import CommandResult, VolumeError, managed, unmanaged
 
 
-def unmanaged(command: str, path: str = "data") -> dict[str, object]:
+def by_command(command: str, path: str = "data") -> dict[str, Any]:
     return {"unmanagedFileSystems": [{"mountCommand": command, "relativeMountPath": path}]}
 
 
@@ -22,30 +24,17 @@ def _mounts() -> None:
         pytest.skip(f"no mount namespaces here: {why_not}")
 
 
-@pytest.mark.parametrize(
-    ("volumes", "code", "name"),
-    [
-        (
-            {"azureFileShares": [{"azureFileUrl": "https://a/s", "relativeMountPath": "x"}]},
-            "AZFMountError",
-            "https://a/s",
-        ),
-        ({"azureBlobFileSystems": [{"containerName": "c", "relativeMountPath": "x"}]}, "BFSMountError", "c"),
-        ({"fileServers": [{"fileServer": {"id": "/f"}, "relativeMountPath": "x"}]}, "VolumeMountError", "/f"),
-    ],
-)
-def test_kinds_without_a_driver(volumes: dict[str, object], code: str, name: str) -> None:
-    with pytest.raises(VolumeError) as caught:
-        volumes_of(volumes, "/mounts")
-    assert caught.value.reason.code == code
-    assert caught.value.reason.details["volume"] == name
-    assert "unmanagedFileSystems" in caught.value.reason.text
+def test_who_mounts_which() -> None:
+    share = {"accountName": "a", "azureFileUrl": "https://a/s", "relativeMountPath": "x"}
+    sources = volume_sources({**by_command("mount"), "azureFileShares": [share]}, "/mountVolumes")
+    assert [source.kind for source in managed(sources)] == ["azureFileShares"]
+    assert [volume.point.path for volume in unmanaged(sources, "/mounts")] == ["/mounts/data"]
 
 
 @pytest.mark.parametrize("path", ["", "/abs", "..", "a/../../b", "."])
 def test_mount_paths_stay_below_the_root(path: str) -> None:
     with pytest.raises(VolumeError) as caught:
-        volumes_of(unmanaged("mount", path), "/mounts")
+        unmanaged(volume_sources(by_command("mount", path), ""), "/mounts")
     assert caught.value.reason.code is ReasonCode.VOLUME_MOUNT_FAILED
 
 
@@ -56,7 +45,7 @@ def test_the_mount_path_is_appended_and_the_tool_s_words_are_passed_on(tmp_path:
         commands.append(command)
         return CommandResult(32, "mount.nfs: no such server\n")
 
-    (volume,) = volumes_of(unmanaged("mount -t nfs host:/x"), str(tmp_path))
+    (volume,) = unmanaged(volume_sources(by_command("mount -t nfs host:/x"), ""), str(tmp_path))
     with pytest.raises(VolumeError) as caught:
         volume.mount(run_command)
     assert commands == [f"mount -t nfs host:/x {tmp_path}/data"]
@@ -64,7 +53,7 @@ def test_the_mount_path_is_appended_and_the_tool_s_words_are_passed_on(tmp_path:
 
 
 def test_descriptions_hold_no_credentials() -> None:
-    (volume,) = volumes_of(unmanaged("mount -o password=hunter2 //h/s"), "/m")
+    (volume,) = unmanaged(volume_sources(by_command("mount -o password=hunter2 //h/s"), ""), "/m")
     assert "hunter2" not in volume.describe()
 
 
@@ -73,7 +62,7 @@ def test_a_job_sees_its_volume_and_it_is_gone_afterwards(tmp_path: Path) -> None
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_text("from the volume\n")
-    job = custom("cat $AZ_BATCHAI_JOB_MOUNT_ROOT/data/file", mountVolumes=unmanaged(f"mount --bind {source}"))
+    job = custom("cat $AZ_BATCHAI_JOB_MOUNT_ROOT/data/file", mountVolumes=by_command(f"mount --bind {source}"))
     result = run(make_spec(tmp_path, job))
     assert result.result == "succeeded", result
     assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "from the volume\n"
@@ -82,7 +71,7 @@ def test_a_job_sees_its_volume_and_it_is_gone_afterwards(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("_mounts")
 def test_a_command_that_mounts_nothing_fails_the_job(tmp_path: Path) -> None:
-    result = run(make_spec(tmp_path, custom("true", mountVolumes=unmanaged("true"))))
+    result = run(make_spec(tmp_path, custom("true", mountVolumes=by_command("true"))))
     assert result.reason is not None
     assert result.reason["code"] == "VolumeMountError"
     assert "nothing is mounted" in result.reason["text"]

@@ -63,7 +63,7 @@ def mount(request: MountRequest, container: Container, options: BlobOptions) -> 
         *([f"--file-cache-timeout={options.cache_seconds}"] if options.cache_seconds is not None else []),
     ]  # fmt: skip
     try:
-        daemon = Daemon(command, environment, f"{request.folder}/blobfuse2.out")
+        daemon = Daemon(command, environment, request.folder, "blobfuse2.out")
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except (DaemonFailed, OSError) as error:
         hint = "Check its name, the account and the key."

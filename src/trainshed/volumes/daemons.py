@@ -29,14 +29,14 @@ class DaemonFailed(Exception):
 class Daemon:
     """Started with nothing of the caller's but what is given. It dies with the caller."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
-        """``log`` is the file for its output. Raises OSError."""
-        self._log = log
-        with open(log, "ab") as output:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str) -> None:
+        """``folder`` is where it works, ``log`` the file there for its output. Raises OSError."""
+        self._log = f"{folder}/{log}"
+        with open(self._log, "ab") as output:
             self._process = subprocess.Popen(
                 list(arguments),
                 env=dict(environment),
-                cwd="/",
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -26,7 +26,7 @@ from trainshed.volumes.rclone_control import RcloneControl, RcloneControlError
 #: The first version that mounts Azure Blob at a custom endpoint and tells what it has not uploaded.
 LEAST_VERSION = (1, 69)
 HOW_TO_INSTALL = "pip install 'trainshed[volumes]', or put rclone 1.69 or newer on the PATH"
-_REMOTE = "volume"
+_REMOTE, _SOCKET = "volume", "rclone.sock"
 #: Seconds for the first look at the remote, for the mount to appear, and for the daemon to go.
 _CHECK_SECONDS, _MOUNT_SECONDS, _STOP_SECONDS = 60.0, 30.0, 10.0
 #: Seconds without any progress after which uploads are given up; and between two looks.
@@ -104,14 +104,13 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     environment = _environment(_settings(program, remote))
     _check(request, program, environment, remote)
     Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket_path = f"{request.folder}/rclone.sock"
-    arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look, socket_path)]
-    daemon = Daemon(arguments, environment, f"{request.folder}/rclone.log")
+    arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look)]
+    daemon = Daemon(arguments, environment, request.folder, "rclone.log")
     try:
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except DaemonFailed as error:
         raise request.error("rclone cannot mount it", _plain(str(error)), _FUSE_HINT) from error
-    return RcloneMount(request, daemon, RcloneControl(socket_path), look.read_only)
+    return RcloneMount(request, daemon, RcloneControl(request.folder, _SOCKET), look.read_only)
 
 
 _FUSE_HINT = "Look whether the node has /dev/fuse and fusermount3 (apt-get install fuse3)."
@@ -208,7 +207,7 @@ def _check(request: MountRequest, program: str, environment: Mapping[str, str], 
         raise request.error("rclone cannot list it", _plain(done.stderr), "Check its name, the account and the key.")
 
 
-def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
+def _options(request: MountRequest, look: Look) -> list[str]:
     return [
         "--config=",
         f"--cache-dir={request.cache}",
@@ -219,6 +218,8 @@ def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
         "--dir-cache-time=2s",
         "--attr-timeout=1s",
         "--poll-interval=0",
+        # The queue of uploads tries again and again by itself.
+        "--low-level-retries=3",
         f"--uid={request.uid}",
         f"--gid={request.gid}",
         "--umask=000",
@@ -228,7 +229,8 @@ def _options(request: MountRequest, look: Look, socket_path: str) -> list[str]:
         *(("--read-only",) if look.read_only else ()),
         f"--devname={request.source.title.replace(' ', '-').replace(',', '-')}",
         "--rc",
-        f"--rc-addr=unix://{socket_path}",
+        # Relative: the longest path of a socket is short (unix(7)).
+        f"--rc-addr=unix://{_SOCKET}",
         "--rc-no-auth",
         "--log-level=NOTICE",
         *look.options,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -28,14 +29,15 @@ class Waiting:
 
 
 class RcloneControl:
-    """One rclone."""
+    """One rclone, whose socket has this name in a folder."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder = folder
+        self._name = name
 
     def call(self, command: str, **parameters: Any) -> dict[str, Any]:
         """What a command such as ``vfs/stats`` answers. Raises RcloneControlError."""
-        connection = _UnixConnection(self._path)
+        connection = _UnixConnection(self._folder, self._name)
         try:
             connection.request("POST", f"/{command}", json.dumps(parameters), {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -66,11 +68,17 @@ class RcloneControl:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         super().__init__("localhost", timeout=_SECONDS)
-        self._path = path
+        self._folder = folder
+        self._name = name
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(_SECONDS)
-        self.sock.connect(self._path)
+        # By the folder's descriptor: the longest path of a socket is short (unix(7)).
+        folder = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{self._name}")
+        finally:
+            os.close(folder)

@@ -8,6 +8,7 @@ import pytest
 
 from trainshed.engines.local import doctor
 from trainshed.engines.local.doctor import Check, capabilities
+from trainshed.volumes import tools as volume_tools
 
 
 def named(home: Path) -> dict[str, Check]:
@@ -25,6 +26,7 @@ def test_every_capability_is_looked_at(tmp_path: Path) -> None:
         "pids limits",
         "capacity",
         "gpus",
+        "volumes",
     ]
 
 
@@ -39,6 +41,8 @@ def test_what_fails_says_what_would_mend_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(doctor.cgroups, "trees", dict)
     monkeypatch.setattr(doctor, "list_gpus", tuple)
     monkeypatch.setattr(doctor, "driver_is_loaded", lambda: True)
+    monkeypatch.setattr(volume_tools.rclone, "find", lambda: "")
+    monkeypatch.setattr(volume_tools.cifs, "kernel_has_it", lambda: False)
     checks = named(tmp_path)
     failing = {name for name, check in checks.items() if not check.ok}
     assert failing == set(checks) - {"node daemon"}

@@ -18,6 +18,7 @@ from trainshed.engines.local.job_users import hindrance, last_told
 from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
+from trainshed.volumes.tools import tools
 
 _LIMITS = {
     "cpu": "a job may use more CPU than its node's VM size has",
@@ -41,7 +42,7 @@ class Check:
 
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
-    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus()]
+    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus(), _volumes()]
 
 
 def _place(home: Path) -> Check:
@@ -157,3 +158,10 @@ def _gpus() -> Check:
         detail = "an NVIDIA driver is loaded, and its GPUs cannot be listed without the extra 'gpu'"
         return Check("gpus", False, detail, "pip install 'trainshed[gpu]'", needed=False)
     return Check("gpus", False, "an NVIDIA driver is loaded, and NVML lists no GPU", "nvidia-smi", needed=False)
+
+
+def _volumes() -> Check:
+    """What mounts which kind of volume."""
+    here = tools()
+    detail = "; ".join((*here.missing, *here.found))
+    return Check("volumes", not here.missing, detail, here.mend if here.missing else "", needed=False)
