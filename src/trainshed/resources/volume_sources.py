@@ -101,9 +101,7 @@ _TITLES = {
         f"Azure Blob container {entry['accountName']}/{entry['containerName']}"
     ),
     VolumeKind.FILE_SERVERS: lambda entry: f"file server {entry['fileServer']['id'].rpartition('/')[2]}",
-    VolumeKind.S3_BUCKETS: lambda entry: (
-        f"S3 bucket {entry['bucket']}{'/' if entry.get('prefix') else ''}{entry.get('prefix') or ''}"
-    ),
+    VolumeKind.S3_BUCKETS: lambda entry: f"S3 bucket {entry['bucket']}/{entry.get('prefix') or ''}".rstrip("/"),
     VolumeKind.SFTP_DIRECTORIES: lambda entry: f"SFTP directory {entry['host']}:{entry['path']}",
     VolumeKind.HOST_DIRECTORIES: lambda entry: f"host directory {entry['path']}",
     VolumeKind.GIT_REPOSITORIES: lambda entry: f"git repository {entry['repositoryUrl']}",

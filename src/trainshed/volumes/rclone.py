@@ -46,6 +46,8 @@ class Remote:
     options: Mapping[str, str] = field(repr=False)
     #: Names of options whose values rclone wants obscured.
     obscured: frozenset[str] = frozenset()
+    #: Whether the path is to be made where it is not.
+    make_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _check(request: MountRequest, program: str, environment: Mapping[str, str], remote: Remote) -> None:
     """A mount succeeds whatever the remote says, and shows an empty directory: so ask first."""
+    if remote.make_path:
+        _ask(request, environment, [program, "mkdir", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"])
     command = [program, "lsf", "--max-depth=1", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"]
+    _ask(request, environment, command)
+
+
+def _ask(request: MountRequest, environment: Mapping[str, str], command: Sequence[str]) -> None:
     try:
         done = subprocess.run(
             command,

@@ -8,12 +8,17 @@ used reads without it.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
+from trainshed.volumes.daemons import requests_waiting
 from trainshed.volumes.node_cache import KEPT_SECONDS, name_for, remove_unused, take
 from trainshed.volumes.protocol import Mounted, MountRequest
 from trainshed.volumes.rclone import Look, Remote, mount_remote
+
+#: Seconds in which it hears of files that were closed; and between two looks.
+_CLOSE_SECONDS, _LOOK_AGAIN = 10.0, 0.02
 
 
 def mount_cached(request: MountRequest, remote: Remote, look: Look) -> Mounted:
@@ -35,7 +40,7 @@ def mount_cached(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     options = (
         *look.options,
         f"--vfs-cache-max-size={max(1, int(wanted['maxSizeInGB'] * 1024))}Mi",
-        f"--vfs-cache-max-age={KEPT_SECONDS:g}s",
+        f"--vfs-cache-max-age={KEPT_SECONDS:.0f}s",
         "--vfs-cache-poll-interval=5s",
         # Sizes and checksums where those come with the listing, else sizes and times.
         "--vfs-fast-fingerprint",
@@ -61,7 +66,10 @@ class _CachedMount:
         self.directory = mounted.directory
 
     def flush(self, seconds: float) -> None:
-        """Nothing was written."""
+        """Wait until rclone knows that all files are closed: only then it notes what it has of them."""
+        until = time.monotonic() + min(seconds, _CLOSE_SECONDS)
+        while requests_waiting(self.directory) and time.monotonic() < until:
+            time.sleep(_LOOK_AGAIN)
 
     def unmount(self) -> None:
         """Raises VolumeError."""

@@ -40,4 +40,10 @@ def remote_of(request: MountRequest) -> Remote:
             raise request.error("no access key is given", hint="Give credentials.secretAccessKey.")
         told |= {"access_key_id": credentials["accessKeyId"], "secret_access_key": key}
     prefix = str(settings.get("prefix") or "").strip("/")
-    return Remote("s3", f"{settings['bucket']}/{prefix}" if prefix else settings["bucket"], told)
+    return Remote(
+        "s3",
+        f"{settings['bucket']}/{prefix}" if prefix else settings["bucket"],
+        told,
+        # A prefix is there only when something is in it.
+        make_path=bool(prefix) and not settings.get("readOnly"),
+    )
