@@ -52,7 +52,7 @@ test-fast: $(STAMP) ## the quick part, under a minute
 bench: $(STAMP) ## the house figures, as ratios in one run
 	$(BIN)/python -m benchmarks
 
-frameworks: $(STAMP) ## what the examples train with, old frameworks included, into .frameworks (6 GB); NAMES="jax" for some
+frameworks: $(STAMP) ## what examples and tests train with, old frameworks included, into .frameworks (6 GB); NAMES="jax" for some
 	@$(BIN)/python -m tests.frameworks.install $(NAMES)
 
 examples: frameworks ## every example that is installed here, with its result checked

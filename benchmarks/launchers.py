@@ -1,7 +1,10 @@
 """What starting an MPI or torchrun job through Trainshed costs beside the same launcher by hand on the same addresses.
 
 Both sides run one script: it says when its first collective operation was done, and how many allreduces a second it
-makes from there. By hand the launch agent is a line of shell, as quick as ssh can be.
+makes in the seconds after that. By hand the launch agent is a line of shell, as quick as ssh can be.
+
+The sides take turns at being first, and are compared pair by pair: a machine that is busy for a while slows both of a
+pair. While a job runs nobody asks the service anything: its log is followed, on one connection.
 """
 
 from __future__ import annotations
@@ -24,35 +27,40 @@ from benchmarks.jobs import cluster_id
 from benchmarks.service import PATIENCE, Bench, environment
 from trainshed.resources.toolsettings import TOOL_TYPES
 
-#: Runs of each, by turns, after one of each that fills the caches.
-RUNS = 5
+#: Pairs of runs, after one that fills the caches.
+RUNS = 7
 #: Aims: seconds of start-up, and the part of the throughput.
 START_AIM, PACE_AIM = 1.0, 0.98
+#: For so many seconds allreduces are counted.
+SECONDS = 3.0
 _LOOP = """
 import json, sys, time
 import numpy as np
 {set_up}
-part, rounds, best = np.ones(20_000), 300, 0.0
-reduce(part)
+reduce(np.ones(20_000))
 first = time.time()
-for _ in range(3):
-    started = time.perf_counter()
-    for _ in range(rounds):
-        reduce(part)
-    best = max(best, rounds / (time.perf_counter() - started))
+started, rounds, over = time.perf_counter(), 0, False
+while not over:
+    for _ in range(100):
+        reduce(np.ones(20_000))
+    rounds += 100
+    # All stop after the same round.
+    over = reduce(np.full(20_000, float(time.perf_counter() - started > {seconds})))[0] > 0
 if rank == 0:
-    print("measured", json.dumps([first, best]), flush=True)
+    print("measured", json.dumps([first, rounds / (time.perf_counter() - started)]), flush=True)
 {end}
 """
 _MPI = _LOOP.format(
     set_up="from mpi4py import MPI; rank = MPI.COMM_WORLD.rank; total = np.empty(20_000)\n"
-    "def reduce(part): MPI.COMM_WORLD.Allreduce(part, total)",
+    "def reduce(part): MPI.COMM_WORLD.Allreduce(part, total); return total",
     end="",
+    seconds=SECONDS,
 )
 # Gloo may abort in the interpreter's own end; leaving at once avoids it.
 _TORCH = _LOOP.format(
     set_up="import os, torch, torch.distributed as dist; dist.init_process_group('gloo'); rank = dist.get_rank()\n"
-    "def reduce(part): dist.all_reduce(torch.from_numpy(part))",
+    "def reduce(part): dist.all_reduce(torch.from_numpy(part)); return part",
+    seconds=SECONDS,
     end="dist.barrier(); sys.stdout.flush(); os._exit(0)",
 )
 #: What MPI and gloo need to stay on loopback addresses; Trainshed sets the same for its jobs.
@@ -81,7 +89,7 @@ def report(bench: Bench) -> None:
         agent.write_text('#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nshift\nexec sh -c "$*"\n')
         agent.chmod(0o755)
         hosts = _addresses(bench)
-        print(f"launchers (2 nodes, one rank each; median of {RUNS} runs by turns with the same by hand)")
+        print(f"launchers (2 nodes, one rank each; median of {RUNS} pairs with the same by hand)")
         if (Path(sys.executable).parent / "mpiexec.hydra").exists():
             script = _write(folder / "reduce_mpi.py", _MPI)
             settings = {"customMpiSettings": {"commandLine": f"{sys.executable} {script}"}}
@@ -102,16 +110,23 @@ def report(bench: Bench) -> None:
 
 def _compare(title: str, through: Callable[[str], Measured], by_hand: Callable[[], Measured]) -> None:
     tag = title.split()[0]
-    pairs = [(through(f"{tag}-{index}"), by_hand()) for index in range(RUNS + 1)][1:]
+    pairs: list[tuple[Measured, Measured]] = []
+    for index in range(RUNS + 1):
+        first = by_hand() if index % 2 else None
+        ours = through(f"{tag}-{index}")
+        pairs.append((ours, first or by_hand()))
+    del pairs[0]
     starts = [statistics.median(side.start for side in sides) for sides in zip(*pairs, strict=True)]
-    paces = [max(side.pace for side in sides) for sides in zip(*pairs, strict=True)]
+    paces = [statistics.median(side.pace for side in sides) for sides in zip(*pairs, strict=True)]
+    later = sorted(ours.start - theirs.start for ours, theirs in pairs)
+    ratios = sorted(ours.pace / theirs.pace for ours, theirs in pairs)
     print(
-        f"  {title}: first collective after {starts[0]:.2f} beside {starts[1]:.2f} s, ratio {starts[0] / starts[1]:.2f}"
-        f", difference {starts[0] - starts[1]:+.2f} s (aim {START_AIM:g})"
+        f"  {title}: first collective after {starts[0]:.2f} beside {starts[1]:.2f} s, difference "
+        f"{statistics.median(later):+.2f} s ({later[0]:+.2f} to {later[-1]:+.2f}; aim {START_AIM:g})"
     )
     print(
-        f"    {paces[0]:.0f} beside {paces[1]:.0f} allreduces/s (best run of each), "
-        f"ratio {paces[0] / paces[1]:.3f} (aim {PACE_AIM:g})"
+        f"    {paces[0]:.0f} beside {paces[1]:.0f} allreduces/s, ratio {statistics.median(ratios):.3f} "
+        f"({ratios[0]:.3f} to {ratios[-1]:.3f}; aim {PACE_AIM:g})"
     )
 
 
@@ -125,6 +140,8 @@ def _job(bench: Bench, tag: str, settings: dict[str, Any]) -> Measured:
     }
     submitted = time.time()
     bench.client.jobs.create(name, properties, wait=False)
+    for _ in bench.client.jobs.stream_log(name, "execution.log"):
+        pass  # until the job has ended
     job = bench.client.jobs.wait(name, interval=0.1, timeout=PATIENCE)
     assert job.execution_state.value == "succeeded", job
     segment = job.properties["jobOutputDirectoryPathSegment"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainshed.cli.failing import show_failing_log
-from trainshed.client.models import File, Job
+from trainshed.client.models import Job, Log
 
 
 class Jobs:
@@ -16,8 +16,8 @@ class Jobs:
     def __init__(self, **files: str) -> None:
         self.files = {f"{name.replace('_', '-')}.txt": text.encode() for name, text in files.items()}
 
-    def output_files(self, _job: str) -> list[File]:
-        return [File({"name": name, "properties": {"contentLength": len(text)}}) for name, text in self.files.items()]
+    def logs(self, _job: str) -> list[Log]:
+        return [Log({"name": name, "size": len(text)}) for name, text in self.files.items()]
 
     def stream_log(self, _job: str, name: str, *, offset: int, follow: bool) -> list[bytes]:
         assert not follow

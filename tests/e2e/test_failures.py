@@ -93,7 +93,7 @@ def test_a_rank_of_an_mpi_job(
         "environmentVariables": mpi.variables,
     }
     expected = Ending(
-        exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- stderr\.txt\n.*rank 1 sees {way}"
+        exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- ranks/stderr-1\.txt\n.*rank 1 sees {way}"
     )
     check(shared_service, trainshed, f"{mpi.name}-{way}", properties, expected)
 
@@ -122,7 +122,7 @@ def test_a_rank_that_the_others_wait_for_in_a_collective_operation(
         "environmentVariables": mpi.variables,
     }
     expected = Ending(
-        exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- stderr\.txt\n.*rank 1 sees {way}"
+        exit_code, "JobFailed", rf"{FAILED}: rank 1 on \S+ {words}", rf"--- ranks/stderr-1\.txt\n.*rank 1 sees {way}"
     )
     check(shared_service, trainshed, f"collective-{mpi.name}-{way}", properties, expected)
 
@@ -183,7 +183,7 @@ def test_a_script_that_is_not_there(shared_service: LiveService, trainshed: Prog
 def test_a_script_that_is_not_there_under_mpi(shared_service: LiveService, trainshed: Program, mpi: Mpi) -> None:
     properties = {"horovodSettings": python("/no/such/script.py"), "environmentVariables": mpi.variables}
     message = rf"{FAILED}: rank [01] on \S+ exited with 2"
-    expected = Ending(2, "JobFailed", message, rf"--- stderr\.txt\n.*{NO_SCRIPT}")
+    expected = Ending(2, "JobFailed", message, rf"--- ranks/stderr-[01]\.txt\n.*{NO_SCRIPT}")
     check(shared_service, trainshed, f"no-script-{mpi.name}", properties, expected)
 
 
@@ -200,7 +200,7 @@ def test_an_interpreter_that_is_not_there_under_mpi(
     settings = {**python(script), "pythonInterpreterPath": "/no/such/python"}
     properties = {"chainerSettings": settings, "environmentVariables": mpi.variables}
     message = rf"{FAILED}: rank [01] on \S+ exited with 127"
-    expected = Ending(127, "JobFailed", message, rf"--- stderr\.txt\n.*{NO_INTERPRETER}")
+    expected = Ending(127, "JobFailed", message, rf"--- ranks/stderr-[01]\.txt\n.*{NO_INTERPRETER}")
     check(shared_service, trainshed, f"no-interpreter-{mpi.name}", properties, expected)
 
 

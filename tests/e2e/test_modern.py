@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -142,17 +143,24 @@ def _until(check: Callable[[], bool], seconds: float, what: Callable[[], str]) -
 @pytest.mark.parametrize("backend", ["c10d", "static"])
 def test_a_rank_that_fails_ends_the_ranks_of_all_nodes_at_once(trainshed: Program, backend: str) -> None:
     token = uuid4().hex
-    script = "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(3)\ntime.sleep(600)\n"
+    script = (
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1': print('I am rank 1', file=sys.stderr); sys.exit(3)\n"
+        "time.sleep(600)\n"
+    )
     _submit(
         trainshed, f"torchrun-fails-{backend}", script, "torchrunSettings",
         commandLineArgs=f"{token} rank", rendezvousBackend=backend,
     )  # fmt: skip
     waited = _wait(trainshed, f"torchrun-fails-{backend}")
-    assert waited.code == 1
-    assert "JobFailed" in waited.err and "process: agent 1" in waited.err
+    assert waited.code == 3
+    assert re.search(r"JobFailed: .*: rank 1 on \S+ exited with 3", waited.err), waited.err
     assert _running(token) == set()
+    # The script's own words, and torchrun's report of it.
+    shown = trainshed.ok("job", "show", f"torchrun-fails-{backend}").err
+    assert re.search(r"--- ranks/stderr-1\.txt\n.*I am rank 1", shown, re.DOTALL), shown
     told = trainshed.ok("job", "logs", f"torchrun-fails-{backend}", "--file", "stderr-1.txt").out
-    assert "exitcode  : 3" in told
+    assert "I am rank 1" in told and "exitcode  : 3" in told
 
 
 #: In the first round all ranks meet by files, then one fails; in the second all succeed.
@@ -171,7 +179,7 @@ if not (shared / "again").exists():
 
 
 @needs_torch
-def test_torchrun_restarts_all_ranks(trainshed: Program) -> None:
+def test_torchrun_restarts_all_ranks(shared_service: LiveService, trainshed: Program) -> None:
     _submit(trainshed, "torchrun-restarts", _FAILS_ONCE, "torchrunSettings", processCount=3, maxRestarts=1)
     waited = _wait(trainshed, "torchrun-restarts")
     assert waited.code == 0, waited.err
@@ -181,3 +189,9 @@ def test_torchrun_restarts_all_ranks(trainshed: Program) -> None:
     ]
     # Each of the three ranks twice, where it was.
     assert [sorted(lines) for lines in started] == [["0 3 0", "0 3 0", "1 3 1", "1 3 1"], ["2 3 0", "2 3 0"]]
+    # By rank, both times in one log.
+    for rank, local in ((0, 0), (1, 1), (2, 0)):
+        own = trainshed.ok("job", "logs", "torchrun-restarts", "--rank", str(rank)).out
+        assert own == f"{rank} 3 {local}\n" * 2
+    nodes = {log.rank: log.node for log in shared_service.client.jobs.logs("torchrun-restarts") if log.role == "rank"}
+    assert nodes[0] == nodes[1] != nodes[2] and all(nodes.values())

@@ -1,4 +1,4 @@
-"""Jobs under MPI on two real nodes, with MPICH and with Open MPI.
+"""Jobs under MPI on two real nodes, with MPICH, Open MPI 4 and 5, and Intel MPI.
 
 Chainer and Horovod jobs are scripts under MPI to the toolkit; the script here has mpi4py and numpy, not those packages.
 """
@@ -37,6 +37,7 @@ told = {
     "total": total.tolist() == [comm.size * (comm.size + 1) / 2] * 1000,
     "arguments": sys.argv[1:],
     "directory": os.getcwd(),
+    "library": MPI.Get_library_version(),
     "environment": {name: value for name, value in os.environ.items() if name != "PATH"},
     "hosts": open(os.environ["AZ_BATCHAI_MPI_HOST_FILE"]).read(),
 }
@@ -99,6 +100,7 @@ def test_every_rank_has_the_whole_environment_of_its_node(
             outputDirectories=[{"id": "MODEL", "pathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/logs"}],
         )
     assert [rank["rank"] for rank in told] == [0, 1, 2, 3]
+    assert all(mpi.library in rank["library"] for rank in told)
     assert all(rank["total"] for rank in told)
     environments = [rank["environment"] for rank in told]
     hosts = environments[0]["AZ_BATCH_HOST_LIST"].split(",")
@@ -132,7 +134,7 @@ def test_every_rank_has_the_whole_environment_of_its_node(
     assert temps[0] == temps[1] != temps[2] == temps[3]
     assert [found["HOSTNAME"] for found in environments[1:3]] == sorted({found["HOSTNAME"] for found in environments})
     lines = told[3]["hosts"].splitlines()
-    if mpi.name == "openmpi":
+    if mpi.is_open_mpi:
         assert [line.rpartition(" ")[0] for line in lines] == [f"{host} slots=2" for host in hosts]
         assert all(int(line.rpartition("max_slots=")[2]) >= 2 for line in lines)
     else:
@@ -170,6 +172,4 @@ def test_a_custom_job_finds_the_host_file_of_the_mpi_that_is_there(shared_servic
     client.jobs.create(f"hosts-{mpi.name}", properties)
     client.jobs.wait(f"hosts-{mpi.name}", interval=0.1, timeout=LONG)
     lines = b"".join(client.jobs.stream_log(f"hosts-{mpi.name}", "stdout.txt")).decode().splitlines()
-    assert [("slots=1" in line, line.endswith(":1")) for line in lines] == [
-        (mpi.name == "openmpi", mpi.name == "mpich")
-    ] * 2
+    assert [("slots=1" in line, line.endswith(":1")) for line in lines] == [(mpi.is_open_mpi, not mpi.is_open_mpi)] * 2

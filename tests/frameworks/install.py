@@ -102,6 +102,10 @@ FRAMEWORKS = {
             variables=(_OWN_PROGRAMS,),
             build=builds.caffe,
         ),
+        # Not a framework, but as big, and of use to the same tests.
+        Framework(
+            "intelmpi", ("impi-rt==2021.18.1", "mpi4py==4.1.2", "numpy==2.4.6"), "import numpy; from mpi4py import MPI"
+        ),
     )
 }
 

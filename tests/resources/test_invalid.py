@@ -527,3 +527,20 @@ def test_gpus_of_each_process_are_bounded_by_known_gpus(
         parse_job(body(most + 1), V26, gpus_per_node=4)
     with pytest.raises(InvalidResource, match="has 0 GPUs"):
         parse_job(body(1), V26, gpus_per_node=0)
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        ("raySettings", "Ray gives GPUs to its tasks and actors itself"),
+        ("lightningSettings", "its Trainer takes the GPU of LOCAL_RANK from all GPUs of the node"),
+        ("deepSpeedSettings", "its engine takes the GPU of LOCAL_RANK from all GPUs of the node"),
+    ],
+)
+@pytest.mark.parametrize("gpus", [None, 4])
+def test_gpus_of_each_process_where_the_toolkit_hands_them_out(member: str, why: str, gpus: int | None) -> None:
+    made = job(gpusPerProcess=1)
+    del made["properties"]["customToolkitSettings"]
+    made["properties"][member] = _script()
+    with pytest.raises(InvalidResource, match=f"GpusPerProcess does not go with {member}: {why}.* Leave it out"):
+        parse_job(made, V26, gpus_per_node=gpus)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.resources import joblogs
+from trainshed.resources import directories, joblogs
 from trainshed.resources.directories import execution_log, preparation_logs, rank_logs, task_logs
 from trainshed.resources.joblogs import LogSource, LogTimes
 
@@ -22,7 +22,7 @@ from trainshed.resources.joblogs import LogSource, LogTimes
         (preparation_logs("c-2")[1], "stderr", "preparation", None, "c-2"),
         (execution_log(), "service", "service", None, ""),
         (execution_log("c-2"), "service", "service", None, "c-2"),
-        (joblogs.rank_files(3)[0], "stdout", "rank", 3, ""),
+        (directories.launched_logs(3)[0], "stdout", "rank", 3, ""),
     ],
 )
 def test_what_a_name_says(name: str, stream: str, role: str, rank: int | None, node: str) -> None:

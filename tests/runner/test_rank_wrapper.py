@@ -1,4 +1,4 @@
-"""The wrapper that each MPI rank is started by: what it tells the rank, from what each MPI says."""
+"""The wrapper that starts each rank of MPI and torchrun: what it tells the rank, from what the launcher says."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 
 WRAPPER = Path(__file__).parents[2] / "src" / "trainshed" / "runner" / "rank.sh"
 DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
-#: How each MPI tells a rank that it is the second of its node.
+#: How each MPI, and torchrun, tells a rank that it is the second of its node.
 SECOND = (
     {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
     {"PMI_RANK": "5", "MPI_LOCALRANKID": "1"},
+    {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"},
 )
 
 

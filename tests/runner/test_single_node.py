@@ -296,3 +296,14 @@ def test_mounted_file_systems_are_not_wiped(tmp_path: Path, isolation_kind: str)
     assert final.reason["code"] == "JobDirectoryError"
     assert "still mounted" in final.reason["text"]
     assert (precious / "file").read_text() == "keep"
+
+
+def test_jobs_on_one_machine_have_pids_of_their_own(tmp_path: Path) -> None:
+    """Programs name files in /tmp by PID; jobs of equal nodes would meet there."""
+    pids = set()
+    for job in ("first", "second"):
+        root = tmp_path / job
+        assert run(make_spec(root, custom("echo $$"))).result == "succeeded"
+        pids.add((stdouterr(root) / "stdout.txt").read_text())
+    # One in 30000 times they are the same.
+    assert len(pids) == 2

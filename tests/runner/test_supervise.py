@@ -8,11 +8,21 @@ import pytest
 
 from trainshed.runner.failure import AttemptEnded
 from trainshed.runner.spec import HostSpec, Outcome
-from trainshed.runner.supervise import LAUNCHER_SECONDS, WORDS_SECONDS, Supervisor
+from trainshed.runner.supervise import LAST_SECONDS, LAUNCHER_SECONDS, WORDS_SECONDS, Supervisor, Wait
 from trainshed.toolkits.launch import LaunchPlan, Process
 
 HOSTS = (HostSpec("n0", "node-0", "127.0.77.4"), HostSpec("n1", "node-1", "127.0.77.5"))
 MPI = LaunchPlan((Process(0, "master", 0, "mpirun"),), slots=(1, 1), mpi_ranks=2)
+TORCHRUN = LaunchPlan(
+    (Process(0, "agent", 0, "", stderr="stderr-0.txt"), Process(1, "agent", 1, "", stderr="stderr-1.txt")),
+    slots=(1, 1),
+    agent_ranks=2,
+    rank_stderr="ranks/stderr-{}.txt",
+)
+
+
+def seconds(wait: Wait | None) -> float | None:
+    return None if wait is None else wait.seconds
 
 
 def end_of(call: object, *arguments: object) -> Outcome:
@@ -44,10 +54,10 @@ def test_mpi_succeeds_when_launcher_and_all_ranks_say_so(launcher_first: bool) -
     supervisor = Supervisor(MPI, HOSTS)
     assert supervisor.rank_ended(0, 0, 0) is None
     if launcher_first:
-        assert supervisor.process_ended(0, "master", 0, 0) == WORDS_SECONDS
+        assert seconds(supervisor.process_ended(0, "master", 0, 0)) == WORDS_SECONDS
         outcome = end_of(supervisor.rank_ended, 1, 1, 0)
     else:
-        assert supervisor.rank_ended(1, 1, 0) is None
+        assert seconds(supervisor.rank_ended(1, 1, 0)) == LAST_SECONDS
         outcome = end_of(supervisor.process_ended, 0, "master", 0, 0)
     assert outcome == Outcome("succeeded", 0)
 
@@ -65,7 +75,7 @@ def test_launcher_that_lies_is_not_believed() -> None:
 
 def test_launcher_that_hangs_is_not_waited_for() -> None:
     supervisor = Supervisor(MPI, HOSTS)
-    assert supervisor.rank_ended(1, 1, 7) == LAUNCHER_SECONDS
+    assert seconds(supervisor.rank_ended(1, 1, 7)) == LAUNCHER_SECONDS
     outcome = end_of(supervisor.time_is_up)
     assert (outcome.result, outcome.exit_code) == ("failed", 7)
     assert outcome.reason is not None
@@ -75,7 +85,7 @@ def test_launcher_that_hangs_is_not_waited_for() -> None:
 def test_the_rank_that_failed_is_blamed_and_not_those_that_were_killed() -> None:
     supervisor = Supervisor(MPI, HOSTS)
     supervisor.rank_ended(0, 0, 143)
-    assert supervisor.process_ended(0, "master", 0, 1) == LAUNCHER_SECONDS
+    assert seconds(supervisor.process_ended(0, "master", 0, 1)) == LAUNCHER_SECONDS
     assert end_of(supervisor.rank_ended, 1, 1, 7).exit_code == 7
 
 
@@ -119,7 +129,7 @@ def test_a_rank_that_was_asked_to_end_is_not_blamed() -> None:
 def test_a_daemon_that_died_with_its_ranks_ends_the_job() -> None:
     supervisor = Supervisor(MPI, HOSTS)
     supervisor.rank_ended(0, 0, 0)
-    assert supervisor.daemon_ended(1, 137) == WORDS_SECONDS
+    assert seconds(supervisor.daemon_ended(1, 137)) == WORDS_SECONDS
     outcome = end_of(supervisor.time_is_up)
     assert outcome.reason is not None
     assert outcome.reason["text"].startswith("MPI's daemon on node-1 was ended by SIGKILL (137): 1 of 2 ranks never")
@@ -146,3 +156,93 @@ def test_a_launcher_that_fails_alone_is_blamed() -> None:
     supervisor = Supervisor(MPI, HOSTS)
     supervisor.process_ended(0, "master", 0, 213)
     assert end_of(supervisor.time_is_up).exit_code == 213
+
+
+def test_a_launcher_that_hangs_after_its_ranks_ended_well_is_not_waited_for() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    assert supervisor.rank_ended(0, 0, 0) is None
+    wait = supervisor.rank_ended(1, 1, 0)
+    assert wait is not None
+    assert end_of(wait.then) == Outcome("succeeded", 0)
+
+
+def test_a_launcher_that_hangs_is_waited_for_while_a_rank_runs() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(1, 1, 0)
+    daemon = supervisor.daemon_ended(1, 0)
+    assert daemon is not None
+    daemon.then()  # Its rank said 0; the other's node is not its business.
+
+
+def test_a_daemon_that_ended_well_without_a_word_of_its_rank() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.rank_ended(0, 0, 0)
+    daemon = supervisor.daemon_ended(1, 0)
+    assert daemon is not None
+    outcome = end_of(daemon.then)
+    assert outcome.reason is not None
+    assert outcome.reason["code"] == "JobRankFailed"
+    assert outcome.reason["text"].startswith("MPI's daemon on node-1 exited with 0: 1 of 2 ranks never")
+
+
+def torchrun() -> Supervisor:
+    """Two agents, whose ranks have begun."""
+    supervisor = Supervisor(TORCHRUN, HOSTS)
+    for rank in range(2):
+        supervisor.rank_began(rank, rank)
+    return supervisor
+
+
+@pytest.mark.parametrize("rank_first", [True, False])
+def test_the_rank_of_an_agent_that_failed_is_named(rank_first: bool) -> None:
+    supervisor = torchrun()
+    if rank_first:
+        assert supervisor.rank_ended(1, 1, 3) is None
+        outcome = end_of(supervisor.process_ended, 1, "agent", 1, 1)
+    else:
+        assert seconds(supervisor.process_ended(1, "agent", 1, 1)) == LAUNCHER_SECONDS
+        outcome = end_of(supervisor.rank_ended, 1, 1, 3)
+    assert (outcome.result, outcome.exit_code) == ("failed", 3)
+    assert outcome.reason is not None
+    assert outcome.reason["text"] == "Job failed with non-zero exit code: rank 1 on node-1 exited with 3"
+    assert outcome.reason["details"]["stdErrFile"] == "ranks/stderr-1.txt"
+
+
+def test_ranks_that_the_agents_start_again() -> None:
+    supervisor = torchrun()
+    supervisor.rank_ended(1, 1, 3)
+    supervisor.rank_ended(0, 0, 143, asked=True)
+    for rank in range(2):
+        supervisor.rank_began(rank, rank)
+        assert supervisor.rank_ended(rank, rank, 0) is None
+    assert supervisor.process_ended(0, "agent", 0, 0) is None
+    assert end_of(supervisor.process_ended, 1, "agent", 1, 0) == Outcome("succeeded", 0)
+
+
+def test_an_agent_that_fails_before_its_ranks_began() -> None:
+    outcome = end_of(Supervisor(TORCHRUN, HOSTS).process_ended, 1, "agent", 1, 1)
+    assert outcome.reason is not None
+    assert outcome.reason["details"]["process"] == "agent 1"
+    assert outcome.reason["details"]["stdErrFile"] == "stderr-1.txt"
+
+
+def test_an_agent_that_was_killed_is_blamed_and_not_its_ranks() -> None:
+    supervisor = torchrun()
+    wait = supervisor.process_ended(1, "agent", 1, 137)
+    assert wait is not None
+    supervisor.rank_ended(0, 0, 143, asked=True)
+    outcome = end_of(wait.then)
+    assert outcome.exit_code == 137
+    assert outcome.reason is not None
+    assert outcome.reason["details"]["process"] == "agent 1"
+
+
+def test_agents_that_say_all_is_well_are_not_believed_without_their_ranks() -> None:
+    supervisor = torchrun()
+    supervisor.rank_ended(0, 0, 0)
+    supervisor.process_ended(0, "agent", 0, 0)
+    wait = supervisor.process_ended(1, "agent", 1, 0)
+    assert wait is not None
+    outcome = end_of(wait.then)
+    assert outcome.reason is not None
+    assert outcome.reason["text"].startswith("torchrun ended with exit code 0, but 1 of 2 ranks never said")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.toolkits.gangs import gang
+from trainshed.resources.toolsettings import GIVE_GPUS_THEMSELVES
 from trainshed.toolkits import Gang, LaunchPlan, MpiFlavor, PlanError, plan
 from trainshed.toolkits.gpus import PER_RANK, VARIABLES
 
@@ -56,6 +57,15 @@ def seen(made: LaunchPlan) -> list[tuple[str, int, str | None]]:
         ),
         ({"caffe2Settings": SCRIPT}, 1, (2, 2), [("shard", 0, "0a"), ("shard", 1, "1a")]),
         ({"customToolkitSettings": {"commandLine": "true"}}, 1, (2, 2), [("master", 0, "0a")]),
+        # A rank for each part of a node's GPUs.
+        ({"jaxSettings": SCRIPT}, 1, (2, 1), [("rank", 0, "0a"), ("rank", 1, "0b"), ("rank", 2, "1a")]),
+        ({"accelerateSettings": SCRIPT}, 2, (4, 3), [("rank", 0, "0a,0b"), ("rank", 1, "0c,0d"), ("rank", 2, "1a,1b")]),
+        (
+            {"accelerateSettings": {**SCRIPT, "processCount": 2}},
+            2,
+            (4, 4),
+            [("rank", 0, "0a,0b"), ("rank", 1, "1a,1b")],
+        ),
     ],
 )
 def test_processes_of_the_service(
@@ -93,6 +103,29 @@ def test_under_mpi_the_rank_wrapper_is_told(settings: dict[str, Any]) -> None:
     made = plan({**settings, "gpusPerProcess": 2}, with_gpus(2, 2))
     assert made.environment[PER_RANK] == "2"
     assert seen(made) == [("master", 0, None)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "slots"), [({}, (2, 1)), ({"processCount": 2, "rendezvousBackend": "static"}, (1, 1))]
+)
+def test_under_torchrun_too(settings: dict[str, Any], slots: tuple[int, ...]) -> None:
+    made = plan({"torchrunSettings": {**SCRIPT, **settings}, "gpusPerProcess": 2}, with_gpus(4, 3))
+    assert (made.environment[PER_RANK], made.slots) == ("2", slots)
+    # The agents themselves see all of their node.
+    assert seen(made) == [("agent", 0, None), ("agent", 1, None)]
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_jax_is_told_that_all_it_sees_is_its_own(each: int) -> None:
+    made = plan({"jaxSettings": SCRIPT, "gpusPerProcess": each}, with_gpus(2, 2))
+    assert made.environment["JAX_LOCAL_DEVICE_IDS"] == ("0" if each == 1 else "0,1")
+    assert "JAX_LOCAL_DEVICE_IDS" not in plan({"jaxSettings": SCRIPT}, with_gpus(2, 2)).environment
+
+
+@pytest.mark.parametrize("member", GIVE_GPUS_THEMSELVES)
+def test_those_that_hand_out_gpus_themselves(member: str) -> None:
+    with pytest.raises(PlanError, match=f"gpusPerProcess does not go with {member}: .* Leave it out"):
+        plan({member: SCRIPT, "gpusPerProcess": 1}, with_gpus(2, 2))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from tests.toolkits.gangs import gang
 from trainshed.toolkits import Process, plan
 from trainshed.toolkits.today import rendezvous_port
 
-RUN = '"$(command -v python || command -v python3 || echo python)" -m torch.distributed.run'
+PYTHON = '"$(command -v python || command -v python3 || echo python)"'
+RUN = f"{PYTHON} -m torch.distributed.run"
 PORT = rendezvous_port("attempt-1")
 
 
@@ -50,7 +51,7 @@ def test_the_whole_plan(
             role="agent",
             index=node,
             command_line=f"{RUN} --nnodes={nodes} --nproc-per-node={count} {rendezvous(node)} "
-            f'--max-restarts={restarts} "train.py" --lr $RATE',
+            f'--max-restarts={restarts} --no-python /rank.sh {PYTHON} -u "train.py" --lr $RATE',
             environment={"NODE_RANK": str(node), "LOCAL_WORLD_SIZE": str(count)},
             stdout=f"stdout-{node}.txt",
             stderr=f"stderr-{node}.txt",
@@ -62,4 +63,5 @@ def test_the_whole_plan(
         "MASTER_PORT": str(PORT),
         "WORLD_SIZE": str(sum(slots)),
     }
-    assert (made.slots, made.mpi_ranks) == (slots, 0)
+    assert (made.slots, made.mpi_ranks, made.agent_ranks) == (slots, 0, sum(slots))
+    assert made.rank_stderr == "ranks/stderr-{}.txt"

@@ -113,6 +113,28 @@ def samba(folder: Path) -> Iterator[FileServer]:
 
 
 @contextmanager
+def sshd(folder: Path) -> Iterator[str]:
+    """Options and address for sshfs, but for the directory. Skips with the reason when it is not installed."""
+    if shutil.which("sshfs") is None or not Path("/usr/sbin/sshd").exists():
+        pytest.skip("sshfs and sshd are not installed (apt-get install sshfs openssh-server)")
+    if os.geteuid() != 0:
+        pytest.skip("sshd becomes the user who logs in, so it must be root")
+    port = free_port()
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
+    (folder / "keys").write_text((folder / "user.pub").read_text())
+    Path("/run/sshd").mkdir(exist_ok=True)
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/keys\nUsePAM no\n"
+        f"StrictModes no\nPermitRootLogin yes\nPidFile {folder}/pid\nSubsystem sftp internal-sftp\n"
+    )
+    command = ["/usr/sbin/sshd", "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
+    with running(command, folder / "out", lambda: listens(port)):
+        options = f"IdentityFile={folder}/user,StrictHostKeyChecking=no,UserKnownHostsFile=/dev/null"
+        yield f"sshfs -p {port} -o {options} root@127.0.0.1:"
+
+
+@contextmanager
 def running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
     """A server, from when it is up to the end of the block."""
     with log.open("ab") as output:

@@ -200,7 +200,7 @@ def test_what_was_closed_is_there_whoever_is_killed(
 
 @pytest.mark.slow
 def test_what_cannot_be_written_fails_the_job_and_is_written_by_the_next_mount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: None
 ) -> None:
     monkeypatch.setattr(rclone, "_STALL_SECONDS", 1.5)
     folder = tmp_path / "azurite"
@@ -255,7 +255,7 @@ def test_shares_that_cannot_be_had(
     assert "rclone cannot list it" in text and password not in text
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there(tmp_path: Path, mounts: None) -> None:
     text = text_of(run(spec_of(tmp_path, "true", share("https://127.0.0.1/share")), private=FILE_KEY))
     assert "connection refused" in text and servers.SMB_PASSWORD not in text
 

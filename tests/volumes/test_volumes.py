@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.runner.harness import custom, make_spec, run, stdouterr
+from tests.runner.harness import Runner, custom, make_spec, run, stdouterr, wait_for
+from tests.volumes import servers
 from trainshed.resources.reasons import ReasonCode
 from trainshed.resources.volume_sources import volume_sources
 from trainshed.runner import isolation
@@ -76,3 +77,26 @@ def test_a_command_that_mounts_nothing_fails_the_job(tmp_path: Path) -> None:
     assert result.reason["code"] == "VolumeMountError"
     assert "nothing is mounted" in result.reason["text"]
     assert result.reason["details"]["node"] == "node-0"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_mounts")
+def test_sshfs_by_a_mount_command_loses_nothing_when_the_job_is_stopped(tmp_path: Path) -> None:
+    for name in ("sshd", "files"):
+        (tmp_path / name).mkdir()
+    with servers.sshd(tmp_path / "sshd") as mount_command:
+        volumes = by_command(f"{mount_command}{tmp_path}/files")
+        write = "cd $AZ_BATCHAI_JOB_MOUNT_ROOT/data; trap 'echo end > at-the-end; exit 0' TERM; "
+        write += "head -c 20000000 /dev/zero > big; "
+        write += f"exec 3>open; echo half >&3; echo > {tmp_path}/written; while :; do sleep 0.05; done"
+        with Runner(make_spec(tmp_path, custom(write, mountVolumes=volumes))) as runner:
+            wait_for(tmp_path / "written")
+            runner.stop(grace=10.0)
+            assert runner.outcome().result == "stopped"
+        assert (tmp_path / "files/big").stat().st_size == 20000000
+        assert (tmp_path / "files/open").read_text() == "half\n"
+        assert (tmp_path / "files/at-the-end").read_text() == "end\n"
+        read = "cd $AZ_BATCHAI_JOB_MOUNT_ROOT/data; stat -c %s big; findmnt -n -o FSTYPE -T ."
+        outcome = run(make_spec(tmp_path, custom(read, mountVolumes=volumes)))
+        assert outcome.result == "succeeded", outcome
+        assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "20000000\nfuse.sshfs\n"

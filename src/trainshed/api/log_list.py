@@ -10,7 +10,7 @@ from trainshed.api import outputs
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.resources import joblogs
-from trainshed.resources.directories import STDOUTERR
+from trainshed.resources.directories import RANKS, STDOUTERR
 from trainshed.resources.joblogs import LogSource
 from trainshed.resources.lifecycle import JOB
 from trainshed.resources.times import format_time
@@ -40,7 +40,7 @@ async def list_logs(call: Call) -> Response:
 
 def _look(reader: Reader) -> list[Json]:
     entries = {entry.name: entry for entry in _files(reader, "")}
-    beside = {f"{joblogs.RANKS}/{entry.name}": entry for entry in _files(reader, joblogs.RANKS)}
+    beside = {f"{RANKS}/{entry.name}": entry for entry in _files(reader, RANKS)}
     listed = [
         source
         for name, entry in beside.items()

@@ -22,16 +22,18 @@ def show_failing_log(session: Session, job: Job, *, shown: Container[str] = ()) 
     """Print the end of the log of a failed job's failing process; nothing when it wrote none or it is in ``shown``."""
     if job.execution_state is not JobState.FAILED:
         return
-    stderr = _named(job) or log_name(job, stderr=True)
+    launcher = log_name(job, stderr=True)
+    stderr = _named(job) or launcher
     if stderr in shown:
         return
     try:
-        sizes = {file.name: file.size for file in session.client.jobs.output_files(job.name)}
+        sizes = {log.name: log.size for log in session.client.jobs.logs(job.name)}
         # Some programs say on standard output why they fail.
-        name = next((name for name in (stderr, stderr.replace("stderr", "stdout", 1)) if sizes.get(name)), None)
+        logs = (stderr, stderr.replace("stderr", "stdout", 1), launcher, launcher.replace("stderr", "stdout", 1))
+        name = next((name for name in logs if sizes.get(name)), None)
         if name is None:
             return
-        offset = max(0, (sizes[name] or 0) - _REACH)
+        offset = max(0, sizes[name] - _REACH)
         text = b"".join(session.client.jobs.stream_log(job.name, name, offset=offset, follow=False))
     except ClientError as error:
         session.note(f"warning: the job's logs cannot be read: {error}")

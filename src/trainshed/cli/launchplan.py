@@ -28,9 +28,10 @@ def tree(plan: Mapping[str, Any]) -> str:
                 if not process["essential"]:
                     name += " (stopped when the others have ended)"
                 lines += _process(name, process, _variables(process["environment"]))
+        launcher = "MPI" if plan.get("mpi") else "the agent"
         for rank in ranks:
             if rank["node"] == node["index"]:
-                lines += [f"{_INDENT}rank {rank['rank']}, started by MPI"]
+                lines += [f"{_INDENT}rank {rank['rank']}, started by {launcher}"]
                 lines += _listed(_variables(rank["environment"]), _INDENT * 2)
         if not any(entry["node"] == node["index"] for entry in (*processes, *ranks)):
             lines += [f"{_INDENT}nothing is started here"]

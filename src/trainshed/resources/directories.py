@@ -17,6 +17,8 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 #: Id of the standard output directory in listOutputFiles.
 STDOUTERR = "stdouterr"
+#: The directory below it of the logs that are nobody's in the contract.
+RANKS = "ranks"
 #: Log files of toolkits that have one pair for all their processes (behaviour 6.3).
 MAIN_LOGS = ("stdout.txt", "stderr.txt")
 
@@ -98,6 +100,11 @@ def machine_file_text(hosts: Iterable[tuple[str, int]]) -> str:
 def rank_logs(index: int) -> tuple[str, str]:
     """Log files of one process of PyTorch and Caffe2."""
     return f"stdout-{index}.txt", f"stderr-{index}.txt"
+
+
+def launched_logs(rank: int | str) -> tuple[str, str]:
+    """Log files of one rank that MPI or torchrun starts, besides the launcher's."""
+    return f"{RANKS}/stdout-{rank}.txt", f"{RANKS}/stderr-{rank}.txt"
 
 
 def task_logs(role: str, index: int) -> tuple[str, str]:

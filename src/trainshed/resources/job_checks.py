@@ -14,7 +14,13 @@ from trainshed.resources.findings import Findings
 from trainshed.resources.job import ContainerSettings, InputDirectory, JobProperties, OutputDirectory
 from trainshed.resources.settings import CaffeSettings, CntkSettings, PyTorchSettings, TensorFlowSettings
 from trainshed.resources.today_settings import RankScript
-from trainshed.resources.toolsettings import EQUAL_ON_NODES, NEWER_TOOL_TYPES, ORIGINAL_TOOL_TYPES, TOOL_TYPES
+from trainshed.resources.toolsettings import (
+    EQUAL_ON_NODES,
+    GIVE_GPUS_THEMSELVES,
+    NEWER_TOOL_TYPES,
+    ORIGINAL_TOOL_TYPES,
+    TOOL_TYPES,
+)
 
 #: Values of communicationBackend. The original knew the first three; NCCL is today's for GPUs.
 BACKENDS = ("TCP", "Gloo", "MPI", "NCCL")
@@ -29,7 +35,7 @@ def check_job(
     ``newer_toolkits``: whether the version has those of 2026-11-01, so that they can be advised.
     """
     _check_toolkit(findings, job, gpus_per_node, TOOL_TYPES if newer_toolkits else ORIGINAL_TOOL_TYPES)
-    if job.gpus_per_process is not None and gpus_per_node is not None:
+    if job.gpus_per_process is not None:
         _check_gpus(findings, job, job.gpus_per_process, gpus_per_node)
     _check_directories(findings, "inputDirectories", job.input_directories or [])
     _check_directories(findings, "outputDirectories", job.output_directories or [])
@@ -75,8 +81,15 @@ def _check_toolkit(findings: Findings, job: JobProperties, gpus_per_node: int | 
             _check_ranks(findings, member, settings.process_count, job.node_count)
 
 
-def _check_gpus(findings: Findings, job: JobProperties, each: int, gpus_per_node: int) -> None:
+def _check_gpus(findings: Findings, job: JobProperties, each: int, gpus_per_node: int | None) -> None:
     """On the node that has most processes; toolkits without a count have one a node (behaviour 8)."""
+    for name, field in JobProperties.model_fields.items():
+        if field.alias in GIVE_GPUS_THEMSELVES and getattr(job, name) is not None:
+            why = f"does not go with {field.alias}: {GIVE_GPUS_THEMSELVES[field.alias]}"
+            findings.value("properties.gpusPerProcess", each, why)
+            return
+    if gpus_per_node is None:
+        return
     counts = [
         getattr(settings, member, None) or 1
         for _, settings in job

@@ -1,7 +1,8 @@
 """A job's log files: whose output each holds, and when it was written. Names and texts only; nothing here reads files.
 
-Beside the contract's files (behaviour 6.3) ``stdouterr`` has a directory ``ranks``: under MPI a pair of files for each
-rank, and from each node a list of its files (``logs-N.json``) and their sizes over time (``times-N.txt``).
+Beside the contract's files (behaviour 6.3) ``stdouterr`` has a directory ``ranks``: under MPI and torchrun a pair of
+files for each rank, and from each node a list of its files (``logs-N.json``) and their sizes over time
+(``times-N.txt``). torchrun decides late which ranks are where: the node adds a list for each (``logs-N-RANK.json``).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: The directory below ``stdouterr``.
-RANKS = "ranks"
+from trainshed.resources.directories import RANKS
+
 #: Seconds between two looks at the sizes of the files: how exact a line's time is.
 INTERVAL = 0.2
 
 _NAME = re.compile(r"(stdout|stderr)(?:-(wk|ps|job_prep)(?:-(.+))?|-(\d{1,9}))?\.txt")
-_LIST = re.compile(r"logs-(\d{1,9})\.json")
+_LIST = re.compile(r"logs-(\d{1,9})(?:-\d{1,9})?\.json")
 _TEXT = 256
 
 
@@ -44,14 +45,9 @@ class LogSource:
     times: str = ""
 
 
-def rank_files(rank: int) -> tuple[str, str]:
-    """Files of one MPI rank: standard output and error."""
-    return f"{RANKS}/stdout-{rank}.txt", f"{RANKS}/stderr-{rank}.txt"
-
-
-def list_file(node_index: int) -> str:
-    """The file in which a node says which logs it writes."""
-    return f"{RANKS}/logs-{node_index}.json"
+def list_file(node_index: int, rank: int | None = None) -> str:
+    """The file in which a node says which logs it writes, or which are those of a rank that it learnt of later."""
+    return f"{RANKS}/logs-{node_index}{'' if rank is None else f'-{rank}'}.json"
 
 
 def times_file(node_index: int) -> str:

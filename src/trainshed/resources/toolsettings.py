@@ -29,6 +29,14 @@ NEWER_TOOL_TYPES: dict[str, str] = {
 TOOL_TYPES: dict[str, str] = ORIGINAL_TOOL_TYPES | NEWER_TOOL_TYPES
 #: Those that count ranks by node x devices, and so need as many processes on each node.
 EQUAL_ON_NODES = frozenset({"lightningSettings"})
+#: Those that hand out a node's GPUs themselves, and so must see all of them; why gpusPerProcess is refused, and what
+#: to do instead.
+GIVE_GPUS_THEMSELVES: dict[str, str] = {
+    "raySettings": "Ray gives GPUs to its tasks and actors itself. Leave it out, and say num_gpus in the script, as in "
+    "@ray.remote(num_gpus=1).",
+    "lightningSettings": "its Trainer takes the GPU of LOCAL_RANK from all GPUs of the node. Leave it out.",
+    "deepSpeedSettings": "its engine takes the GPU of LOCAL_RANK from all GPUs of the node. Leave it out.",
+}
 
 
 def settings_members(properties: Mapping[str, Any]) -> list[str]:

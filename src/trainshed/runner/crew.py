@@ -23,7 +23,7 @@ from trainshed.runner.failure import FAILED, SUCCEEDED, AttemptEnded, lost
 from trainshed.runner.lines import ConnectionLost, Line
 from trainshed.runner.node import Node
 from trainshed.runner.spec import Outcome
-from trainshed.runner.supervise import Supervisor
+from trainshed.runner.supervise import Supervisor, Wait
 from trainshed.runner.switchboard import Switchboard
 from trainshed.toolkits.launch import LaunchPlan
 from trainshed.volumes import FLUSH_SECONDS, managed
@@ -50,11 +50,15 @@ class Crew(Protocol):
         ...
 
     def rank_ended(self, rank: int, code: int, asked: bool) -> None:
-        """An MPI rank on this node said how it ended, and whether it had been asked to. May raise AttemptEnded."""
+        """A rank on this node said how it ended, and whether it had been asked to. May raise AttemptEnded."""
+        ...
+
+    def rank_began(self, rank: int) -> None:
+        """A rank that MPI or torchrun starts began on this node, perhaps once more."""
         ...
 
     def daemon_ended(self, code: int) -> None:
-        """MPI's daemon on this node ended, with another code than 0. May raise AttemptEnded."""
+        """MPI's daemon on this node ended. May raise AttemptEnded."""
         ...
 
     def announce(self, outcome: Outcome, grace: float) -> None:
@@ -96,6 +100,9 @@ class Solo:
     def rank_ended(self, rank: int, code: int, asked: bool) -> None:
         self._heard_rank(0, rank, code, asked)
 
+    def rank_began(self, rank: int) -> None:
+        self._heard_began(0, rank)
+
     def daemon_ended(self, code: int) -> None:
         self._heard_daemon(0, code)
 
@@ -123,18 +130,22 @@ class Solo:
         if not self._over:
             self._wait(self._supervisor.rank_ended(rank, host, code, asked=asked))
 
+    def _heard_began(self, host: int, rank: int) -> None:
+        assert self._supervisor is not None
+        self._supervisor.rank_began(rank, host)
+
     def _heard_daemon(self, host: int, code: int) -> None:
         assert self._supervisor is not None
         if not self._over:
             self._wait(self._supervisor.daemon_ended(host, code))
 
-    def _wait(self, seconds: float | None) -> None:
-        if seconds is not None:
-            self._node.loop.after(seconds, self._time_is_up)
+    def _wait(self, wait: Wait | None) -> None:
+        def time_is_up() -> None:
+            if wait is not None and not self._over:
+                wait.then()
 
-    def _time_is_up(self) -> None:
-        if self._supervisor is not None and not self._over:
-            self._supervisor.time_is_up()
+        if wait is not None:
+            self._node.loop.after(wait.seconds, time_is_up)
 
 
 class Coordinator(Solo):
@@ -216,6 +227,8 @@ class Coordinator(Solo):
             self._heard_process(index, role, number, code)
         elif "rank" in message:
             self._heard_rank(index, *message["rank"])
+        elif "began" in message:
+            self._heard_began(index, message["began"])
         elif "daemon" in message:
             self._heard_daemon(index, message["daemon"])
 
@@ -265,6 +278,9 @@ class Member:
 
     def rank_ended(self, rank: int, code: int, asked: bool) -> None:
         self._send({"rank": [rank, code, asked]})
+
+    def rank_began(self, rank: int) -> None:
+        self._send({"began": rank})
 
     def daemon_ended(self, code: int) -> None:
         self._send({"daemon": code})

@@ -250,15 +250,16 @@ def _act_and_tell(become_it: Callable[[], None], act: Callable[[], int | None], 
 
 
 def _make_directories(path: str) -> None:
-    """As Path.mkdir with parents: system calls only."""
+    """As Path.mkdir with parents: system calls only. The nodes of a gang make the same ones at the same time."""
     try:
-        os.mkdir(path)  # noqa: PTH102
-    except FileNotFoundError:
-        parent = path.rstrip("/").rpartition("/")[0]
-        if not parent:
-            raise
-        _make_directories(parent)
-        os.mkdir(path)  # noqa: PTH102
+        try:
+            os.mkdir(path)  # noqa: PTH102
+        except FileNotFoundError:
+            parent = path.rstrip("/").rpartition("/")[0]
+            if not parent:
+                raise
+            _make_directories(parent)
+            os.mkdir(path)  # noqa: PTH102
     except FileExistsError:
         if not stat.S_ISDIR(os.stat(path).st_mode):  # noqa: PTH116
             raise

@@ -235,6 +235,7 @@ def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
         except OSError as error:
             os.write(fd, str(error.strerror).encode())
             os._exit(1)
+        _begin_pids_anywhere()
         os.write(fd, _READY)
         report = False
         while True:
@@ -253,6 +254,19 @@ def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
                 report = False
     finally:
         os._exit(1)
+
+
+def _begin_pids_anywhere() -> None:
+    """Let the namespace's PIDs begin at a number of its own, where that is permitted (pid_namespaces(7)).
+
+    Open MPI names its files in ``/tmp`` and ``/dev/shm`` by host name and PID. Nodes can have one host name (clusters
+    of one name in two workspaces), and the same few PIDs in each would make their jobs take each other's files.
+    """
+    with suppress(OSError):
+        file = os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        # Below the smallest usual pid_max, 32768; above what the kernel keeps for the first ones.
+        os.write(file, str(300 + int.from_bytes(os.urandom(4), "big") % 30_000).encode())
+        os.close(file)
 
 
 def _clear_namespace() -> None:

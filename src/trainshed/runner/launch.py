@@ -86,11 +86,12 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
         _install_tools(node, plan)
     _write_host_file(node, plan, facts)
     environment = {**node.environment, **plan.environment}
-    node.rank_logs = ranklogs.RankLogs(node, plan)
-    if plan.mpi_ranks:
-        environment[ranklogs.VARIABLE] = node.rank_logs.directory
-        environment[ranks.VARIABLE] = _hear_ranks(node, crew)
+    node.rank_logs = logs = ranklogs.RankLogs(node, plan)
+    if plan.wrapped_ranks:
+        environment[ranklogs.VARIABLE] = logs.directory
+        environment[ranks.VARIABLE] = _hear_ranks(node, crew, logs)
         environment[ranks.DIRECTORY_VARIABLE] = node.folder or str(Path.cwd())
+    if plan.mpi_ranks:
         # The node's MPI daemon gets it, and its ranks from that.
         environment.setdefault("NODE_RANK", str(node.spec.node_index))
         if node.spec.port:
@@ -110,11 +111,16 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
         _start_process(node, crew, process, environment)
 
 
-def _hear_ranks(node: Node, crew: Crew) -> str:
-    """The path of the FIFO that this node's ranks tell their ends to."""
+def _hear_ranks(node: Node, crew: Crew, logs: ranklogs.RankLogs) -> str:
+    """The path of the FIFO that this node's ranks tell their beginnings and ends to."""
     path = f"{node.job_temp}/{ranks.FIFO_NAME}"
+
+    def began(rank: int) -> None:
+        logs.rank_began(rank)
+        crew.rank_began(rank)
+
     try:
-        ranks.RankWords(node.inside.make_fifo(path), node.loop, crew.rank_ended)
+        ranks.RankWords(node.inside.make_fifo(path), node.loop, began, crew.rank_ended)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_JOB_TEMP", path, error) from error
     return path
@@ -148,16 +154,17 @@ def _write_host_file(node: Node, plan: LaunchPlan, facts: Mapping[str, Any]) -> 
 
 
 def _install_tools(node: Node, plan: LaunchPlan) -> None:
-    """Write launch agent and rank wrapper where all nodes see them; only MPI launchers need them."""
-    if not plan.mpi_ranks:
+    """Write the rank wrapper where all nodes see it, and the launch agent, which only MPI's launchers need."""
+    if not plan.wrapped_ranks:
         return
     tools = tools_directory(node)
     # The service's interpreter may lie where the job's user may not go.
     agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=python3\n'
     agent += f'exec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
+    texts = {"rank.sh": ranks.WRAPPER_TEXT, **({"agent": agent, "agent.py": AGENT_TEXT} if plan.mpi_ranks else {})}
     try:
         node.inside.make_directory(tools)
-        for name, text in (("agent", agent), ("agent.py", AGENT_TEXT), ("rank.sh", ranks.WRAPPER_TEXT)):
+        for name, text in texts.items():
             _write(node, f"{tools}/{name}", text, 0o755)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_SHARED_JOB_TEMP", tools, error) from error

@@ -36,12 +36,12 @@ class Launching:
     """Serves launch agents on this node, whose processes get ``environment``."""
 
     def __init__(
-        self, node: Node, switchboard: Switchboard, environment: dict[str, str], failed: Callable[[int], None]
+        self, node: Node, switchboard: Switchboard, environment: dict[str, str], daemon_ended: Callable[[int], None]
     ) -> None:
-        """Call ``failed(exit code)`` when what an agent started ends with another code than 0."""
+        """Call ``daemon_ended(exit code)`` when what an agent started, one of MPI's daemons, ends."""
         self._node = node
         self._environment = environment
-        self._failed = failed
+        self._daemon_ended = daemon_ended
         self._calls: dict[str, _Call] = {}
         switchboard.take("launch", self._launch)
         switchboard.take("attach", self._attach)
@@ -73,7 +73,7 @@ class Launching:
             line.close(loop)
             if code != 0:
                 self._node.log.write(f"MPI's daemon ended with exit code {code}")
-                self._failed(code)
+            self._daemon_ended(code)
 
         pid = self._node.start(call.command_line, self._environment, fds[0], fds[1], ended)
         for stream in call.streams.values():

@@ -244,6 +244,8 @@ class Attempt:
         if self._volumes and node.isolation is not None:
             node.prelude = ""
             node.close_rank_logs()
+            # Who writes ends before what serves the files does, which lives among the job's processes.
+            node.end_started(grace)
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
         node.close_rank_logs()

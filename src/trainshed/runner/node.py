@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from trainshed.volumes import CommandResult
 
 #: Seconds that preparing a command's answer (``mpirun --version``, mount commands) may take.
 _CAPTURE_SECONDS = 120.0
+#: Seconds that processes which were killed may take to be gone.
+_KILLED_SECONDS = 5.0
 #: Added to the badness of strangers' processes: when memory is short the kernel takes them before the service.
 _FIRST_TO_GO = "500"
 
@@ -147,6 +150,17 @@ class Node:
         finally:
             os.close(fd)
             Path(path).unlink()
+
+    def end_started(self, grace: float) -> None:
+        """End what was started here, with its process groups: SIGTERM, the grace, SIGKILL. Others go on."""
+        started = self.loop.living
+        for pid in started:
+            self.loop.on_exit(pid, lambda _code: None)
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED_SECONDS)):
+            for pid in started & self.loop.living:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, number)
+            self.loop.run_until(lambda: not started & self.loop.living, seconds)
 
     def end_processes(self, grace: float) -> None:
         """End everything that the attempt started on this node: SIGTERM, the grace, SIGKILL, wait until none is left.

@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import suppress
 
-from trainshed.resources import joblogs
+from trainshed.resources import directories, joblogs
 from trainshed.resources.joblogs import LogSource
 from trainshed.runner.node import Node
 from trainshed.toolkits.launch import LaunchPlan
@@ -23,7 +23,7 @@ VARIABLE = "TRAINSHED_RANK_LOGS"
 def sources(node: Node, plan: LaunchPlan) -> list[LogSource]:
     """The logs of this node's processes and ranks."""
     here, host = node.spec.node_index, node.host
-    alone = len(plan.processes) == 1 and not plan.mpi_ranks
+    alone = len(plan.processes) == 1 and not plan.wrapped_ranks
     found = []
     for process in plan.on(here):
         rank = process.environment.get("RANK", "0" if alone else "")
@@ -32,9 +32,16 @@ def sources(node: Node, plan: LaunchPlan) -> list[LogSource]:
             found.append(LogSource(name, stream, process.role, process.index, number, host.name, host.node_id))
     for place in places(plan.slots) if plan.mpi_ranks else ():
         if place.host == here:
-            for stream, name in zip(("stdout", "stderr"), joblogs.rank_files(place.rank), strict=True):
-                found.append(LogSource(name, stream, "rank", place.rank, place.rank, host.name, host.node_id))
+            found += of_rank(node, place.rank)
     return found
+
+
+def of_rank(node: Node, rank: int) -> list[LogSource]:
+    """The logs of a rank that MPI or torchrun starts on this node."""
+    return [
+        LogSource(name, stream, "rank", rank, rank, node.host.name, node.host.node_id)
+        for stream, name in zip(("stdout", "stderr"), directories.launched_logs(rank), strict=True)
+    ]
 
 
 class RankLogs:
@@ -49,11 +56,21 @@ class RankLogs:
         self._closed = not self._sources
         self._listed = False
         #: Where the ranks' own files go; empty when there is no such place.
-        self.directory = f"{node.stdouterr}/{joblogs.RANKS}"
-        if plan.mpi_ranks or len(plan.processes) > 1:
+        self.directory = f"{node.stdouterr}/{directories.RANKS}"
+        if plan.wrapped_ranks or len(plan.processes) > 1:
             self._list()
         if not self._closed:
             node.loop.after(joblogs.INTERVAL, self._look_again)
+
+    def rank_began(self, rank: int) -> None:
+        """List the logs of a rank unless they are: which ranks are here, torchrun decides late."""
+        if self._closed or any(source.rank == rank for source in self._sources):
+            return
+        found = of_rank(self._node, rank)
+        self._sources += found
+        self._write_list(found, rank)
+        if self._times >= 0:
+            self._open_logs(found)
 
     def close(self) -> None:
         """A last look; the files are let go."""
@@ -66,12 +83,15 @@ class RankLogs:
 
     def _list(self) -> None:
         self._listed = True
+        self._write_list(self._sources)
+
+    def _write_list(self, sources: list[LogSource], rank: int | None = None) -> None:
         node = self._node
         try:
             node.hands.make_directory(self.directory)
-            path = f"{node.stdouterr}/{joblogs.list_file(node.spec.node_index)}"
+            path = f"{node.stdouterr}/{joblogs.list_file(node.spec.node_index, rank)}"
             with open(node.hands.create(path, 0o644), "w") as file:
-                file.write(joblogs.list_text(self._sources))
+                file.write(joblogs.list_text(sources))
         except OSError as error:
             node.log.write(f"there are no logs by rank: {self.directory}: {error.strerror}")
             self._closed = True
@@ -87,11 +107,16 @@ class RankLogs:
         self._node.loop.after(joblogs.INTERVAL, self._look_again)
 
     def _open(self) -> None:
-        hands, folder = self._node.hands, self._node.stdouterr
         with suppress(OSError):
-            self._times = hands.open_log(f"{folder}/{joblogs.times_file(self._node.spec.node_index)}")
-            for source in self._sources:
-                self._logs.append((source.name, hands.open_log(f"{folder}/{source.name}")))
+            path = f"{self._node.stdouterr}/{joblogs.times_file(self._node.spec.node_index)}"
+            self._times = self._node.hands.open_log(path)
+            self._open_logs(self._sources)
+
+    def _open_logs(self, sources: list[LogSource]) -> None:
+        with suppress(OSError):
+            for source in sources:
+                path = f"{self._node.stdouterr}/{source.name}"
+                self._logs.append((source.name, self._node.hands.open_log(path)))
 
     def _look(self) -> None:
         now = time.time_ns() // 1_000_000

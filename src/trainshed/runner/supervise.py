@@ -1,15 +1,17 @@
-"""Decides when an attempt is over, from the ends of its processes and the words of its MPI ranks. No I/O.
+"""Decides when an attempt is over, from the ends of its processes and the words of its ranks. No I/O.
 
-An attempt succeeds when all essential processes ended with 0 and, under an MPI launcher, every rank said 0 itself:
-``mpirun`` alone is not believed (frameworks.md section 6). It fails with the first exit code that is not 0; a rank's
-own code wins over the launcher's, and that of a rank which ended by itself over those that were asked to.
+An attempt succeeds when all essential processes ended with 0 and, where MPI or torchrun starts the ranks, every rank
+said 0 itself: launchers alone are not believed (frameworks.md section 6), nor waited for when their ranks are all done.
+It fails with the first exit code that is not 0; a rank's own code wins over the launcher's, and that of a rank which
+ended by itself over those that were asked to. torchrun may start failed ranks again: its agents say when it gives up.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner.failure import SIGNALLED, SUCCEEDED, AttemptEnded, failed, how_it_ended, job_failed
@@ -21,6 +23,8 @@ from trainshed.toolkits.placing import places
 LAUNCHER_SECONDS = 2.0
 #: Seconds in which the ranks' words must arrive after the launcher ended.
 WORDS_SECONDS = 5.0
+#: Seconds that ``mpirun`` gets to end by itself after all its ranks ended with 0. It needs about 0.1.
+LAST_SECONDS = 10.0
 
 #: How a process ends that was asked to: a consequence, not the cause.
 _TERMINATED = SIGNALLED + signal.SIGTERM
@@ -31,6 +35,14 @@ _FATAL = frozenset(
 #: MPI_ERR_UNKNOWN, _OTHER and _INTERN: Open MPI ends a rank so whose connection to another broke, and this rank's word
 #: may come before that of the other, since the kernel closes a process's sockets before it tells the parent.
 _BROKEN_CONNECTION = frozenset({14, 16, 17})
+
+
+class Wait(NamedTuple):
+    """After so many ``seconds`` ``then`` must be called, unless the attempt is over by that time."""
+
+    seconds: float
+    #: Raises AttemptEnded, or does nothing if what was waited for has come.
+    then: Callable[[], None]
 
 
 class _Part(IntEnum):
@@ -58,16 +70,19 @@ class Supervisor:
         self._essential = {(p.host, p.role, p.index) for p in plan.processes if p.essential}
         self._count = len(plan.processes)
         self._stderr = {(p.host, p.role, p.index): p.stderr for p in plan.processes}
-        self._ranks, self._slots, self._rank_stderr = plan.mpi_ranks, plan.slots, plan.rank_stderr
+        self._ranks, self._slots, self._rank_stderr = plan.wrapped_ranks, plan.slots, plan.rank_stderr
+        self._mpi = bool(plan.mpi_ranks)
         self._words: dict[int, int] = {}
+        #: Ranks that began and have not said how they ended -> their host.
+        self._running: dict[int, int] = {}
         #: (likeliness to be a consequence, exit code, details) of what failed, in order of arrival.
         self._failed_ranks: list[tuple[_Part, int, dict[str, str]]] = []
         self._failed_launcher: tuple[int, dict[str, str]] | None = None
         #: (host, exit code) of the first of MPI's daemons that failed.
         self._failed_daemon: tuple[int, int] | None = None
 
-    def process_ended(self, host: int, role: str, index: int, code: int) -> float | None:
-        """A process ended. Seconds after which ``time_is_up`` must be called, or None.
+    def process_ended(self, host: int, role: str, index: int, code: int) -> Wait | None:
+        """A process ended. What to wait for, or None.
 
         Raises AttemptEnded when that ends the attempt.
         """
@@ -76,28 +91,54 @@ class Supervisor:
             failure = (code, self._details(host, role, index))
             if not self._ranks:
                 raise job_failed(*failure)
-            self._failed_launcher = failure
-            # The rank that caused it may speak a moment later than the launcher.
-            return self._after_launcher()
+            self._failed_launcher = self._failed_launcher or failure
+        # The rank that caused it may speak a moment later than the launcher.
         return self._after_launcher()
 
-    def rank_ended(self, rank: int, host: int, code: int, *, asked: bool = False) -> float | None:
+    def rank_began(self, rank: int, host: int) -> None:
+        """A rank began; how it ended when it ran before in this attempt counts no more."""
+        self._running[rank] = host
+        self._words.pop(rank, None)
+        self._failed_ranks = [failure for failure in self._failed_ranks if failure[2]["rank"] != str(rank)]
+
+    def rank_ended(self, rank: int, host: int, code: int, *, asked: bool = False) -> Wait | None:
         """A rank said how it ended, and whether the launcher had asked it to. As process_ended."""
         self._words[rank] = code
+        self._running.pop(rank, None)
         if code != 0:
             details = {**self._details(host, "rank", rank), "rank": str(rank)}
             self._failed_ranks.append((_part(code, asked), code, details))
-        if not self._essential:
+        if not self._mpi or not self._essential:
             return self._after_launcher()
-        return LAUNCHER_SECONDS if code != 0 else None
+        if code != 0:
+            return Wait(LAUNCHER_SECONDS, self.time_is_up)
+        return Wait(LAST_SECONDS, self._launcher_hangs) if self._all_well else None
 
-    def daemon_ended(self, host: int, code: int) -> float | None:
-        """MPI's daemon on that host ended with another code than 0. As process_ended.
+    def daemon_ended(self, host: int, code: int) -> Wait | None:
+        """MPI's daemon on that host ended. As process_ended.
 
-        The launcher ends its daemons so, just before it ends itself; one that goes on has lost the ranks of that host.
+        With another code than 0: the launcher ends its daemons so, just before it ends itself; one that goes on has
+        lost the ranks of that host. With 0: MPICH's, when the wrapper of a rank was killed, and its launcher goes on.
         """
-        self._failed_daemon = self._failed_daemon or (host, code)
-        return WORDS_SECONDS
+        if code != 0:
+            self._failed_daemon = self._failed_daemon or (host, code)
+            return Wait(WORDS_SECONDS, self.time_is_up)
+
+        def words_are_missing() -> None:
+            if any(place.host == host and place.rank not in self._words for place in places(self._slots)):
+                self._failed_daemon = self._failed_daemon or (host, code)
+                self.time_is_up()
+
+        return Wait(WORDS_SECONDS, words_are_missing)
+
+    @property
+    def _all_well(self) -> bool:
+        return len(self._words) == self._ranks and not any(self._words.values())
+
+    def _launcher_hangs(self) -> None:
+        """All ranks said 0 themselves: there is nothing that the launcher could still do."""
+        if self._all_well:
+            raise AttemptEnded(Outcome(SUCCEEDED, 0))
 
     def time_is_up(self) -> None:
         """Nothing more is waited for. Raises AttemptEnded."""
@@ -109,7 +150,7 @@ class Supervisor:
             return  # One of MPI's daemons ended badly after all its ranks had ended well: mpirun's end decides.
         nodes = sorted({place.host for place in places(self._slots) if place.rank in missing})
         names = ", ".join(self._hosts[host].name for host in nodes)
-        told = "mpirun ended with exit code 0, but"
+        told = f"{'mpirun' if self._mpi else 'torchrun'} ended with exit code 0, but"
         if self._failed_daemon is not None:
             host, code = self._failed_daemon
             told = f"MPI's daemon on {self._hosts[host].name} {how_it_ended(code)}:"
@@ -122,15 +163,24 @@ class Supervisor:
             exit_code=1,
         )
 
-    def _after_launcher(self) -> float | None:
+    def _after_launcher(self) -> Wait | None:
+        if not self._mpi and self._failed_launcher is not None:
+            return self._after_agent()
         if self._essential:
             return None
-        if self._ranks and len(self._words) < self._ranks:
-            return LAUNCHER_SECONDS if self._cause() is not None else WORDS_SECONDS
         cause = self._cause()
+        if self._ranks and len(self._words) < self._ranks:
+            return Wait(LAUNCHER_SECONDS if cause is not None else WORDS_SECONDS, self.time_is_up)
         if cause is not None:
             raise job_failed(*cause)
         raise AttemptEnded(Outcome(SUCCEEDED, 0))
+
+    def _after_agent(self) -> Wait | None:
+        """One of torchrun's agents failed, and most likely over a rank, which is on its node or on another."""
+        cause = self._cause()
+        if cause is not None and (cause is not self._failed_launcher or not self._running):
+            raise job_failed(*cause)
+        return Wait(LAUNCHER_SECONDS, self.time_is_up)
 
     def _cause(self) -> tuple[int, dict[str, str]] | None:
         """The failure to blame: the first of the likeliest ranks; the launcher where ranks only followed."""
@@ -142,7 +192,7 @@ class Supervisor:
     def _details(self, host: int, role: str, index: int) -> dict[str, str]:
         if self._count == 1 and not self._ranks and len(self._hosts) == 1:
             return {}
-        process = f"{role} {index}" if role == "rank" or not self._ranks else "mpirun"
+        process = f"{role} {index}" if role == "rank" or not self._mpi else "mpirun"
         details = {"process": process, "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
         if role == "rank" and self._rank_stderr:
             return {**details, "stdErrFile": self._rank_stderr.format(index)}

@@ -2,8 +2,8 @@
 
 The original let the processes of a node share all its GPUs, and scripts choose one by their local rank (behaviour 8);
 that is the default. With ``gpusPerProcess`` n, the process of local rank r sees the node's GPUs r*n to r*n + n - 1.
-The toolkit's own processes are told here; under MPI the rank wrapper tells each rank (``rank.sh``), since only MPI
-knows which rank is where.
+The processes that the service starts are told here; the rank wrapper (``rank.sh``) tells each rank that MPI or torchrun
+starts, since only they know which rank is where.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bind(plan: LaunchPlan, each: int, hosts: Sequence[Host]) -> LaunchPlan:
                 "gpusPerProcess out: then the processes of a node share its GPUs."
             )
     processes = tuple(_bound(process, each, hosts[process.host]) for process in plan.processes)
-    if plan.mpi_ranks:
+    if plan.wrapped_ranks:
         return replace(plan, environment={**plan.environment, PER_RANK: str(each)})
     return replace(plan, processes=processes)
 

@@ -30,6 +30,9 @@ def plan(settings: Mapping[str, Any], gang: Gang) -> LaunchPlan:
         "SLURM_STEP_NUM_NODES": str(len(gang.hosts)),
         "SLURM_NTASKS": count,
     }
+    if gang.gpus_per_process is not None:
+        # Under Slurm JAX takes the device of its local rank's number; these processes see only their own.
+        common["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(gang.gpus_per_process)))
     return plan_ranks(_MEMBER, settings, gang, common, _own)
 
 

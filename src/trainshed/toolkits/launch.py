@@ -52,6 +52,8 @@ class Gang:
     #: which records the rank's own exit code. Both are paths that exist on every node.
     launch_agent: str = ""
     rank_wrapper: str = ""
+    #: How many GPUs each process is to see of its own (gpusPerProcess); None when all of a node see all of its GPUs.
+    gpus_per_process: int | None = None
     #: Network interface of the nodes' addresses (GLOO_SOCKET_IFNAME); empty when host names resolve to the addresses.
     interface: str = ""
     #: Whether the launcher runs as root (Open MPI refuses unless told).
@@ -85,8 +87,16 @@ class LaunchPlan:
     slots: tuple[int, ...] = ()
     #: Number of MPI ranks whose own word about their end is awaited; 0 when no MPI launcher is involved.
     mpi_ranks: int = 0
-    #: Under MPI: each rank's own standard error, ``{}`` being the rank; empty when they share the launcher's.
+    #: Number of ranks that the processes start themselves, and perhaps again when one fails (torchrun).
+    agent_ranks: int = 0
+    #: Of the ranks that a launcher or an agent starts: each one's own standard error, ``{}`` being the rank; empty when
+    #: they share the launcher's.
     rank_stderr: str = ""
+
+    @property
+    def wrapped_ranks(self) -> int:
+        """Number of ranks that the service does not start itself, and that the rank wrapper therefore starts."""
+        return self.mpi_ranks or self.agent_ranks
 
     def on(self, host: int) -> tuple[Process, ...]:
         """The processes that the runner of this host starts."""

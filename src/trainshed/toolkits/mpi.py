@@ -17,6 +17,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trainshed.resources.directories import launched_logs
 from trainshed.toolkits.launch import Gang, LaunchPlan, MpiFlavor, PlanError, Process
 from trainshed.toolkits.placing import process_count, spread
 from trainshed.toolkits.today import gang_variables
@@ -46,7 +47,13 @@ def mpi_plan(
     )
     # Every node's daemon has the gang's variables in its own environment; they need no forwarding.
     everywhere = {**gang_variables(gang), **common}
-    return LaunchPlan(processes=(launcher,), environment=everywhere, slots=slots, mpi_ranks=sum(slots))
+    return LaunchPlan(
+        processes=(launcher,),
+        environment=everywhere,
+        slots=slots,
+        mpi_ranks=sum(slots),
+        rank_stderr=launched_logs("{}")[1] if gang.rank_wrapper else "",
+    )
 
 
 def mpirun(member: str, command_line: str, slots: Sequence[int], gang: Gang, forward: Sequence[str] = ()) -> str:

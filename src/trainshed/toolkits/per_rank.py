@@ -36,13 +36,17 @@ def plan_ranks(
 
 
 def slots_of(member: str, settings: Mapping[str, Any], gang: Gang) -> tuple[int, ...]:
-    """Ranks of each node: processCount spread evenly, else one for each GPU, or one where there are none.
+    """Ranks of each node: processCount spread evenly, else one for each GPU (or gpusPerProcess of them), at least one.
 
     Raises PlanError when a node would have none, or when the toolkit needs equal numbers and they are not.
     """
     count = settings.get("processCount")
     nodes = len(gang.hosts)
-    slots = spread(int(count), nodes) if count is not None else tuple(max(host.gpus, 1) for host in gang.hosts)
+    slots = (
+        spread(int(count), nodes)
+        if count is not None
+        else tuple(max(host.gpus // (gang.gpus_per_process or 1), 1) for host in gang.hosts)
+    )
     if min(slots) < 1:
         raise PlanError(
             f"{member}.processCount is {count}: the job has {nodes} nodes, and each needs a process. "

@@ -29,7 +29,7 @@ _UID = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """One process that MPI starts: what the rank wrapper gives it follows from its place."""
+    """One process that MPI or torchrun starts: what the rank wrapper gives it follows from its place."""
 
     rank: int
     host: int
@@ -118,13 +118,13 @@ def _environment(
 
 
 def _ranks(made: LaunchPlan, gang: Gang) -> tuple[Rank, ...]:
-    """The ranks that MPI starts, as ``rank.sh`` tells them who they are."""
-    if not made.mpi_ranks:
+    """The ranks that MPI or torchrun starts, as ``rank.sh`` or torchrun tells them who they are."""
+    if not made.wrapped_ranks:
         return ()
     each = made.environment.get(PER_RANK)
     ranks = []
     for place in places(made.slots):
-        own = {**process_variables(place), "WORLD_SIZE": str(made.mpi_ranks)}
+        own = {**process_variables(place), "WORLD_SIZE": str(made.wrapped_ranks)}
         if each is not None:
             own |= visible(gang.hosts[place.host], place.local_rank, int(each))
         ranks.append(Rank(place.rank, place.host, own))

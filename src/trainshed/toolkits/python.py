@@ -17,17 +17,17 @@ def interpreter(settings: Mapping[str, Any]) -> str:
     return quote_path(given) if given else _DEFAULT_INTERPRETER
 
 
-def python_command(settings: Mapping[str, Any], arguments: str | None = None, module: Sequence[str] = ()) -> str:
+def python_command(settings: Mapping[str, Any], arguments: str | None = None, options: Sequence[str] = ()) -> str:
     """Interpreter, script and arguments.
 
     Paths may name variables and hold spaces; arguments are appended as they are, for bash to expand. ``arguments``
-    replaces commandLineArgs (TensorFlow has several). ``module`` and its options, words of bash, run the script
-    instead of the interpreter itself. Raises PlanError without a script.
+    replaces commandLineArgs (TensorFlow has several); ``options`` are the interpreter's, words of bash. Raises
+    PlanError without a script.
     """
     script = settings.get("pythonScriptFilePath")
     if not script:
         raise PlanError("pythonScriptFilePath is missing: give the script to run")
-    words = [interpreter(settings), *(["-m", *module] if module else []), quote_path(script)]
+    words = [interpreter(settings), *options, quote_path(script)]
     tail = settings.get("commandLineArgs") if arguments is None else arguments
     if tail:
         words.append(tail)

@@ -6,9 +6,10 @@ A toolkit is a function of its settings (the contract's JSON, defaults filled in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from trainshed.resources.toolsettings import settings_members, tool_type_of
+from trainshed.resources.toolsettings import GIVE_GPUS_THEMSELVES, settings_members, tool_type_of
 from trainshed.toolkits import (
     accelerate,
     caffe,
@@ -55,9 +56,6 @@ _TOOLKITS: dict[str, Toolkit] = {
 #: Those that MPI starts.
 _UNDER_MPI = frozenset({"cntkSettings", "caffeSettings", "chainerSettings", "customMpiSettings", "horovodSettings"})
 
-#: Those whose processes are started one by one, by the service or by MPI, and so can be given GPUs of their own.
-_GIVE_GPUS = _UNDER_MPI | {"pyTorchSettings", "tensorFlowSettings", "caffe2Settings", "customToolkitSettings"}
-
 
 def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     """The processes of a job (``properties`` in the contract's JSON form) on its gang.
@@ -67,16 +65,12 @@ def plan(properties: Mapping[str, Any], gang: Gang) -> LaunchPlan:
     if not gang.hosts:
         raise PlanError("a gang needs at least one host")
     member = _member(properties)
-    made = _TOOLKITS[member](properties[member], gang)
     each = properties.get("gpusPerProcess")
     if each is None:
-        return made
-    if member not in _GIVE_GPUS:
-        raise PlanError(
-            f"gpusPerProcess does not go with {member}, whose launcher starts the processes itself: leave it out, and "
-            "choose the GPU by LOCAL_RANK in the script"
-        )
-    return bind(made, each, gang.hosts)
+        return _TOOLKITS[member](properties[member], gang)
+    if member in GIVE_GPUS_THEMSELVES:
+        raise PlanError(f"gpusPerProcess does not go with {member}: {GIVE_GPUS_THEMSELVES[member]}")
+    return bind(_TOOLKITS[member](properties[member], replace(gang, gpus_per_process=each)), each, gang.hosts)
 
 
 def needs_mpi(properties: Mapping[str, Any]) -> bool:

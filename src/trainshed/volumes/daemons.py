@@ -29,8 +29,19 @@ class DaemonFailed(Exception):
 class Daemon:
     """Started with nothing of the caller's but what is given. It dies with the caller."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str) -> None:
-        """``folder`` is where it works, ``log`` the file there for its output. Raises OSError."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: str,
+        log: str,
+        *,
+        handed: Sequence[int] = (),
+    ) -> None:
+        """``folder`` is where it works, ``log`` the file there for its output, ``handed`` are descriptors that it gets.
+
+        Raises OSError.
+        """
         self._log = f"{folder}/{log}"
         with open(self._log, "ab") as output:
             self._process = subprocess.Popen(
@@ -41,6 +52,7 @@ class Daemon:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=tuple(handed),
                 preexec_fn=_die_with_parent,
             )
 

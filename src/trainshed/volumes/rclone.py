@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,8 @@ class Look:
     read_only: bool = False
     #: More of ``rclone mount``'s options.
     options: tuple[str, ...] = ()
+    #: Those that older versions do not know, as variables (``RCLONE_VFS_...``).
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def find() -> str:
@@ -107,12 +109,32 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     _check(request, program, environment, remote)
     Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
     arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look)]
-    daemon = Daemon(arguments, environment, request.folder, "rclone.log")
+    with _config(remote, environment) as config:
+        arguments.append(f"--config=/proc/self/fd/{config}")
+        environment |= look.variables
+        daemon = Daemon(arguments, environment, request.folder, "rclone.log", handed=[config])
     try:
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except DaemonFailed as error:
         raise request.error("rclone cannot mount it", _plain(str(error)), _FUSE_HINT) from error
     return RcloneMount(request, daemon, RcloneControl(request.folder, _SOCKET), look.read_only)
+
+
+@contextmanager
+def _config(remote: Remote, environment: dict[str, str]) -> Iterator[int]:
+    """What is obscured moves from the environment to a configuration in memory, of which no file system knows.
+
+    It is obscured in another way each time, and rclone keeps what it caches under a name that depends on what the
+    environment says: it would never find it again.
+    """
+    descriptor = os.memfd_create("rclone.conf")
+    try:
+        lines = [f"{name} = {environment.pop(_variable(name))}\n" for name in remote.obscured if name in remote.options]
+        if lines:
+            os.write(descriptor, f"[{_REMOTE}]\n{''.join(lines)}".encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 _FUSE_HINT = "Look whether the node has /dev/fuse and fusermount3 (apt-get install fuse3)."
@@ -217,7 +239,6 @@ def _ask(request: MountRequest, environment: Mapping[str, str], command: Sequenc
 
 def _options(request: MountRequest, look: Look) -> list[str]:
     return [
-        "--config=",
         f"--cache-dir={request.cache}",
         "--vfs-cache-mode=full",
         # At once, but not while the writer waits: then what is waiting is known (vfs/queue).
@@ -246,11 +267,14 @@ def _options(request: MountRequest, look: Look) -> list[str]:
 
 
 def _settings(program: str, remote: Remote) -> dict[str, str]:
-    prefix = f"RCLONE_CONFIG_{_REMOTE.upper()}_"
-    told = {f"{prefix}TYPE": remote.type}
+    told = {_variable("type"): remote.type}
     for name, value in remote.options.items():
-        told[f"{prefix}{name.upper()}"] = _obscure(program, value) if name in remote.obscured else value
+        told[_variable(name)] = _obscure(program, value) if name in remote.obscured else value
     return told
+
+
+def _variable(option: str) -> str:
+    return f"RCLONE_CONFIG_{_REMOTE}_{option}".upper()
 
 
 def _obscure(program: str, value: str) -> str:

@@ -19,6 +19,8 @@ from trainshed.volumes.rclone import Look, Remote, mount_remote
 
 #: Seconds in which it hears of files that were closed; and between two looks.
 _CLOSE_SECONDS, _LOOK_AGAIN = 10.0, 0.02
+#: Otherwise it notes that some seconds later.
+_AT_ONCE = {"RCLONE_VFS_HANDLE_CACHING": "0s"}
 
 
 def mount_cached(request: MountRequest, remote: Remote, look: Look) -> Mounted:
@@ -48,7 +50,9 @@ def mount_cached(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     )
     try:
         mounted = mount_remote(
-            replace(request, cache=str(folder)), remote, replace(look, read_only=True, options=options)
+            replace(request, cache=str(folder)),
+            remote,
+            replace(look, read_only=True, options=options, variables=_AT_ONCE),
         )
     except BaseException:
         os.close(lock)
