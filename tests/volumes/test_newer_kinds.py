@@ -202,9 +202,12 @@ def test_sftp_by_a_password(tmp_path: Path) -> None:
         entry = {"host": "127.0.0.1", "port": port, "user": "alice", "path": ".", "hostKey": key, "credentials": {}}
         volumes = {"sftpDirectories": [{**entry, "relativeMountPath": "v"}]}
         given = {"/mountVolumes/sftpDirectories/0/credentials/password": password}
-        outcome = run(spec_of(tmp_path, "echo x > file", volumes), private=given)
-        assert outcome.result == "succeeded", outcome
-        assert (tmp_path / "files/file").read_text() == "x\n"
+        for _ in range(2):
+            outcome = run(spec_of(tmp_path, "echo x >> file", volumes), private=given)
+            assert outcome.result == "succeeded", outcome
+    assert (tmp_path / "files/file").read_text() == "x\nx\n"
+    # What could not be written would be found again: rclone's own name for the remote is the same each time.
+    assert len(list((tmp_path / "volumes").glob("*/vfs/*"))) == 1
 
 
 # What is only read is read once -------------------------------------------------------------------------------------
