@@ -26,7 +26,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _MARGIN = 20.0
 _HINT = "Check repositoryUrl, revision and credentials."
 #: Asks the helper's own variables, so that no command line and no file has the password.
-_HELPER = '!f() { printf "username=%s\\npassword=%s\\n" "$TRAINSHED_GIT_USER" "$TRAINSHED_GIT_PASSWORD"; }; f'
+_HELPER = '!f() { printf "username=%s\\npassword=%s\\n" "$GIT_VOLUME_USER" "$GIT_VOLUME_PASSWORD"; }; f'
 _NOT_OURS = ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "TRAINSHED_NODE_MARK")
 _PROXIES = ("https_proxy", "http_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
@@ -157,8 +157,8 @@ def _environment(request: MountRequest) -> dict[str, str]:
     if password := request.secret("password"):
         # For this server only, wherever it may send git to.
         configured[f"credential.{url.scheme}://{url.netloc}.helper"] = _HELPER
-        found["TRAINSHED_GIT_USER"] = (settings.get("credentials") or {}).get("user") or "git"
-        found["TRAINSHED_GIT_PASSWORD"] = password
+        found["GIT_VOLUME_USER"] = (settings.get("credentials") or {}).get("user") or "git"
+        found["GIT_VOLUME_PASSWORD"] = password
     if url.scheme == "ssh":
         found["GIT_SSH_COMMAND"] = _ssh_command(request)
         found["GIT_SSH_VARIANT"] = "ssh"
