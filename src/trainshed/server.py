@@ -23,7 +23,6 @@ from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
-from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
@@ -130,7 +129,6 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     settings = ControlSettings(
         local_sizes=machine_sizes,
         home=home,
-        file_server_address=file_server_address,
         quotas=quotas,
         storage_endpoints=endpoints,
         host_directories=host_directories,

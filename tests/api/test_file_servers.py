@@ -19,7 +19,7 @@ from tests.api.service import (
     file_server_body,
     job_body,
 )
-from trainshed.resources.fileserver import mount_settings
+from trainshed.resources.exports import mount_settings
 from trainshed.resources.lifecycle import OperationEvent, OperationVerb, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import clusters, file_servers, jobs, operations, secrets

@@ -235,6 +235,38 @@ def _idle_time(shed: Service) -> str:
     return str(scale["autoScale"]["idleTimeBeforeScaleDown"])
 
 
+def test_images_ahead_are_the_newer_versions_alone(shed: Service) -> None:
+    image = {"image": "a:1", "credentials": {"username": "u", "password": "only-for-tests"}}
+    path = CLUSTER.replace("/clusters/", "/clusters/with-images-")
+    body = cluster_body(nodeSetup={"containerImages": [image]})
+    assert shed.send("PUT", path, body, version=NEW).status_code in (200, 202)
+    shown = shed.send("GET", path, version=NEW).json()["properties"]["nodeSetup"]
+    assert shown["containerImages"] == [{"image": "a:1", "credentials": {"username": "u"}}]
+    assert "containerImages" not in str(shed.send("GET", path).json())
+    assert shed.send("PUT", path, cluster_body(nodeSetup={})).status_code == 200
+    assert shed.send("GET", path, version=NEW).json()["properties"]["nodeSetup"] == shown
+
+
+def test_attempts_name_their_containers(shed: Service) -> None:
+    shed.make_job(body=job_body(containerSettings={"imageSourceRegistry": {"image": "a"}}), version=NEW)
+    attempt = shed.controller.start(shed.controller.provision(count=2))
+    container = {"image": "a", "digest": "sha256:1"}
+    shed.apply(
+        lambda tx: attempts.finish(
+            tx,
+            attempt,
+            AttemptEvent.SUCCEEDED,
+            shed.clock(),
+            exit_code=0,
+            reason=None,
+            ended_at=1,
+            container=container,
+        )
+    )
+    [shown] = shed.send("GET", f"{JOB}/attempts", version=NEW).json()["value"]
+    assert shown["container"] == container
+
+
 def test_what_was_read_can_be_sent_back(shed: Service) -> None:
     job = shed.make_job(body=job_body(retryPolicy=RETRIES), version=NEW)
     attempt = shed.controller.start(shed.controller.provision(count=2))

@@ -49,7 +49,6 @@ class World:
             slow_clock_seconds=0.05,
             lost_attempts_limit=3,
             home=self.home,
-            file_server_address=lambda uid, used: f"127.230.0.{len(used) + 1}",
         )
         return Controller(self.db, self.engine, lambda sealed, owner: sealed.decode(), self.settings)
 

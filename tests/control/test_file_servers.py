@@ -1,4 +1,4 @@
-"""File servers under the control loops: an address and a directory come, and go."""
+"""File servers under the control loops: the engine serves them, and lets go of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from tests.control.conftest import World
 from tests.control.test_clusters import operation
 from tests.control.test_jobs import Run
 from tests.support.factories import WORKSPACE_KEY, make_file_server
+from trainshed.engines.protocol import FileServerCondition, FileServerSpec
 from trainshed.resources.lifecycle import OperationState, OperationVerb, ProvisioningEvent, ProvisioningState
+from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import file_servers, operations, removals, secrets
 from trainshed.store.errors import or_none
 from trainshed.store.records import FileServerRecord
@@ -29,7 +31,7 @@ def in_state(state: ProvisioningState, key: str = KEY) -> object:
     return check
 
 
-def test_it_gets_an_address_and_a_directory(run: Run) -> None:
+def test_it_is_served_and_gets_an_address(run: Run) -> None:
     async def scenario(world: World) -> None:
         server = await world.write(created)
         done = await world.until(in_state(ProvisioningState.SUCCEEDED))
@@ -37,8 +39,12 @@ def test_it_gets_an_address_and_a_directory(run: Run) -> None:
             "mountPoint": "/mnt/data",
             "fileServerPublicIP": "127.230.0.2",
             "fileServerInternalIP": "127.230.0.2",
+            "nfsPort": 2049,
+            "mountPort": 20048,
+            "sshPort": 22,
         }
-        assert (world.home / "fileservers" / server.uid).is_dir()
+        told = world.engine.file_server_specs[0]
+        assert (told.uid, told.disk_bytes, told.admin_name) == (server.uid, 2 * 10 * 2**30, "demo")
         assert (await world.db.read(lambda tx: operations.get(tx, "op"))).status is OperationState.SUCCEEDED
 
     run(scenario)
@@ -55,26 +61,78 @@ def test_a_second_one_is_told_which_addresses_are_taken(run: Run) -> None:
     run(scenario)
 
 
-def test_without_room_for_its_directory_it_fails_and_says_so(run: Run) -> None:
+def test_one_that_the_engine_refuses_fails_and_says_why(run: Run) -> None:
     async def scenario(world: World) -> None:
-        # A file where the directory has to be: as good as a full disk.
-        (world.home / "fileservers").write_text("")
+        world.engine.file_server_refusal = Reason(ReasonCode.FILE_SERVER_FAILED, "The disk of this machine is full.")
         await world.write(created)
         await world.until(in_state(ProvisioningState.FAILED))
         ended = await world.db.read(lambda tx: operations.get(tx, "op"))
         assert ended.status is OperationState.FAILED
-        assert ended.error is not None and "its directory could not be made" in ended.error.text
+        assert ended.error is not None and ended.error.text.startswith("The disk of this machine is full. Mend that")
 
     run(scenario)
 
 
-def test_an_engine_without_addresses_has_no_file_servers(run: Run) -> None:
+def test_one_that_never_serves_fails_and_is_let_go(run: Run) -> None:
     async def scenario(world: World) -> None:
-        object.__setattr__(world.settings, "file_server_address", None)
-        await world.write(created)
-        await world.until(in_state(ProvisioningState.FAILED))
+        world.engine.serve_slowly = True
+        server = await world.write(created)
+        await world.until(lambda _: world.engine.file_servers)
+        assert await world.db.read(lambda tx: file_servers.get(tx, KEY).state) is ProvisioningState.CREATING
+        reason = Reason(ReasonCode.FILE_SERVER_FAILED, "The file server nfs: its NFS server ended.")
+        world.engine.change_file_server(server.uid, FileServerCondition.FAILED, reason)
+        failed = await world.until(in_state(ProvisioningState.FAILED))
+        assert failed is not None and failed.mount_settings is None
+        await world.until(lambda _: not world.engine.file_servers)
         ended = await world.db.read(lambda tx: operations.get(tx, "op"))
-        assert ended.error is not None and "no addresses for file servers" in ended.error.text
+        assert ended.error is not None and "its NFS server ended" in ended.error.text
+
+    run(scenario)
+
+
+def test_after_a_restart_the_engine_is_told_of_it_again_with_its_password(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        await world.write(created)
+        await world.until(in_state(ProvisioningState.SUCCEEDED))
+        await world.controller.stop()
+        world.engine.file_server_specs.clear()
+        world.controller = world.make_controller()
+        await world.controller.start()
+        await world.until(lambda _: world.engine.file_server_specs)
+        assert world.engine.file_server_specs[0].admin_password == "sealed"
+
+    run(scenario)
+
+
+def test_one_that_the_engine_has_lost_is_served_again(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        server = await world.write(created)
+        await world.until(in_state(ProvisioningState.SUCCEEDED))
+        world.engine.file_servers.clear()
+        await world.until(lambda _: server.uid in world.engine.file_servers)
+
+    run(scenario)
+
+
+def test_ports_that_changed_are_recorded(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        server = await world.write(created)
+        await world.until(in_state(ProvisioningState.SUCCEEDED))
+        world.engine.change_file_server(server.uid, FileServerCondition.SERVING, ssh_port=2222)
+        await world.until(lambda tx: (file_servers.get(tx, KEY).mount_settings or {})["sshPort"] == 2222)
+
+    run(scenario)
+
+
+def test_one_that_nobody_knows_is_ended_with_its_data(run: Run) -> None:
+    """What is left when it was deleted while the engine was being asked for it."""
+
+    async def scenario(world: World) -> None:
+        folder = world.home / "fileservers" / "lost"
+        folder.mkdir(parents=True)
+        await world.engine.ensure_file_server(FileServerSpec("lost", "lost", 1, "demo"))
+        await world.until(lambda tx: not world.engine.file_servers and not removals.pending(tx))
+        assert not folder.exists()
 
     run(scenario)
 
@@ -84,7 +142,7 @@ def test_deletion_takes_its_data_and_secrets_along(run: Run) -> None:
         server = await world.write(created)
         await world.until(in_state(ProvisioningState.SUCCEEDED))
         folder = world.home / "fileservers" / server.uid
-        (folder / "deep").mkdir()
+        (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "data").write_bytes(b"x")
 
         def delete(tx: Connection) -> None:
@@ -97,6 +155,7 @@ def test_deletion_takes_its_data_and_secrets_along(run: Run) -> None:
         assert await world.db.read(lambda tx: or_none(file_servers.get, tx, KEY)) is None
         assert await world.db.read(lambda tx: secrets.get(tx, server.uid)) == {}
         assert not folder.exists()
+        assert not world.engine.file_servers
         assert list((world.home / "storage/.removed").iterdir()) == []
 
     run(scenario)

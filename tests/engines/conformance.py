@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec, living, mark, sleeper, stubborn
-from trainshed.engines.protocol import ClusterSpec, EngineError, EngineView, GangResult, NodeSpec
+from trainshed.engines.protocol import (
+    ClusterSpec,
+    EngineError,
+    EngineView,
+    FileServerCondition,
+    FileServerSpec,
+    GangResult,
+    NodeSpec,
+)
 from trainshed.resources.reasons import Reason, ReasonCode
 
 STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
@@ -151,6 +160,27 @@ async def a_gang_that_is_alive_is_not_forgotten(lab: Lab) -> None:
     await lab.end_of(attempt)
 
 
+async def a_file_server_is_in_the_view_until_it_is_removed(lab: Lab) -> None:
+    """An engine without file servers says so at once."""
+    uid = str(uuid.uuid4())
+    server = FileServerSpec(uid, "fs", 2**30, "demo")
+    try:
+        await lab.engine.ensure_file_server(server)
+    except EngineError as refusal:
+        assert refusal.reason.code is ReasonCode.FILE_SERVER_FAILED
+        assert (await lab.engine.view()).file_servers == ()
+        return
+    await lab.engine.ensure_file_server(server)
+    serving = FileServerCondition.SERVING
+    await lab.until(lambda view: [s.condition for s in view.file_servers] == [serving] or None, "it serves")
+    await lab.restart_service()
+    (status,) = (await lab.engine.view()).file_servers
+    assert status.uid == uid and status.address
+    await lab.engine.remove_file_server(uid)
+    await lab.engine.remove_file_server("no-such-server")
+    await lab.until(lambda view: view.file_servers == () or None, "its end")
+
+
 async def a_service_that_comes_again_finds_the_running_gang(lab: Lab) -> None:
     cluster = cluster_spec()
     nodes = await lab.add_nodes(1, cluster)
@@ -249,6 +279,7 @@ PROMISES: tuple[Promise, ...] = (
     stopping_what_is_unknown_or_over_does_nothing,
     outcomes_are_kept_until_forgotten,
     a_gang_that_is_alive_is_not_forgotten,
+    a_file_server_is_in_the_view_until_it_is_removed,
     a_service_that_comes_again_finds_the_running_gang,
     asking_twice_for_a_node_makes_one,
     nodes_differ_in_name_and_address,

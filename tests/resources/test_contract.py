@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainshed.resources import cluster, common, fileserver, job, mounts, settings, workspace
+from trainshed.resources import cluster, common, fileserver, images, job, mounts, settings, workspace
 from trainshed.resources.operations import operations
 from trainshed.resources.parsing import parse_cluster, parse_file_server, parse_job
 from trainshed.resources.quotas import Limits, default_limits
@@ -43,8 +43,8 @@ MODELS: dict[str, type[common.Model]] = {
     "EnvironmentVariableWithSecretValue": common.SecretVariable,
     "JobBaseProperties": job.JobProperties,
     "ContainerSettings": job.ContainerSettings,
-    "ImageSourceRegistry": job.ImageSourceRegistry,
-    "PrivateRegistryCredentials": job.PrivateRegistryCredentials,
+    "ImageSourceRegistry": images.ImageSourceRegistry,
+    "PrivateRegistryCredentials": images.PrivateRegistryCredentials,
     "JobPreparation": job.JobPreparation,
     "InputDirectory": job.InputDirectory,
     "OutputDirectory": job.OutputDirectory,

@@ -1,4 +1,4 @@
-"""retryPolicy and idleTimeBeforeScaleDown: 2026-11-01 checks them, 2018-05-01 passes them over by name."""
+"""Members of 2026-11-01, which checks them; 2018-05-01 passes them over by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.resources.bodies import cluster, job
-from trainshed.resources.definition import definition
+from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.parsing import parse_cluster, parse_cluster_update, parse_job
 from trainshed.resources.versions import KNOWN_VERSIONS
@@ -106,3 +106,26 @@ def test_idle_time_of_a_manual_scale_is_not_known() -> None:
 def test_a_wall_clock_needs_a_time_that_can_be(text: str) -> None:
     with pytest.raises(InvalidResource):
         parse_job(job(constraints={"maxWallClockTime": text}), OLD)
+
+
+IMAGE = {"image": "a", "serverUrl": "registry.example.com", "credentials": {"username": "u", "password": "p4ss"}}
+
+
+def test_images_ahead_keep_their_passwords_apart() -> None:
+    parsed = parse_cluster(cluster(nodeSetup={"containerImages": [{"image": "b"}, IMAGE]}), NEW)
+    stored = definition(parsed.model)["nodeSetup"]["containerImages"]
+    assert [image["image"] for image in stored] == ["b", "a"]
+    assert "p4ss" not in str(stored)
+    assert secrets_of(parsed.model)["/nodeSetup/containerImages/1/credentials/password"] == "p4ss"
+
+
+def test_images_ahead_need_whole_credentials() -> None:
+    with pytest.raises(InvalidResource) as caught:
+        parse_cluster(cluster(nodeSetup={"containerImages": [{"image": "a", "credentials": {"username": "u"}}]}), NEW)
+    assert "properties.nodeSetup.containerImages[0].credentials" in str(caught.value.target)
+
+
+def test_images_ahead_are_passed_over_by_the_original() -> None:
+    parsed = parse_cluster(cluster(nodeSetup={"containerImages": [IMAGE]}), OLD)
+    assert parsed.ignored == ("properties.nodeSetup.containerImages",)
+    assert "containerImages" not in definition(parsed.model)["nodeSetup"]

@@ -198,14 +198,6 @@ def test_next_job_finds_the_node_wiped(tmp_path: Path) -> None:
     assert (stdouterr(tmp_path) / "stdout.txt").read_text() == "ws\n"
 
 
-def test_container_is_refused_with_the_image_s_name(tmp_path: Path) -> None:
-    container = {"imageSourceRegistry": {"image": "org/image:1"}}
-    result = run(make_spec(tmp_path, custom("true", containerSettings=container)))
-    assert result.reason is not None
-    assert result.reason["code"] == "FailedStartingContainer"
-    assert result.reason["details"] == {"imageName": "org/image:1"}
-
-
 def test_secrets_stay_out_of_the_runner_s_files(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, custom("exit 1", secrets=[{"name": "KEY"}]))
     run(spec, {"KEY": "hunter2-hunter2"})

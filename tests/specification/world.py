@@ -20,7 +20,6 @@ from trainshed.api.app import create_app
 from trainshed.api.errors import ApiError
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
-from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.protocol import GangResult
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import jobs, operations
@@ -48,7 +47,6 @@ class World:
                 slow_clock_seconds=0.2,
                 local_sizes=service.services.local_sizes,
                 home=service.home,
-                file_server_address=file_server_address,
             ),
         )
         self.services = dataclasses.replace(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trainshed.resources.definition import FILE_SERVER_PASSWORD
 from trainshed.resources.lifecycle import AllocationState, ProvisioningState
 from trainshed.store import (
     clusters,
@@ -149,7 +150,11 @@ def make_file_server(tx: Connection, name: str = "nfs", now: int = 1) -> FileSer
         workspace_key=WORKSPACE_KEY,
         name=name,
         uid=str(uuid.uuid4()),
-        definition={"vmSize": "STANDARD_D1"},
+        definition={
+            "vmSize": "STANDARD_D1",
+            "sshConfiguration": {"userAccountSettings": {"adminUserName": "demo"}},
+            "dataDisks": {"diskSizeInGB": 10, "diskCount": 2, "storageAccountType": "Standard_LRS"},
+        },
         mount_settings=None,
         state=ProvisioningState.CREATING,
         state_at=now,
@@ -157,5 +162,5 @@ def make_file_server(tx: Connection, name: str = "nfs", now: int = 1) -> FileSer
         modified_at=now,
     )
     file_servers.insert(tx, record)
-    secrets.put(tx, record.uid, {"/password": b"sealed"})
+    secrets.put(tx, record.uid, {FILE_SERVER_PASSWORD: b"sealed"})
     return record

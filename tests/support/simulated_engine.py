@@ -9,6 +9,9 @@ from trainshed.engines.protocol import (
     EngineError,
     EngineUnavailable,
     EngineView,
+    FileServerCondition,
+    FileServerSpec,
+    FileServerStatus,
     GangResult,
     GangSpec,
     GangStatus,
@@ -33,6 +36,10 @@ class SimulatedEngine:
         self.started: list[str] = []
         self.stopped: list[tuple[str, Reason]] = []
         self.forgotten: list[str] = []
+        self.file_servers: dict[str, FileServerStatus] = {}
+        self.file_server_specs: list[FileServerSpec] = []
+        self.file_server_refusal: Reason | None = None
+        self.serve_slowly = False
         self.prepare_slowly = False
         self.refusal: Reason | None = None
         self.start_refusal: Reason | None = None
@@ -56,7 +63,7 @@ class SimulatedEngine:
 
     async def view(self) -> EngineView:
         self._check()
-        return EngineView(tuple(self.nodes.values()), tuple(self.gangs.values()))
+        return EngineView(tuple(self.nodes.values()), tuple(self.gangs.values()), tuple(self.file_servers.values()))
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
         self._check()
@@ -114,6 +121,23 @@ class SimulatedEngine:
             self.forgotten.append(attempt_id)
             self.gangs.pop(attempt_id, None)
 
+    async def ensure_file_server(self, server: FileServerSpec) -> None:
+        self._check()
+        if self.file_server_refusal is not None:
+            raise EngineError(self.file_server_refusal)
+        self.file_server_specs.append(server)
+        taken = {status.address for status in self.file_servers.values()}
+        address = next(f"127.230.0.{last}" for last in range(2, 250) if f"127.230.0.{last}" not in taken)
+        condition = FileServerCondition.STARTING if self.serve_slowly else FileServerCondition.SERVING
+        status = FileServerStatus(server.uid, condition, address, 2049, 20048, 22)
+        self.file_servers.setdefault(server.uid, status)
+        self._listener(None)
+
+    async def remove_file_server(self, uid: str) -> None:
+        self._check()
+        self.file_servers.pop(uid, None)
+        self._listener(None)
+
     def mount_root(self, cluster_uid: str) -> str | None:
         return None
 
@@ -144,4 +168,12 @@ class SimulatedEngine:
         """The node reports another condition."""
         node = self.nodes[node_id]
         self.nodes[node_id] = replace(node, condition=condition, boot=boot or node.boot, reason=reason)
+        self._listener(None)
+
+    def change_file_server(
+        self, uid: str, condition: FileServerCondition, reason: Reason | None = None, ssh_port: int | None = 22
+    ) -> None:
+        """The file server reports another condition."""
+        status = replace(self.file_servers[uid], condition=condition, reason=reason, ssh_port=ssh_port)
+        self.file_servers[uid] = status
         self._listener(None)

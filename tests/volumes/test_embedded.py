@@ -25,10 +25,9 @@ def test_the_layout(storage: EmbeddedStorage, tmp_path: Path) -> None:
         assert storage.make_share("mydata", "my-share") == tmp_path / "storage/mydata/files/my-share"
         assert storage.make_container("mydata", "models") == tmp_path / "storage/mydata/blobs/models"
         assert storage.make_account("other") == tmp_path / "storage/other"
-        assert storage.make_file_server("u-1") == tmp_path / "fileservers/u-1"
     made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert made == [
-        "fileservers", "fileservers/u-1", "storage", "storage/mydata", "storage/mydata/blobs",
+        "storage", "storage/mydata", "storage/mydata/blobs",
         "storage/mydata/blobs/models", "storage/mydata/files", "storage/mydata/files/my-share", "storage/other",
         "storage/other/blobs", "storage/other/files",
     ]  # fmt: skip
@@ -69,7 +68,8 @@ def test_removing_follows_no_link_and_can_be_repeated(storage: EmbeddedStorage, 
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_text("kept")
-    (storage.make_file_server("u-1") / "link").symlink_to(precious)
+    (tmp_path / file_server_path("u-1")).mkdir(parents=True)
+    (tmp_path / file_server_path("u-1") / "link").symlink_to(precious)
     for _ in range(2):
         storage.remove(file_server_path("u-1"), "u-1")
     assert not (tmp_path / "fileservers/u-1").exists()

@@ -102,7 +102,8 @@ async def create(call: Call) -> Response:
         if existing.state is ProvisioningState.DELETING:
             raise being_deleted(Kind.CLUSTER, existing.name)
         keep_subnet(existing.definition, wanted)
-        differences = differing(existing.definition if call.newer else original_cluster(existing.definition), wanted)
+        known = existing.definition if call.newer else original_cluster(existing.definition)
+        differences = differing(known, wanted)
         if differences:
             raise conflict(
                 Kind.CLUSTER,

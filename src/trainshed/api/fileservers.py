@@ -1,4 +1,4 @@
-"""File servers. The controller gives a new one its address; nothing serves behind it in this version."""
+"""File servers. The controller has the engine serve a new one, and records where it is reached."""
 
 from __future__ import annotations
 

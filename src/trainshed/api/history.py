@@ -16,7 +16,7 @@ from trainshed.resources.lifecycle import NodeState
 from trainshed.resources.times import format_time
 from trainshed.resources.views import Json
 from trainshed.store import attempts, events, nodes
-from trainshed.store.records import AttemptRecord, EventRecord, NodeRecord
+from trainshed.store.records import AttemptRecord, EventRecord, JobRecord, NodeRecord
 
 _JOB_KINDS = frozenset({"job", "attempt"})
 _CLUSTER_KINDS = frozenset({"cluster", "node"})
@@ -40,7 +40,8 @@ async def list_attempts(call: Call) -> Response:
 
     def query(tx: Connection) -> list[Json]:
         record = job_routes.required(tx, call, key)
-        return [_attempt_view(attempt) for attempt in attempts.of_job(tx, record.id)]
+        containers = _containers(tx, record) if "containerSettings" in record.definition else {}
+        return [_attempt_view(attempt, containers.get(attempt.id)) for attempt in attempts.of_job(tx, record.id)]
 
     return answer({"value": await call.read(query)})
 
@@ -97,7 +98,14 @@ def _event_view(event: EventRecord) -> Json:
     return view
 
 
-def _attempt_view(attempt: AttemptRecord) -> Json:
+def _containers(tx: Connection, job: JobRecord) -> dict[str, Json]:
+    """Image and digest of each attempt's container, from the events of their ends."""
+    told = events.page(tx, resource_key=job.key, kind=events.Kind.ATTEMPT, since=job.created_at)
+    found = [event.details for event in told if event.details and "container" in event.details]
+    return {details["attemptId"]: details["container"] for details in found}
+
+
+def _attempt_view(attempt: AttemptRecord, container: Json | None) -> Json:
     view: Json = {
         "id": attempt.id,
         "number": attempt.number,
@@ -109,6 +117,8 @@ def _attempt_view(attempt: AttemptRecord) -> Json:
         view["endTime"] = format_time(attempt.ended_at)
     if attempt.exit_code is not None:
         view["exitCode"] = attempt.exit_code
+    if container is not None:
+        view["container"] = container
     reason = attempt.reason or attempt.stop_reason
     if reason is not None:
         view["reason"] = reason.to_batchai_error()

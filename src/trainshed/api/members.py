@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainshed.resources.cluster import AutoScaleSettings
+from trainshed.resources.cluster import AutoScaleSettings, NodeSetup
 from trainshed.resources.job import JobProperties
 from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.settings import TensorFlowSettings
@@ -24,10 +24,11 @@ def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def original_cluster(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """A cluster's properties as 2018-05-01 has them, but for its scaleSettings."""
-    if _SETUP not in definition:
-        return dict(definition)
-    return {**definition, _SETUP: _with_original_volumes(definition[_SETUP])}
+    """A cluster's properties, but for its scale, as 2018-05-01 has them."""
+    found = dict(definition)
+    if _SETUP in found:
+        found[_SETUP] = _with_original_volumes(_without(found[_SETUP], NodeSetup.since_2026))
+    return found
 
 
 def original_scale(scale: Mapping[str, Any]) -> dict[str, Any]:

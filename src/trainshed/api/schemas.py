@@ -224,6 +224,7 @@ def _answers() -> dict[str, Schema]:
                 "startTime": _TIME,
                 "endTime": _TIME,
                 "exitCode": _WHOLE,
+                "container": _object({"image": _TEXT, "digest": _TEXT}),
                 "reason": reason,
             }
         ),

@@ -14,10 +14,13 @@ from trainshed.api.services import Services
 from trainshed.control.locked import Locked, locked
 from trainshed.control.volumes import admitted, resolved
 from trainshed.resources import directories
+from trainshed.resources.exports import source_directory
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
 from trainshed.store import clusters
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
+from trainshed.volumes.libnfs import Server
+from trainshed.volumes.nfs_reading import NfsReader
 from trainshed.volumes.reading import DirectoryReader, Reader, Unreadable
 
 
@@ -73,7 +76,18 @@ async def open_volume(services: Services, source: VolumeSource, inside: str, sec
     (source,) = admitted([source], opened, secrets.keys(unseal))
     if source.problem:
         raise Unreadable(f"{source.title}: {source.problem}")
+    start = ""
+    if source.kind == VolumeKind.FILE_SERVERS:
+        try:
+            start = source_directory(source.settings.get("sourceDirectory"))
+        except ValueError as error:
+            raise Unreadable(f"{source.title}: {error}") from error
+        reached = source.settings["mountSettings"]
+        if "nfsPort" in reached:
+            server = Server(
+                reached["fileServerInternalIP"], reached["mountPoint"], reached["nfsPort"], reached["mountPort"]
+            )
+            return NfsReader(server, directories.join(start, inside), source.title)
     if source.directory:
-        start = source.settings.get("sourceDirectory") or "" if source.kind == VolumeKind.FILE_SERVERS else ""
         return DirectoryReader(directories.join(source.directory, start, inside), source.directory)
     raise Unreadable(f"{source.title} is on another system, which this version reads on nodes only")

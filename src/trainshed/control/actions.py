@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from trainshed.control.locked import Locked
-from trainshed.engines.protocol import ClusterSpec, GangSpec, NodeSpec
+from trainshed.engines.protocol import ClusterSpec, FileServerSpec, GangSpec, NodeSpec
 from trainshed.resources.reasons import Reason
 
 
@@ -42,11 +42,12 @@ class AddNodes:
 
 
 @dataclass(frozen=True, slots=True)
-class MakeFileServer:
-    """A file server that is recorded and may now get its directory."""
+class EnsureFileServer:
+    """A file server that is recorded and that the engine is to serve."""
 
     key: str
-    uid: str
+    server: FileServerSpec
+    secrets: Locked
 
 
 @dataclass(slots=True)
@@ -61,7 +62,8 @@ class Actions:
     add_nodes: list[AddNodes] = field(default_factory=list)
     remove_nodes: list[str] = field(default_factory=list)
     remove_clusters: list[str] = field(default_factory=list)
-    make_file_servers: list[MakeFileServer] = field(default_factory=list)
+    ensure_file_servers: list[EnsureFileServer] = field(default_factory=list)
+    remove_file_servers: list[str] = field(default_factory=list)
     #: uids of resources that are gone and whose directories below the home are to follow.
     remove_directories: list[str] = field(default_factory=list)
     #: Something changed that another pass should look at at once.
@@ -89,6 +91,7 @@ class Actions:
             or self.add_nodes
             or self.remove_nodes
             or self.remove_clusters
-            or self.make_file_servers
+            or self.ensure_file_servers
+            or self.remove_file_servers
             or self.remove_directories
         )

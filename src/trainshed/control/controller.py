@@ -18,12 +18,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from trainshed.control.actions import Actions, AddNodes, ClusterPlan, StartGang, StopGang
+from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFileServer, StartGang, StopGang
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import why_waiting
-from trainshed.control.file_servers import advance_file_servers
+from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
@@ -72,7 +72,7 @@ class Controller:
         self._engine = engine
         self._opener = Opener(unseal, resolve)
         self._settings = settings
-        self._house = Housekeeping(db, settings, self.wake)
+        self._house = Housekeeping(db, settings)
         self._wake = asyncio.Event()
         self._full = True
         self._ended: dict[str, GangStatus] = {}
@@ -196,7 +196,7 @@ class Controller:
         missing_nodes(tx, view, self._settings, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
-        advance_file_servers(tx, actions, now)
+        advance_file_servers(tx, view, actions, now, introduce=not self._introduced)
         actions.remove_directories += removals.pending(tx)
         finish_stale_operations(tx, now)
         clusters = ClusterPass(
@@ -272,7 +272,9 @@ class Controller:
                 self._call(self._start(start))
         for stop in actions.stops:
             self._call(self._stop(stop))
-        if actions.make_file_servers or actions.remove_directories:
+        if actions.ensure_file_servers or actions.remove_file_servers:
+            self._call(self._change_file_servers(actions))
+        if actions.remove_directories:
             self._call(self._house.carry_out(actions))
         if actions.ensure_clusters or actions.add_nodes or actions.remove_nodes or actions.remove_clusters:
             self._call(self._change_nodes(actions))
@@ -336,6 +338,23 @@ class Controller:
         for cluster_uid in actions.remove_clusters:
             await self._engine.remove_cluster(cluster_uid)
         self.wake()
+
+    async def _change_file_servers(self, actions: Actions) -> None:
+        for uid in actions.remove_file_servers:
+            await self._engine.remove_file_server(uid)
+        for wanted in actions.ensure_file_servers:
+            try:
+                server = await self._opener.file_server(wanted.server, wanted.secrets)
+                await self._engine.ensure_file_server(server)
+            except EngineUnavailable:
+                raise
+            except (EngineError, SecretUnavailable) as error:
+                await self._refuse_file_server(wanted, error.reason)
+
+    async def _refuse_file_server(self, wanted: EnsureFileServer, reason: Reason) -> None:
+        log.warning("a file server cannot be served", file_server=wanted.server.name, reason=reason.text)
+        now = self._settings.clock()
+        await self._db.write(lambda tx: record_refused(tx, wanted.key, wanted.server.uid, reason, now))
 
     async def _ensure_cluster(self, plan: ClusterPlan) -> None:
         try:

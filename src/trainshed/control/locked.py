@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainshed.control.volumes import AccountLock, admitted
-from trainshed.engines.protocol import ClusterSpec, GangSpec
+from trainshed.engines.protocol import ClusterSpec, FileServerSpec, GangSpec
 from trainshed.resources.definition import (
+    FILE_SERVER_PASSWORD,
     JOB_SECRET_VARIABLES,
     SETUP_SECRET_VARIABLES,
     job_secret_environment,
@@ -115,6 +116,11 @@ class Opener:
             private=_without(opened, SETUP_SECRET_VARIABLES),
             volumes=admitted(cluster.volumes, opened, secrets.keys(self._unseal)),
         )
+
+    async def file_server(self, server: FileServerSpec, secrets: Locked) -> FileServerSpec:
+        """The specification with the password of its administrator. Raises SecretUnavailable."""
+        opened = await self._open(secrets)
+        return replace(server, admin_password=opened.get(FILE_SERVER_PASSWORD, ""))
 
     async def _open(self, secrets: Locked) -> dict[str, str]:
         if secrets.references:

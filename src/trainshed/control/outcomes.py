@@ -48,6 +48,7 @@ def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: in
             exit_code=status.exit_code,
             reason=status.reason,
             ended_at=ended_at,
+            container=status.container,
         )
     except (StaleState, NotFound):
         return None  # Applied before, or the job was deleted: the engine may forget it.

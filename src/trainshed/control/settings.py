@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +37,6 @@ class ControlSettings:
     allocation_retry_seconds: float = 60.0
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
-    #: An address for the file server with this uid that is not among the used ones; None where the engine has none.
-    file_server_address: Callable[[str, Collection[str]], str] | None = None
     quotas: Quotas = field(default_factory=Quotas)
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     #: Directories of the machine that jobs may mount.

@@ -130,7 +130,7 @@ def _host_directory(source: VolumeSource, allowed: Sequence[AllowedDirectory]) -
 
 
 def _file_server(tx: Connection, source: VolumeSource, home: Path) -> VolumeSource:
-    """With its address and the directory of its disks."""
+    """With its address, or the directory of its disks where nothing serves them."""
     given = source.settings["fileServer"]["id"]
     try:
         server = or_none(file_servers.get, tx, ResourceId.parse(given).key)
@@ -141,4 +141,6 @@ def _file_server(tx: Connection, source: VolumeSource, home: Path) -> VolumeSour
     if server.state is not ProvisioningState.SUCCEEDED or server.mount_settings is None:
         return replace(source, problem=f"the file server is {server.state.value}")
     settings = {**source.settings, "mountSettings": server.mount_settings, "uid": server.uid}
-    return replace(source, settings=settings, directory=str(home / file_server_path(server.uid)))
+    # What NFS serves may lie on disks that only the file server itself sees.
+    directory = "" if "nfsPort" in server.mount_settings else str(home / file_server_path(server.uid))
+    return replace(source, settings=settings, directory=directory)

@@ -137,14 +137,58 @@ class GangStatus:
     reason: Reason | None = None
     #: Unix time in milliseconds at which the gang ended; None while it is alive.
     ended_at: int | None = None
+    #: ``image`` and ``digest`` of the container that it ran in, where it did.
+    container: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileServerSpec:
+    """What an engine must know of a file server."""
+
+    uid: str
+    name: str
+    #: All its data disks together.
+    disk_bytes: int
+    #: Who may log in by SSH: a name, with a public key or a password (or both), from these addresses (``*``: from all;
+    #: CIDR ranges too).
+    admin_name: str
+    admin_key: str = ""
+    allowed: tuple[str, ...] = ("*",)
+    admin_password: str = field(default="", repr=False)
+
+
+class FileServerCondition(StrEnum):
+    """What an engine says of a file server."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileServerStatus:
+    """A file server as the engine sees it now."""
+
+    uid: str
+    condition: FileServerCondition
+    address: str = ""
+    #: Of NFS and of NFSv3's MOUNT protocol; None where nothing listens and nodes see the directory of the disks itself.
+    nfs_port: int | None = None
+    mount_port: int | None = None
+    #: None where nobody can log in.
+    ssh_port: int | None = None
+    #: Why it failed or starts once more; and what it has to do without, with the reason, for people.
+    reason: Reason | None = None
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """Everything an engine knows, at one moment: all its nodes and all gangs not yet forgotten."""
+    """Everything an engine knows, at one moment: its nodes, all gangs not yet forgotten, its file servers."""
 
     nodes: tuple[NodeStatus, ...]
     gangs: tuple[GangStatus, ...]
+    file_servers: tuple[FileServerStatus, ...] = ()
 
 
 #: Called (from the event loop) whenever something changed. With a gang's final status when that is what changed
@@ -202,6 +246,17 @@ class Engine(Protocol):
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
         """The outcomes are recorded elsewhere: drop them. Idempotent."""
+        ...
+
+    async def ensure_file_server(self, server: FileServerSpec) -> None:
+        """Have it served, also after a restart of the engine; it is in ``view`` from now on. Idempotent.
+
+        Raises EngineError where this engine has no file servers.
+        """
+        ...
+
+    async def remove_file_server(self, uid: str) -> None:
+        """End it; gone from ``view`` when nothing of it is left but its data. Idempotent."""
         ...
 
     def mount_root(self, cluster_uid: str) -> str | None:

@@ -20,10 +20,13 @@ from trainshed.resources.common import (
     choice,
 )
 from trainshed.resources.durations import DurationOrZero
+from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
 
 #: Most nodes of a cluster (behaviour 2).
 MAX_NODES = 100
+#: Most images that a node fetches ahead.
+MAX_IMAGES = 32
 #: How long an auto-scaled node stays without work. The original took nodes away about six minutes after the last job
 #: (rest-contract section 7); its rule was never published.
 DEFAULT_IDLE_TIME = "PT5M"
@@ -122,9 +125,13 @@ class PerformanceCountersSettings(Model):
 class NodeSetup(Model):
     """What is done to each node before it takes jobs."""
 
+    since_2026: ClassVar[frozenset[str]] = frozenset({"containerImages"})
+
     setup_task: SetupTask | None = None
     mount_volumes: MountVolumes | None = None
     performance_counters_settings: PerformanceCountersSettings | None = None
+    #: 2026-11-01: images of containers that each node fetches ahead of its first job.
+    container_images: Annotated[list[ImageSourceRegistry], Field(max_length=MAX_IMAGES)] | None = None
 
 
 CLUSTER_READ_ONLY = frozenset(

@@ -31,12 +31,17 @@ def check_cluster(findings: Findings, cluster: ClusterProperties, extra_sizes: M
                 f"{path}.commandLine", task.command_line, "is empty. Give a command, or leave out setupTask."
             )
         check_variables(findings, path, task.environment_variables, task.secrets)
+    for index, image in enumerate(setup.container_images or []):
+        if image.credentials is not None:
+            path = f"properties.nodeSetup.containerImages[{index}].credentials"
+            given, elsewhere = image.credentials.password, image.credentials.password_secret_reference
+            check_secret(findings, path, "password", given, elsewhere)
     counters = setup.performance_counters_settings
     if counters is not None:
         reference = counters.app_insights_reference
         path = "properties.nodeSetup.performanceCountersSettings.appInsightsReference"
-        key, elsewhere = reference.instrumentation_key, reference.instrumentation_key_secret_reference
-        check_secret(findings, path, "instrumentationKey", key, elsewhere)
+        key, key_elsewhere = reference.instrumentation_key, reference.instrumentation_key_secret_reference
+        check_secret(findings, path, "instrumentationKey", key, key_elsewhere)
 
 
 def check_scale(findings: Findings, path: str, scale: ScaleSettings) -> None:

@@ -16,6 +16,8 @@ from trainshed.resources.common import Model, Secret
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.ids import ResourceId
 
+#: Where the password of a file server's administrator lies.
+FILE_SERVER_PASSWORD = "/sshConfiguration/userAccountSettings/adminUserPassword"
 #: Where the secrets lie that are variables of the job and of the setup task.
 JOB_SECRET_VARIABLES, SETUP_SECRET_VARIABLES = "/secrets", "/nodeSetup/setupTask/secrets"
 

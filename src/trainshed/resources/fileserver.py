@@ -18,10 +18,6 @@ StorageAccountType = Annotated[
 ]
 
 
-#: Where a file server exports its data (the specification's example; recorded servers said /data).
-MOUNT_POINT = "/mnt/data"
-
-
 class SshConfiguration(Model):
     """Who may reach the server by SSH."""
 
@@ -63,11 +59,6 @@ class FileServerCreate(Model):
     read_only: ClassVar[frozenset[str]] = frozenset({"id", "name", "type"})
 
     properties: FileServerProperties = Field(description="What the file server is to be")
-
-
-def mount_settings(address: str) -> dict[str, str]:
-    """mountSettings of a server that is reached at this address, from inside and outside alike."""
-    return {"mountPoint": MOUNT_POINT, "fileServerPublicIP": address, "fileServerInternalIP": address}
 
 
 def subnet_of(definition: Mapping[str, Any], subscription: str, uid: str) -> str:

@@ -11,16 +11,14 @@ from trainshed.resources.common import (
     MAX_ENTRIES,
     CommandLine,
     EnvironmentVariables,
-    KeyVaultSecretReference,
     Model,
     Path,
     ResourceRef,
-    SecretField,
     SecretVariables,
-    Text,
     choice,
 )
 from trainshed.resources.durations import Duration
+from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
 from trainshed.resources.retries import RetryPolicy
 from trainshed.resources.settings import (
@@ -52,22 +50,6 @@ MAX_GPUS_PER_PROCESS = 64
 DEFAULT_MAX_WALL_CLOCK_TIME = "P7D"
 
 SchedulingPriority = Annotated[Literal["low", "normal", "high"], BeforeValidator(choice(*PRIORITIES))]
-
-
-class PrivateRegistryCredentials(Model):
-    """Sign-in at a private registry."""
-
-    username: Text = Field(description="User name at the registry")
-    password: SecretField = Field(default=None, description="Password at the registry; never returned")
-    password_secret_reference: KeyVaultSecretReference | None = None
-
-
-class ImageSourceRegistry(Model):
-    """Which container image, from which registry."""
-
-    server_url: Path | None = None
-    image: Path = Field(description="Name of the image", examples=["ubuntu"])
-    credentials: PrivateRegistryCredentials | None = None
 
 
 class ContainerSettings(Model):

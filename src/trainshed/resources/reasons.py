@@ -61,6 +61,7 @@ class ReasonCode(StrEnum):
 
     # Why a node is not usable, or a cluster is short of nodes.
     NODE_STARTING = "NodeStarting"
+    FETCHING_IMAGES = "FetchingImages"
     SETUP_TASK_RUNNING = "SetupTaskRunning"
     SETUP_TASK_FAILED = "SetupTaskFailed"
     NODE_LEAVING = "NodeLeaving"

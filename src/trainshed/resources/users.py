@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Above what distributions, systemd, subuid files and directory services hand out.
@@ -16,6 +16,9 @@ DEFAULT_RANGE = "1900000000-1900065535"
 RANGE_VARIABLE = "TRAINSHED_JOB_USERS"
 
 _IDS_A_WORKSPACE = 2
+#: Users of containers: ids above the range, as many for each workspace, up to where distributions reserve no more
+#: (systemd's UIDS-GIDS).
+_IDS_OF_CONTAINERS, _CONTAINERS_END = 65536, 2**31
 #: The two highest ids mean "no change" and "nobody" to the kernel.
 _HIGHEST = 2**32 - 3
 
@@ -29,6 +32,8 @@ class JobUser:
     root: int
     #: Why nothing can run as this user; empty when it can.
     problem: str = ""
+    #: First of the 65535 ids that the users of its containers have, beside root, who is ``uid``; 0: they are nobody.
+    others: int = field(default=0, compare=False)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> JobUser | None:
@@ -66,7 +71,8 @@ class UserRange:
         """The ids of the workspace with this number (1, 2, ...); with a ``problem`` when the range has none for it."""
         uid = self.first + _IDS_A_WORKSPACE * (number - 1)
         if 1 <= number <= self.workspaces:
-            return JobUser(uid, uid + 1)
+            others = self.last + 1 + _IDS_OF_CONTAINERS * (number - 1)
+            return JobUser(uid, uid + 1, others=others if others + _IDS_OF_CONTAINERS <= _CONTAINERS_END else 0)
         return JobUser(
             uid,
             uid + 1,

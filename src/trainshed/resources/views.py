@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from trainshed.resources.exports import of_the_contract
 from trainshed.resources.ids import Kind, ResourceId
 from trainshed.resources.times import format_time, format_time_seconds
 from trainshed.resources.toolsettings import TOOL_TYPES
@@ -142,7 +143,7 @@ def file_server_view(
     state: str,
     state_at: int,
     created_at: int,
-    mount_settings: Mapping[str, str] | None = None,
+    mount_settings: Mapping[str, Any] | None = None,
 ) -> Json:
     """A file server; ``mount_settings`` is absent until it has addresses."""
     properties: Json = {
@@ -151,7 +152,7 @@ def file_server_view(
         if member in definition
     }
     if mount_settings:
-        properties["mountSettings"] = dict(mount_settings)
+        properties["mountSettings"] = of_the_contract(mount_settings)
     properties |= _provisioning(created_at, state, state_at)
     return _envelope(ResourceId(subscription, resource_group, workspace, Kind.FILE_SERVER, name), properties)
 

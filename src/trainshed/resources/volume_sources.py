@@ -40,7 +40,7 @@ class VolumeSource:
     #: Its credentials are the opened secrets whose JSON pointers begin with this.
     credentials: str
     #: Where it lies on the service's machine, when the service owns it: a share or container of an embedded account,
-    #: the disks of a file server. Else empty.
+    #: the disks of a file server that nothing serves. Else empty.
     directory: str = ""
     #: Why it cannot be mounted, when the service knows that before anything is tried. Else empty.
     problem: str = ""

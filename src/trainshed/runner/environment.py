@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from trainshed.resources import directories
 from trainshed.runner.spec import RunnerSpec
@@ -41,12 +42,27 @@ _COMMON = {
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
 }
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_CONTAINER_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root"}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def node_environment(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the node itself gives to every job, made of the runner's own environment."""
-    if spec.view is not None:
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the job's container has of its own: the variables that its image sets, and its shell."""
+
+    variables: Mapping[str, str]
+    shell: str
+
+
+def node_environment(
+    spec: RunnerSpec, environment: Mapping[str, str], container: Container | None = None
+) -> dict[str, str]:
+    """What the node itself gives to every job, made of the runner's own environment, or of the container's."""
+    if container is not None:
+        passed = {} if spec.view else {name: environment[name] for name in _PROXIES if name in environment}
+        base = {**_CONTAINER_ROOT, "SHELL": container.shell, **passed, **container.variables}
+    elif spec.view is not None:
         base = {**stranger_environment(environment), **_stranger(spec)}
     else:
         base = {name: value for name, value in environment.items() if not name.startswith(_SERVICE_PREFIX)}
@@ -86,7 +102,7 @@ def on_loopback(spec: RunnerSpec) -> bool:
     return len(spec.hosts) > 1 and all(host.address.startswith("127.") for host in spec.hosts)
 
 
-def job_environment(spec: RunnerSpec, secrets: Mapping[str, str]) -> dict[str, str]:
+def job_environment(spec: RunnerSpec, secrets: Mapping[str, str], container: Container | None = None) -> dict[str, str]:
     """Everything that preparation and job see."""
     place = directories.JobPlace(
         workspace=spec.identity.workspace,
@@ -100,7 +116,7 @@ def job_environment(spec: RunnerSpec, secrets: Mapping[str, str]) -> dict[str, s
         gpus=spec.hosts[spec.node_index].gpus,
         attempt_number=spec.attempt_number,
         secrets=secrets,
-        node_environment=node_environment(spec, os.environ),
+        node_environment=node_environment(spec, os.environ, container),
     )
     return directories.job_environment(spec.properties, place)
 

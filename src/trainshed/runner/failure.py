@@ -76,6 +76,16 @@ def preparation_failed(exit_code: int, details: Mapping[str, str], *, several: b
     return failed(ReasonCode.JOB_PREPARATION_FAILED, text, details, exit_code=exit_code)
 
 
+def out_of_memory(killed: int, limit_mib: int) -> str:
+    """What to say when the kernel killed so many processes of a node; its limit, 0 for none."""
+    node = f"the node's {limit_mib} MiB" if limit_mib else "the node's memory"
+    which = "one of its processes" if killed == 1 else f"{killed} of its processes"
+    return (
+        f"Out of memory: the kernel killed {which}, which wanted more than {node}. "
+        "Take a larger vmSize, or make the job use less"
+    )
+
+
 def wall_clock_exceeded(seconds: float) -> AttemptEnded:
     """constraints.maxWallClockTime has passed."""
     return failed(

@@ -170,7 +170,7 @@ class Forked:
         return self._descriptor(lambda: _make_fifo(path))
 
     def start(self, command_line: str, environment: Mapping[str, str], files: Files, folder: str) -> int:
-        arguments = bash_arguments(command_line)
+        arguments = self._arguments(command_line)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         pid = os.fork()
         if pid:
@@ -189,6 +189,9 @@ class Forked:
             os.write(2, f"{error.filename or arguments[0]}: {error.strerror}\n".encode())
         finally:
             os._exit(126)
+
+    def _arguments(self, command_line: str) -> tuple[str, ...]:
+        return bash_arguments(command_line)
 
     def _descriptor(self, act: Callable[[], int]) -> int:
         found = self._ask(act)

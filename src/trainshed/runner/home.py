@@ -3,18 +3,21 @@
 Preparation may append to ``~/.bashrc`` (Intel MPI's set-up does), and the toolkit's processes must then see it
 (behaviour 5.1). HOME stays the account's, since caches, keys and user-installed packages are found through it; but
 where the attempt has a mount namespace, an empty file of the job's own is bound over ``~/.bashrc`` while the attempt
-lasts. Elsewhere the account's file is used and only what was appended counts. Either way the added text is kept as
-``{AZ_BATCHAI_JOB_TEMP}/.bashrc``, and every command line of the job reads it first, if there is any.
+lasts. Elsewhere, and in a container, the account's file is used and only what was appended counts: images have files
+that return at once for shells like ours. Either way the added text is kept as ``{AZ_BATCHAI_JOB_TEMP}/.bashrc``, and
+every command line of the job reads it first, if there is any.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from trainshed.runner import linux
+from trainshed.volumes import CommandResult
 
 
 class Bashrc:
@@ -53,6 +56,23 @@ class Bashrc:
             with open(self._own, "wb") as file:
                 file.write(added)
         return f". {shlex.quote(self._own)}\n" if _size(self._own) else ""
+
+
+class ContainersBashrc:
+    """The same for the home directory in a container, which only those inside may look at."""
+
+    def __init__(self, job_temp: str, capture: Callable[[str], CommandResult]) -> None:
+        """``capture`` runs a command line in the container."""
+        self._own = f"{job_temp}/.bashrc"
+        self._capture = capture
+        told = capture("[ ! -f ~/.bashrc ] || wc -c < ~/.bashrc").output.strip()
+        self._before = int(told) if told.isdecimal() else 0
+
+    def prelude(self) -> str:
+        """As ``Bashrc.prelude``."""
+        own = shlex.quote(self._own)
+        added = f"[ -f ~/.bashrc ] && tail -c +{self._before + 1} ~/.bashrc > {own} && [ -s {own} ]"
+        return f". {own}\n" if self._capture(added).exit_code == 0 else ""
 
 
 def _size(path: str) -> int:

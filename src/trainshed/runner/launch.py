@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +43,7 @@ def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
         launch_agent=f"{tools}/agent",
         rank_wrapper=f"{tools}/rank.sh",
         interface=facts["interface"],
-        root=os.geteuid() == 0 and node.spec.view is None,
+        root=node.root,
     )
 
 
@@ -159,9 +158,10 @@ def _install_tools(node: Node, plan: LaunchPlan) -> None:
         return
     tools = tools_directory(node)
     # The service's interpreter may lie where the job's user may not go.
-    agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=python3\n'
-    agent += f'exec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
-    texts = {"rank.sh": ranks.WRAPPER_TEXT, **({"agent": agent, "agent.py": AGENT_TEXT} if plan.mpi_ranks else {})}
+    agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=$(command -v python3) || '
+    agent += f'exec bash "{tools}/agent.sh" "$@"\nexec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
+    agents = {"agent": agent, "agent.py": AGENT_TEXT, "agent.sh": SHELL_AGENT_TEXT}
+    texts = {"rank.sh": ranks.WRAPPER_TEXT, **(agents if plan.mpi_ranks else {})}
     try:
         node.inside.make_directory(tools)
         for name, text in texts.items():
@@ -176,3 +176,4 @@ def _write(node: Node, path: str, text: str, mode: int) -> None:
 
 
 AGENT_TEXT = _AGENT.read_text()
+SHELL_AGENT_TEXT = _AGENT.with_suffix(".sh").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from trainshed.resources import directories
 from trainshed.resources.users import JobUser
 from trainshed.runner import linux, trees
 from trainshed.runner.claims import claim
@@ -68,16 +69,29 @@ def make(spec: RunnerSpec, environment: Mapping[str, str], hands: Hands) -> None
 
 def make_outputs(spec: RunnerSpec, environment: Mapping[str, str], hands: Hands) -> None:
     """Make what may lie on the job's volumes, once they are mounted. Raises AttemptEnded (JobDirectoryError)."""
-    wanted = {"stdOutErrPathPrefix": environment["AZ_BATCHAI_STDOUTERR_DIR"]}
-    for output in spec.properties.get("outputDirectories") or []:
-        wanted[f"outputDirectories {output['id']}"] = environment[f"AZ_BATCHAI_OUTPUT_{output['id']}"]
-    for setting, path in wanted.items():
+    for setting, path in output_folders(spec, environment).items():
         if spec.view is not None:
             try:
                 claim(spec.view.shared, path, spec.identity.segment, spec.view.user)
             except OSError as error:
                 raise directory_error(setting, path, error) from error
         _make(setting, path, hands)
+
+
+def output_folders(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[str, str]:
+    """Path of each directory that the job writes to, by the setting that names it."""
+    found = {"stdOutErrPathPrefix": environment["AZ_BATCHAI_STDOUTERR_DIR"]}
+    for output in spec.properties.get("outputDirectories") or []:
+        found[f"outputDirectories {output['id']}"] = environment[f"AZ_BATCHAI_OUTPUT_{output['id']}"]
+    return found
+
+
+def root_of_shared(spec: RunnerSpec) -> str:
+    """A directory above AZ_BATCHAI_SHARED_JOB_TEMP that no attempt removes: where its node's jobs are."""
+    identity, places = spec.identity, spec.directories
+    own = directories.job_temp(places.job_temp_root, identity.workspace, identity.experiment, identity.job)
+    below = own.removeprefix(places.job_temp_root)
+    return places.shared_job_temp.partition(f"{below}/")[0] or places.shared_job_temp
 
 
 def _make(setting: str, path: str, hands: Hands) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -29,6 +31,7 @@ _MOUNT_ATTR_IDMAP = 0x100000
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -181,6 +184,19 @@ def forbid_inspection() -> None:
 def drop_capabilities() -> None:
     """Give up every capability (capset(2))."""
     _check(_libc.capset(_CAPABILITY_HEADER, bytes(24)), "capset")
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Give up all others, for the programs that the caller starts too (capability bounding set)."""
+    wanted = sum(1 << capability for capability in kept)
+    for capability in range(64):
+        if not wanted >> capability & 1:
+            # EINVAL beyond the last that the kernel knows.
+            _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)
+    permitted = permitted_capabilities()
+    low, high = permitted[0] & wanted & 0xFFFFFFFF, permitted[1] & wanted >> 32
+    data = struct.pack("6I", low, low, 0, high, high, 0)
+    _check(_libc.capset(_CAPABILITY_HEADER, data), "capset")
 
 
 def permitted_capabilities() -> tuple[int, int]:

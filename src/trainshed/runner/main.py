@@ -17,6 +17,7 @@ from typing import Any
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome, stranger
 from trainshed.runner import view as views
+from trainshed.runner.containers import start as container
 from trainshed.runner.control import Control
 from trainshed.runner.crew import Coordinator, Crew, Member, Solo
 from trainshed.runner.events import EventLoop
@@ -28,11 +29,13 @@ from trainshed.runner.failure import (
     ParentDied,
     failed,
     lost,
+    out_of_memory,
     stopped,
     wall_clock_exceeded,
 )
 from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
+from trainshed.runner.memory import MemoryWatch
 from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
 from trainshed.runner.spec import Outcome, RunnerSpec
@@ -116,6 +119,7 @@ class Attempt:
         self, spec: RunnerSpec, secrets: Mapping[str, str], loop: EventLoop, control: Control, dies_with_parent: bool
     ) -> None:
         self.node = Node(spec, secrets, loop)
+        self._memory = MemoryWatch()
         self._spec = spec
         self._loop = loop
         self._dies_with_parent = dies_with_parent
@@ -162,9 +166,9 @@ class Attempt:
         self._isolate()
         layout.make(spec, node.environment, node.inside)
         self._volumes = mounting.mount_all(node)
+        container.start(node)
         layout.make_outputs(spec, node.environment, node.hands)
         node.open_execution_log()
-        self._refuse_container()
         self._enter_working_directory()
         prepare(node)
         launch.start(node, self._crew, switchboard)
@@ -214,21 +218,10 @@ class Attempt:
             self.node.inside.make_directory(directory)
             self.node.log.write(f"putting {len(self._spec.code_manifest)} files of code into {directory}")
             code.materialise(self._spec.code_store, self._spec.code_manifest, directory, self.node.inside)
-        if self._spec.view is None:
+        if self._spec.view is None and self.node.container is None:
             os.chdir(directory)
         else:
             self.node.folder = directory
-
-    def _refuse_container(self) -> None:
-        container = self._spec.properties.get("containerSettings")
-        if container:
-            image = str((container.get("imageSourceRegistry") or {}).get("image", ""))
-            raise failed(
-                ReasonCode.CONTAINER_FAILED,
-                f"The container {image} cannot be started: this version runs jobs directly on the node, containers "
-                "come with a later one. Leave containerSettings out and install what the job needs in jobPreparation.",
-                {"imageName": image},
-            )
 
     def _end(self, ended: AttemptEnded) -> Outcome:
         """End the processes here, agree with the other nodes, and put the outcome on disk."""
@@ -256,13 +249,27 @@ class Attempt:
                 layout.wipe(self._spec.directories.job_temp_root)
                 if self._spec.view is not None:
                     views.prepare_private(self._spec.view)
-        final = replace(self._crew.settle(ended.outcome, grace), ended_at=_now())
+        final = replace(
+            self._crew.settle(self._with_cause(ended.outcome), grace), ended_at=_now(), container=node.image
+        )
         reason = (final.reason or {}).get("text", "")
         node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
         node.log.close()
         self._write(final)
         self._crew.done()
         return final
+
+    def _with_cause(self, ended: Outcome) -> Outcome:
+        """A failure that memory may be to blame for says so."""
+        killed = self._memory.killed
+        if not killed:
+            return ended
+        told = out_of_memory(killed, self._memory.limit_mib)
+        self.node.log.write(f"memory: {told}")
+        if ended.result != FAILED or ended.reason is None or ended.exit_code is None:
+            return ended
+        details = {**ended.reason["details"], "outOfMemory": str(killed)}
+        return replace(ended, reason={**ended.reason, "text": f"{ended.reason['text']}. {told}", "details": details})
 
     def _write_and_unmount(self) -> None:
         """Nobody writes to the managed volumes any more. What they cannot keep makes a success a failure."""

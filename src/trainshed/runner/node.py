@@ -37,6 +37,18 @@ class Closing(Protocol):
         ...
 
 
+class Container(Protocol):
+    """What the job runs in, where that is not the node itself."""
+
+    def close(self) -> None:
+        """Let go of it, before its last process ends."""
+        ...
+
+    def remove(self) -> None:
+        """Remove what it wrote, after that."""
+        ...
+
+
 class Node:
     """The attempt as this node carries it out."""
 
@@ -56,6 +68,12 @@ class Node:
         #: Who makes the job's own directories and files, and who does that where the job's volumes are.
         self.inside: Hands = Own()
         self.hands: Hands = self.inside
+        #: The container that the job asks for; it has to be closed and removed.
+        self.container: Container | None = None
+        #: Whether that makes the job's user root inside.
+        self.root_inside = False
+        #: What of the container is recorded with the attempt: ``image`` and ``digest``.
+        self.image: dict[str, str] | None = None
         #: What the node's setup mounted and left, where it ran as a root of its own.
         self.setup_ground: Ground | None = None
         #: The same with what this attempt's volumes added.
@@ -72,6 +90,11 @@ class Node:
     def several(self) -> bool:
         """Whether the gang has other nodes."""
         return len(self.spec.hosts) > 1
+
+    @property
+    def root(self) -> bool:
+        """Whether the job's processes are root where they run."""
+        return self.root_inside or (os.geteuid() == 0 and self.spec.view is None)
 
     @property
     def job_temp(self) -> str:
@@ -177,10 +200,14 @@ class Node:
             keep = self.keep_isolation
         finally:
             ending, self.isolation = self.isolation, None
+            if self.container is not None:
+                self.container.close()
             if keep and ending.clear(self.loop.living):
                 self.kept = ending
             else:
                 ending.kill()
+            if self.container is not None:
+                self.container.remove()
 
     def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
         until = time.monotonic() + grace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainshed.resources import directories
 from trainshed.runner.failure import preparation_failed
-from trainshed.runner.home import Bashrc
+from trainshed.runner.home import Bashrc, ContainersBashrc
 from trainshed.runner.node import Node
 
 
@@ -14,9 +14,12 @@ def prepare(node: Node) -> None:
     if not command_line:
         return
     assert node.isolation is not None
-    bashrc = Bashrc(
-        node.environment.get("HOME", ""), node.job_temp, node.isolation.own_mounts, node.spec.view is not None
-    )
+    bashrc: Bashrc | ContainersBashrc
+    if node.container is not None:
+        bashrc = ContainersBashrc(node.job_temp, node.capture)
+    else:
+        home, stranger = node.environment.get("HOME", ""), node.spec.view is not None
+        bashrc = Bashrc(home, node.job_temp, node.isolation.own_mounts, stranger)
     stdout, stderr = directories.preparation_logs(node.host.name if node.several else None)
     node.log.write(f"preparation starts; its output is in {stdout} and {stderr}")
     ended: list[int] = []

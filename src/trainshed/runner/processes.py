@@ -39,7 +39,13 @@ def start_bash(
     ``death_signal`` is sent by the kernel when the runner dies (0: a namespace sees to that). Descriptors stay the
     caller's. Raises OSError when bash cannot be started, and ValueError for text that no process can be given (NUL).
     """
-    arguments = bash_arguments(command_line)
+    return start_program(bash_arguments(command_line), environment, stdout, stderr, death_signal=death_signal)
+
+
+def start_program(
+    arguments: tuple[str, ...], environment: Mapping[str, str], stdout: int, stderr: int, *, death_signal: int = 0
+) -> int:
+    """The same for any program; ``arguments`` begin with its path."""
     if death_signal:
         return _fork_and_execute(arguments, environment, stdout, stderr, death_signal)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -49,6 +49,10 @@ class NodeDirectories:
     shared_job_temp: str
     #: Where the runner keeps its own files (outcome.json, hosts file); not for the job.
     state: str
+    #: Images of containers, of all nodes of the machine; and what the containers of this node write outside of the
+    #: job's directories. Empty: below ``state``.
+    images: str = ""
+    containers: str = ""
     #: Where managed volumes are held and keep what is not written yet, as long as the node exists; not for the job.
     volumes: str = ""
 
@@ -143,6 +147,8 @@ class Outcome:
     reason: dict[str, Any] | None = None
     #: Unix time in milliseconds.
     ended_at: int = 0
+    #: ``image`` and ``digest`` of the container that it ran in, where it did.
+    container: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -171,7 +171,7 @@ class _Holder:
                     os.close(place)
             held.tree = tree
         except OSError as error:
-            hint = _HOW_TO_SHOW if held.mounted.service_owned else "Look at what lies at that path."
+            hint = _HOW_TO_SHOW if _owner(held.mounted) is not None else "Look at what lies at that path."
             what = f"it cannot be shown there: {error.strerror} {error.filename or ''}".rstrip()
             raise request.error(what, hint=hint) from error
 

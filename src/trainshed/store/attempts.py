@@ -168,8 +168,9 @@ def finish(
     exit_code: int | None,
     reason: Reason | None,
     ended_at: int,
+    container: dict[str, str] | None = None,
 ) -> AttemptRecord:
-    """The attempt is over: record how, and release its nodes.
+    """The attempt is over: record how, and release its nodes. The image of its container goes into its last event.
 
     Raises StaleState when it was over already, so that an outcome reported twice is applied once; NotFound.
     """
@@ -183,7 +184,9 @@ def finish(
     _apply(tx, _finish, attempt, after, now, parameters)
     tx.execute(_mark_released, {"of": id, "now": now})
     tx.execute(_release, {"of": id})
-    extra = {} if exit_code is None else {"exitCode": exit_code}
+    extra: dict[str, Any] = {} if exit_code is None else {"exitCode": exit_code}
+    if container:
+        extra["container"] = container
     _log(tx, job_key, attempt, event.value, attempt.state, after, now, reason, **extra)
     return AttemptRecord(
         attempt.id,

@@ -79,7 +79,7 @@ def changing(tx: Connection) -> list[FileServerRecord]:
     return [_record(row) for row in tx.execute(_changing)]
 
 
-def set_mount_settings(tx: Connection, key: str, settings: dict[str, str]) -> None:
+def set_mount_settings(tx: Connection, key: str, settings: dict[str, Any]) -> None:
     """Where it is reached: the service's change, not a user's. Raises NotFound."""
     if rows_changed(tx, _set_mount, {"of": key, "m": to_json(settings)}) == 0:
         raise NotFound("file server", key)

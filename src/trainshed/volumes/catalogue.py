@@ -9,6 +9,7 @@ from trainshed.resources.reasons import ReasonCode
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
 from trainshed.volumes.azure_blobs import mount_blobs
 from trainshed.volumes.azure_files import mount_files
+from trainshed.volumes.file_server import mount_file_server
 from trainshed.volumes.git import mount_repository
 from trainshed.volumes.host_directories import how_to_allow, mount_host_directory
 from trainshed.volumes.protocol import Driver, Mounted, MountPoint, MountRequest, Volume, VolumeError
@@ -24,6 +25,7 @@ _DRIVERS: Mapping[str, Driver] = {
     VolumeKind.SFTP_DIRECTORIES: mount_sftp,
     VolumeKind.HOST_DIRECTORIES: mount_host_directory,
     VolumeKind.GIT_REPOSITORIES: mount_repository,
+    VolumeKind.FILE_SERVERS: mount_file_server,
 }
 
 

@@ -49,12 +49,6 @@ class EmbeddedStorage:
         """The directory of a container, made where absent. Raises ValueError for a name that none can have."""
         return self._make_inside(account, "blobs", container)
 
-    def make_file_server(self, uid: str) -> Path:
-        """The directory that a file server exports, made where absent."""
-        path = self._home / file_server_path(uid)
-        self._make(path)
-        return path
-
     def move_aside(self, path: str, uid: str) -> str:
         """Take the directory from its place, so that it is free; returns where it lies now.
 

@@ -92,3 +92,17 @@ def test_groups_of_a_mark_are_removed_with_what_was_made_in_them() -> None:
     finally:
         other.remove()
     assert not [tree for tree, _ in cgroups.trees().values() if list((tree / cgroups.PARENT).glob(f"*{mark}-*"))]
+
+
+def test_what_a_container_runtime_made_goes_with_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every hierarchy, also those that nodes do not use."""
+    monkeypatch.setattr(cgroups.containers, "hierarchies", lambda: [(tmp_path / "freezer", 1), (tmp_path / "all", 2)])
+    monkeypatch.setattr(cgroups, "trees", dict)
+    for name in ("freezer", "all"):
+        (tmp_path / name / cgroups.PARENT / "m-n1-c" / "libpod").mkdir(parents=True)
+        (tmp_path / name / cgroups.PARENT / "other-n1-c").mkdir()
+    cgroups.remove_groups("m")
+    for name in ("freezer", "all"):
+        assert [path.name for path in (tmp_path / name / cgroups.PARENT).iterdir()] == ["other-n1-c"]
+    NodeGroup("other-n1").remove()
+    assert not list(tmp_path.glob(f"*/{cgroups.PARENT}"))

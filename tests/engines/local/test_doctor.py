@@ -24,9 +24,11 @@ def test_every_capability_is_looked_at(tmp_path: Path) -> None:
         "cpu limits",
         "memory limits",
         "pids limits",
+        "containers",
         "capacity",
         "gpus",
         "volumes",
+        "file servers",
     ]
 
 
@@ -40,9 +42,11 @@ def test_what_fails_says_what_would_mend_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("TRAINSHED_CPU_OVERSUBSCRIPTION", "0")
     monkeypatch.setattr(doctor.cgroups, "trees", dict)
     monkeypatch.setattr(doctor, "list_gpus", tuple)
+    monkeypatch.setattr(doctor.choice.executor, "find", lambda program: None)
     monkeypatch.setattr(doctor, "driver_is_loaded", lambda: True)
     monkeypatch.setattr(volume_tools.rclone, "find", lambda: "")
     monkeypatch.setattr(volume_tools.cifs, "kernel_has_it", lambda: False)
+    monkeypatch.setattr(doctor.nfs, "why_not", lambda: "nfs-ganesha not installed; apt-get install nfs-ganesha")
     checks = named(tmp_path)
     failing = {name for name, check in checks.items() if not check.ok}
     assert failing == set(checks) - {"node daemon"}
@@ -58,6 +62,14 @@ def test_a_tree_that_is_closed_names_the_command(tmp_path: Path, monkeypatch: py
     check = named(tmp_path)["cpu limits"]
     assert not check.ok
     assert f"mkdir -p {tmp_path}/cpu/trainshed" in check.mend
+
+
+def test_file_servers_that_nobody_could_mount_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.nfs, "why_not", lambda: "")
+    monkeypatch.setattr(doctor, "why_no_client", lambda: "libnfs is not installed; apt-get install libnfs13")
+    check = named(tmp_path)["file servers"]
+    assert (check.ok, check.needed, check.mend) == (False, False, "apt-get install libnfs13")
+    assert "nodes cannot mount them: libnfs is not installed" in check.detail
 
 
 def test_gpus_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

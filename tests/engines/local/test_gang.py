@@ -39,6 +39,7 @@ def test_the_masters_word_decides() -> None:
         "exit_code": 3,
         "reason": FAILED.reason,
         "ended_at": 42,
+        "container": None,
     }
 
 

@@ -19,7 +19,7 @@ Examples:
 
 @click.group("file-server", epilog=_EXAMPLES)
 def file_server() -> None:
-    """A file server holds data that clusters and jobs mount. In this version nothing serves behind its address."""
+    """A file server holds data that clusters and jobs mount; `sftp` and `scp` load it."""
 
 
 @file_server.command("create")

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainshed.runner.containers import cgroups as containers
+
 _CONTROLLERS = ("cpu", "memory", "pids")
 #: CPU quota period in microseconds (the kernel's default).
 _PERIOD = 100_000
@@ -71,9 +73,10 @@ class NodeGroup:
                 self.refused[controller] = error.strerror or str(error)
 
     def remove(self) -> None:
-        """Remove the group; its processes must have ended."""
+        """Remove the group, and what a container runtime made beside it; its processes must have ended."""
         for tree, _ in trees().values():
             _remove(tree / PARENT / self._name)
+        containers.remove(containers.group_beside(self._name))
 
 
 def members(mark: str) -> set[int]:
@@ -90,6 +93,7 @@ def remove_groups(mark: str) -> None:
     """Remove every group whose name begins with the mark; their processes must have ended."""
     for folder in _groups(mark):
         _remove(folder)
+    containers.remove_marked(mark)
 
 
 def _groups(mark: str) -> list[Path]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from trainshed.engines.local import addresses, cgroups
 from trainshed.engines.local.capacity import CapacityError, Machine
+from trainshed.engines.local.fileserver.keeper import FileServerKeeper
 from trainshed.engines.local.gang import Gang
 from trainshed.engines.local.gangs import GangKeeper
 from trainshed.engines.local.layout import Layout, read_all, write_durably
@@ -47,11 +48,13 @@ class Daemon:
         self._clusters: dict[str, dict[str, Any]] = {}
         self._machine = Machine.here()
         self._done = asyncio.Event()
+        self._file_servers = FileServerKeeper(layout, self._tell_changed)
         self._keeper = NodeKeeper(
             layout,
             self._tell_changed,
             lambda node, message: self._gangs.part_ended(node, message),
             lambda node: self._gangs.node_lost(node),
+            self._file_servers,
         )
         self._gangs = GangKeeper(layout, self._keeper, self._tell_ended)
         self._port = Port(
@@ -69,6 +72,8 @@ class Daemon:
                     request["attempt_id"], request["reason"], request["grace"]
                 ),
                 "forget": lambda request: self._gangs.forget(request["attempt_ids"]),
+                "ensure_file_server": lambda request: self._file_servers.ensure(request["server"], request["password"]),
+                "remove_file_server": lambda request: self._file_servers.remove(request["uid"]),
                 "shut_down": lambda _: self._done.set(),
             },
         )
@@ -91,6 +96,8 @@ class Daemon:
 
     def _take_over(self) -> None:
         """What a former daemon recorded: its attempts have ended (leftovers are gone), its nodes boot again."""
+        # First: volumes of nodes may lie on them.
+        self._file_servers.take_over()
         for record in read_all(self._layout.clusters()):
             recorded = record["subnet"]
             record["subnet"] = self._subnets.claim(recorded)
@@ -128,6 +135,7 @@ class Daemon:
         return {
             "nodes": [node.status() for node in self._keeper.nodes.values()],
             "gangs": self._gangs.statuses(),
+            "file_servers": self._file_servers.statuses(),
         }
 
     def _ensure_cluster(self, request: Message) -> None:

@@ -13,11 +13,15 @@ from pathlib import Path
 
 from trainshed.engines.local import cgroups
 from trainshed.engines.local.capacity import OVERSUBSCRIPTION_VARIABLE, Machine
+from trainshed.engines.local.fileserver import nfs
 from trainshed.engines.local.gpus import driver_is_loaded, list_gpus
 from trainshed.engines.local.job_users import hindrance, last_told
 from trainshed.engines.local.layout import Layout
 from trainshed.resources.users import DEFAULT_RANGE, RANGE_VARIABLE, UserRange
 from trainshed.runner import isolation
+from trainshed.runner.containers import choice, executor
+from trainshed.runner.containers.errors import ContainerError
+from trainshed.volumes.file_server import kernel_has_nfs, why_no_client
 from trainshed.volumes.tools import tools
 
 _LIMITS = {
@@ -42,7 +46,8 @@ class Check:
 
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
-    return [_place(home), *_namespaces(), _users(home), *_limits(), _capacity(), _gpus(), _volumes()]
+    checks = [_place(home), *_namespaces(), _users(home), *_limits(), _containers(), _capacity(), _gpus()]
+    return [*checks, _volumes(), _file_servers()]
 
 
 def _place(home: Path) -> Check:
@@ -139,6 +144,17 @@ def _limits() -> list[Check]:
     return checks
 
 
+def _containers() -> Check:
+    """What jobs with containerSettings run in."""
+    name = "containers"
+    try:
+        chosen = choice.chosen()
+    except ContainerError as error:
+        return Check(name, False, f"jobs cannot have containers: {error.what}", error.way_out, needed=False)
+    runtime = executor.runtime() if chosen == "podman" else None
+    return Check(name, True, f"{chosen} with {runtime.name}" if runtime else chosen)
+
+
 def _capacity() -> Check:
     machine = Machine.here()
     most = machine.cpus * machine.oversubscription
@@ -158,6 +174,21 @@ def _gpus() -> Check:
         detail = "an NVIDIA driver is loaded, and its GPUs cannot be listed without the extra 'gpu'"
         return Check("gpus", False, detail, "pip install 'trainshed[gpu]'", needed=False)
     return Check("gpus", False, "an NVIDIA driver is loaded, and NVML lists no GPU", "nvidia-smi", needed=False)
+
+
+def _file_servers() -> Check:
+    name = "file servers"
+    why_not = nfs.why_not()
+    if why_not:
+        what, _, mend = why_not.partition("; ")
+        detail = f"nodes see their directories themselves, without NFS, SSH and a limit of their size: {what}"
+        return Check(name, False, detail, mend, needed=False)
+    why_not = why_no_client()
+    if why_not:
+        what, _, mend = why_not.partition("; ")
+        return Check(name, False, f"served by nfs-ganesha, but nodes cannot mount them: {what}", mend, needed=False)
+    client = "the kernel's NFS client" if kernel_has_nfs() else "an NFS client in user space"
+    return Check(name, True, f"served by nfs-ganesha, mounted by {client}")
 
 
 def _volumes() -> Check:

@@ -11,6 +11,9 @@ from trainshed.engines.local.link import Link
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineView,
+    FileServerCondition,
+    FileServerSpec,
+    FileServerStatus,
     GangResult,
     GangSpec,
     GangStatus,
@@ -33,6 +36,8 @@ class LocalEngine:
         self._listener: Listener = lambda status: None
         #: Clusters whose nodes need secrets: a daemon that was started again has to be told them again.
         self._with_secrets: dict[str, ClusterSpec] = {}
+        #: The same for file servers with an account that has a password.
+        self._file_servers: dict[str, FileServerSpec] = {}
 
     async def start(self, listener: Listener) -> None:
         """Connect to the daemon, starting it if there is none. Raises EngineUnavailable with its last words."""
@@ -53,7 +58,11 @@ class LocalEngine:
     async def view(self) -> EngineView:
         """The whole truth now."""
         told = await self._link.call("view")
-        return EngineView(tuple(map(_node, told["nodes"])), tuple(map(_gang, told["gangs"])))
+        return EngineView(
+            tuple(map(_node, told["nodes"])),
+            tuple(map(_gang, told["gangs"])),
+            tuple(map(_served, told["file_servers"])),
+        )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
         """Give the cluster a subnet and its durable directory. Raises EngineError (AllocationFailed)."""
@@ -90,6 +99,16 @@ class LocalEngine:
         """Drop outcomes."""
         await self._link.call("forget", attempt_ids=list(attempt_ids))
 
+    async def ensure_file_server(self, server: FileServerSpec) -> None:
+        """Have the daemon serve it. Raises EngineError (FileServerFailed) when it can have no directory or address."""
+        self._file_servers[server.uid] = server
+        await self._link.call("ensure_file_server", **_file_server(server))
+
+    async def remove_file_server(self, uid: str) -> None:
+        """End it; its data stays."""
+        self._file_servers.pop(uid, None)
+        await self._link.call("remove_file_server", uid=uid)
+
     def mount_root(self, cluster_uid: str) -> str | None:
         """The cluster's durable directory."""
         return str(self._layout.mount_root(cluster_uid))
@@ -108,6 +127,8 @@ class LocalEngine:
         """Connected again, perhaps to another daemon."""
         for cluster in list(self._with_secrets.values()):
             await self._link.call("ensure_cluster", **_cluster(cluster))
+        for server in list(self._file_servers.values()):
+            await self._link.call("ensure_file_server", **_file_server(server))
         self._listener(None)
 
 
@@ -135,6 +156,24 @@ def _cluster(cluster: ClusterSpec) -> dict[str, Any]:
     return {"setup_secrets": spec.pop("setup_secrets"), "private": spec.pop("private"), "cluster": spec}
 
 
+def _file_server(server: FileServerSpec) -> dict[str, Any]:
+    spec = asdict(server)
+    return {"password": spec.pop("admin_password"), "server": spec}
+
+
+def _served(told: dict[str, Any]) -> FileServerStatus:
+    return FileServerStatus(
+        uid=told["uid"],
+        condition=FileServerCondition(told["condition"]),
+        address=told["address"],
+        nfs_port=told["nfs_port"],
+        mount_port=told["mount_port"],
+        ssh_port=told["ssh_port"],
+        reason=Reason.from_json(told["reason"]) if told["reason"] else None,
+        missing=tuple(told["missing"]),
+    )
+
+
 def _node(told: dict[str, Any]) -> NodeStatus:
     return NodeStatus(
         node_id=told["node_id"],
@@ -157,4 +196,5 @@ def _gang(told: dict[str, Any]) -> GangStatus:
         exit_code=told["exit_code"],
         reason=Reason.from_json(told["reason"]) if told["reason"] else None,
         ended_at=told["ended_at"],
+        container=told.get("container"),
     )

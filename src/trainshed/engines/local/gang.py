@@ -73,6 +73,7 @@ class Gang:
             "exit_code": None if result is GangResult.LOST else word.exit_code,
             "reason": reason,
             "ended_at": word.ended_at,
+            "container": word.container,
         }
 
 

@@ -64,6 +64,18 @@ class Layout:
         """One file a node."""
         return self.root / "nodes"
 
+    def file_servers(self) -> Path:
+        """One file a file server, and a folder for what its programs keep."""
+        return self.root / "fileservers"
+
+    def file_server(self, uid: str) -> Path:
+        """The data of a file server."""
+        return self.home / "fileservers" / uid
+
+    def file_server_log(self, uid: str) -> Path:
+        """What its NFS and SSH servers say."""
+        return self.log.parent / "fileservers" / f"{uid}.log"
+
     def attempts(self) -> Path:
         """One folder an attempt that is not forgotten."""
         return self.root / "attempts"
@@ -92,6 +104,14 @@ class Layout:
         """The same for the node's setup, and the home directory of the node's root."""
         return self.node(node_id) / "setup"
 
+    def containers(self, node_id: str) -> Path:
+        """What the containers of the node's jobs write outside of the jobs' directories."""
+        return self.node(node_id) / "container"
+
+    def images(self) -> Path:
+        """Images of containers, fetched once for all nodes."""
+        return self.root / "images"
+
     def volumes(self, node_id: str) -> Path:
         """What the node's managed volumes keep: files that are read often, and those that are not written yet."""
         return self.node(node_id) / "volumes"
@@ -106,7 +126,14 @@ class Layout:
 
     def make(self) -> None:
         """Make the engine's own folders, for the owner only. Raises OSError, PermissionError for a foreign folder."""
-        for folder in (self.root, self.clusters(), self.nodes(), self.attempts(), self.log.parent):
+        for folder in (
+            self.root,
+            self.clusters(),
+            self.nodes(),
+            self.file_servers(),
+            self.attempts(),
+            self.log.parent,
+        ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         parent = self.socket.parent
         parent.mkdir(mode=0o700, exist_ok=True)

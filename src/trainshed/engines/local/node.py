@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainshed.engines.local import setup
+from trainshed.engines.local import images, setup
 from trainshed.engines.local.cgroups import Limits, NodeGroup
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
@@ -67,6 +67,8 @@ class NodeConfig:
     volumes_folder: str = ""
     #: Secrets that are no variables, by JSON pointer.
     private: dict[str, str] = field(default_factory=dict, repr=False)
+    #: Where images of containers are, and what the node may write meanwhile.
+    image_places: tuple[str, str] = ("", "")
 
 
 def become_node(config: NodeConfig, channel: socket.socket, daemon_pid: int) -> None:
@@ -113,6 +115,8 @@ class Node:
         self._daemon_pid = daemon_pid
         self._lines = Lines()
         self._words = Lines()
+        self._image_words = Lines()
+        self._images_told = False
         #: The runner of each attempt, and those that wait for one.
         self._busy: dict[str, RunnerProcess] = {}
         self._idle: list[RunnerProcess] = []
@@ -147,7 +151,7 @@ class Node:
         self._send(
             {"up": {"noLimits": group.refused, "noNamespaces": why_not, "ownNamespaces": self._own_namespaces}},
         )
-        self._start_setup()
+        self._fetch_images()
         self._loop.run_until(lambda: self._leaving)
         self._end_everything()
 
@@ -192,6 +196,40 @@ class Node:
                     os.kill(self._busy[message["kill"]].pid, signal.SIGKILL)
         elif "leave" in message:
             self._leaving = True
+
+    def _fetch_images(self) -> None:
+        """In a child, so that the node answers meanwhile; the setup comes after them."""
+        config = self._config
+        wanted = (config.setup or {}).get(images.MEMBER)
+        if not wanted:
+            self._start_setup()
+            return
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            with _dying_loudly():
+                user = config.view.user if config.view else None
+                images.fetch_all(config.node_id, wanted, config.private, config.image_places, user, theirs)
+        theirs.close()
+        self._loop.watch(ours, lambda: self._heard_of_images(ours))
+
+    def _heard_of_images(self, line: socket.socket) -> None:
+        data = line.recv(_CHUNK)
+        for message in self._image_words.feed(data):
+            if "preparing" in message:
+                self._send(message)
+                continue
+            self._images_told = True
+            if message["images"] is None:
+                self._start_setup()
+            else:
+                self._send({"prepared": message["images"]})
+        if not data:
+            self._loop.unwatch(line)
+            line.close()
+            if not self._images_told:
+                reason = Reason(ReasonCode.CONTAINER_FAILED, "What fetched the node's images was killed.")
+                self._send({"prepared": reason.to_json()})
 
     def _mount_volumes(self) -> Reason | None:
         """The cluster's managed volumes, which setup and jobs see; why not, or None. The node answers meanwhile."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.engines.local.cgroups import Limits, NodeGroup
+from trainshed.engines.local.fileserver.keeper import FileServerKeeper
 from trainshed.engines.local.layout import Layout, write_durably
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
@@ -62,11 +63,13 @@ class NodeKeeper:
         on_changed: Callable[[], None],
         on_ended: Callable[[LocalNode, Message], None],
         on_lost: Callable[[LocalNode], None],
+        file_servers: FileServerKeeper,
     ) -> None:
         self._layout = layout
         self._on_changed = on_changed
         self._on_ended = on_ended
         self._on_lost = on_lost
+        self._file_servers = file_servers
         self._loop = asyncio.get_running_loop()
         self.nodes: dict[str, LocalNode] = {}
         self.setups: dict[str, ClusterSetup] = {}
@@ -107,6 +110,7 @@ class NodeKeeper:
         # The number is on disk before anything can run under it.
         write_durably(self._layout.nodes() / f"{node.node_id}.json", node.record())
         self._layout.jobs(node.node_id).mkdir(parents=True, exist_ok=True)
+        self._delete(node, self._layout.containers(node.node_id))  # a node that died had no time for it
         config = NodeConfig(
             node_id=node.node_id,
             host_name=node.host_name,
@@ -121,6 +125,7 @@ class NodeKeeper:
             jobs=str(self._layout.jobs(node.node_id)),
             volumes_folder=str(self._layout.volumes(node.node_id)),
             private=cluster.private,
+            image_places=(str(self._layout.images()), str(self._layout.containers(node.node_id))),
         )
         ours, theirs = socket.socketpair()
         daemon_pid = os.getpid()
@@ -169,6 +174,9 @@ class NodeKeeper:
         if "up" in message:
             node.facts = message["up"]
             self._say_what_is_missing(node)
+        elif "preparing" in message:
+            node.reason = Reason.from_json(message["preparing"])
+            self._on_changed()
         elif "prepared" in message:
             told = message["prepared"]
             node.reason = Reason.from_json(told) if told else None
@@ -194,6 +202,8 @@ class NodeKeeper:
         with suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 self._helpers.discard(pid)
+                if self._file_servers.ended(pid):
+                    continue
                 for node in list(self.nodes.values()):
                     if node.pid == pid:
                         self._process_ended(node)
@@ -234,7 +244,7 @@ class NodeKeeper:
 
     def _end_orphans(self) -> bool:
         """Kill children that are neither nodes nor helpers, with all below them. Whether there were any."""
-        orphans = children() - {node.pid for node in self.nodes.values()} - self._helpers
+        orphans = children() - {node.pid for node in self.nodes.values()} - self._helpers - self._file_servers.pids
         kill_trees(orphans)
         self.reap()
         return bool(orphans)
@@ -265,9 +275,12 @@ class NodeKeeper:
         self.nodes.pop(node.node_id, None)
         (self._layout.nodes() / f"{node.node_id}.json").unlink(missing_ok=True)
         NodeGroup(self._group_name(node)).remove()
+        self._delete(node, self._layout.node(node.node_id))
+
+    def _delete(self, node: LocalNode, folder: Path) -> None:
         removed = self._layout.removed(node.node_id)
         with suppress(OSError):
-            self._layout.node(node.node_id).rename(removed)
+            folder.rename(removed)
             self.delete_in_background(removed)
 
     def delete_in_background(self, folder: Path) -> None:
@@ -306,6 +319,8 @@ class NodeKeeper:
                 while self._helpers:
                     self._quiet.clear()
                     await self._quiet.wait()
+        # After the nodes, whose volumes wait at their end for what is not yet written.
+        self._file_servers.close()
         kill_trees(children())
         isolation.reap_all()
         for node in self.nodes.values():

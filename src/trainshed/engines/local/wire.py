@@ -119,5 +119,7 @@ def _directories(attempt_id: str, index: int, node: LocalNode, shared: str, layo
         job_temp_root=str(layout.jobs(node.node_id)),
         shared_job_temp=shared,
         state=str(layout.attempt(attempt_id) / str(index)),
+        images=str(layout.images()),
+        containers=str(layout.containers(node.node_id)),
         volumes=str(layout.volumes(node.node_id)),
     )
