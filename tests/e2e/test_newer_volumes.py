@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.test_volumes import COMPARE, EXCHANGE, USERS
@@ -115,6 +116,23 @@ def test_two_nodes_exchange_files_and_all_is_there_afterwards(newer: Newer) -> N
     # On the machine they are the user's whom the administrator named.
     written = (newer.scratch / "of-1/small-1").stat()
     assert (written.st_uid, written.st_gid) == (pwd.getpwnam(OWNER).pw_uid, pwd.getpwnam(OWNER).pw_gid)
+
+
+@pytest.mark.parametrize("volume", ["s3", "sftp", "host"])
+def test_outputs_and_logs_on_them_are_read_by_the_service(newer: Newer, volume: str) -> None:
+    client, prefix = newer.live.client, f"$AZ_BATCHAI_JOB_MOUNT_ROOT/{volume}/outputs"
+    outputs = [{"id": "MODEL", "pathPrefix": prefix}]
+    command = "mkdir -p $AZ_BATCHAI_OUTPUT_MODEL/deep; printf 0123456789 > $AZ_BATCHAI_OUTPUT_MODEL/deep/m; echo said"
+    job = custom(command, newer.cluster, 1, mountVolumes=newer.volumes(), outputDirectories=outputs)
+    name = f"outputs-{volume}"
+    client.jobs.create(name, {**job, "stdOutErrPathPrefix": prefix})
+    assert client.jobs.wait(name, interval=0.1, timeout=100).execution_state.value == "succeeded"
+    (found,) = client.jobs.output_files(name, "MODEL", directory="deep")
+    assert (found.name, found.size) == ("m", 10) and found.download_url
+    answer = httpx.get(found.download_url, headers={"Range": "bytes=3-5"})
+    assert (answer.status_code, answer.content) == (206, b"345")
+    logs = {file.name: file.download_url for file in client.jobs.output_files(name, "stdouterr")}
+    assert httpx.get(str(logs["stdout.txt"])).text == "said\n"
 
 
 def test_what_the_administrator_lets_be_read(newer: Newer) -> None:

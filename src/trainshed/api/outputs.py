@@ -18,13 +18,14 @@ from trainshed.api.errors import ApiError, invalid_value
 from trainshed.api.gate import FILES_PREFIX
 from trainshed.api.paging import page, page_request, whole_number
 from trainshed.api.services import Services
-from trainshed.api.volumes import covering, open_volume
+from trainshed.api.volumes import OpenVolume, covering, open_volume
 from trainshed.control.locked import Locked
 from trainshed.resources import directories
 from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.views import Json, directory_view, file_view
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.store.records import JobRecord
+from trainshed.volumes.layered_reading import KeptLogsReader
 from trainshed.volumes.reading import DirectoryReader, Entry, OutsideRoot, Reader, Unreadable
 
 #: Stands for the nodes' own disks, which the service cannot read. Nothing lies below it.
@@ -44,6 +45,8 @@ class Place:
     #: The workspace's own folder on the way: reading is done with the rights of its owner.
     own: str | None = None
     volume: VolumeSource | None = None
+    #: Where the nodes keep what is not in its place on the volume yet; None where they do not.
+    kept: DirectoryReader | None = None
     #: The secrets of the job or cluster that describes the volume.
     secrets: Locked | None = None
 
@@ -62,9 +65,9 @@ async def list_output_files(call: Call) -> Response:
     minutes = whole_number(call, "linkexpiryinminutes", *_LINK_MINUTES)
     asked = page_request(call)
     record, place = await call.read(lambda tx: of_job(tx, call, key, directory_id))
-    reader = await reader_of(call, place)
+    opened = await _open(call, place)
     try:
-        entries = await asyncio.to_thread(reader.list, inside, asked.after, asked.one_more)
+        entries = await asyncio.to_thread(opened.reader.list, inside, asked.after, asked.one_more)
     except OutsideRoot:
         raise _not_on_mount_root(directory_id) from None
     except Unreadable as error:
@@ -75,8 +78,12 @@ async def list_output_files(call: Call) -> Response:
     def view(entry: Entry) -> Json:
         if entry.is_directory:
             return directory_view(name=entry.name)
-        path = links + entry.name
-        url = f"{call.base_url}{quote(path, errors='surrogateescape')}?{call.services.links.query(path, expires_at)}"
+        if opened.link is not None:
+            url = opened.link(directories.join(inside, entry.name), expires_at)
+        else:
+            path = links + entry.name
+            signature = call.services.links.query(path, expires_at)
+            url = f"{call.base_url}{quote(path, errors='surrogateescape')}?{signature}"
         return file_view(name=entry.name, download_url=url, modified_at=entry.modified_at, size=entry.size)
 
     return Response(page(call, asked, entries, view, lambda entry: entry.name), media_type=JSON)
@@ -122,24 +129,43 @@ def place_of(tx: Connection, services: Services, record: JobRecord, directory_id
     if path is None or not path.startswith("/"):
         raise _not_on_mount_root(directory_id)
     path = posixpath.normpath(path)
-    found = covering(tx, record, path, root, environment["AZ_BATCHAI_JOB_MOUNT_ROOT"], services.home)
+    found = covering(tx, services, record, path, root, environment["AZ_BATCHAI_JOB_MOUNT_ROOT"])
     if found is not None:
-        return Place(directory_id, found.inside, volume=found.source, secrets=found.secrets)
+        kept = _kept_logs(root, record.segment) if directory_id == directories.STDOUTERR else None
+        return Place(directory_id, found.inside, volume=found.source, secrets=found.secrets, kept=kept)
     if not directories.is_below(path, root):
         raise _not_on_mount_root(directory_id)
-    before, _, _ = path.rpartition(record.segment)
-    return Place(directory_id, path, root, directories.join(before, *record.segment.split("/")[:4]))
+    return Place(directory_id, path, root, _own_folder(path, record.segment))
+
+
+def _own_folder(path: str, segment: str) -> str:
+    """The folder of the workspace on the way to a generated path."""
+    before, _, _ = path.rpartition(segment)
+    return directories.join(before, *segment.split("/")[:4])
+
+
+def _kept_logs(root: str, segment: str) -> DirectoryReader:
+    path = directories.kept_logs(root, segment)
+    return DirectoryReader(path, root, _own_folder(path, segment))
 
 
 async def reader_of(call: Call, place: Place) -> Reader:
     """What reads the directory. Raises ApiError 409 for a volume that cannot be read from here."""
+    return (await _open(call, place)).reader
+
+
+async def _open(call: Call, place: Place) -> OpenVolume:
     if place.volume is None:
-        return DirectoryReader(place.path, place.root, place.own)
+        return OpenVolume(DirectoryReader(place.path, place.root, place.own))
     assert place.secrets is not None
     try:
-        return await open_volume(call.services, place.volume, place.path, place.secrets)
+        opened = await open_volume(call.services, place.volume, place.path, place.secrets)
     except (Unreadable, SecretUnavailable) as error:
         raise not_readable(place.directory_id, str(error)) from None
+    if place.kept is None or place.volume.directory:
+        return opened
+    # What is kept has no link of the storage's own.
+    return OpenVolume(KeptLogsReader(place.kept, opened.reader))
 
 
 def not_readable(directory_id: str, why: str) -> ApiError:

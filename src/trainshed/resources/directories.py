@@ -62,6 +62,14 @@ def stdouterr_directory(prefix: str, segment: str) -> str:
     return join(prefix, segment, STDOUTERR)
 
 
+def kept_logs(mount_root: str, segment: str) -> str:
+    """Below which a job's logs are kept while its own place for them shows files only once they are closed.
+
+    In it is a directory for each node of the gang, by its index, that is laid out like the ``stdouterr`` directory.
+    """
+    return join(mount_root, ".kept-logs", segment, STDOUTERR)
+
+
 def output_directory(prefix: str, segment: str, suffix: str | None = None) -> str:
     """Where an output directory lies: the word ``outputs`` is between segment and suffix (behaviour 6.2)."""
     return join(prefix, segment, "outputs", suffix or "")

@@ -35,6 +35,7 @@ from trainshed.runner.failure import (
 )
 from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
+from trainshed.runner.kept_logs import KeptLogs, kept_logs_of
 from trainshed.runner.memory import MemoryWatch
 from trainshed.runner.node import Node
 from trainshed.runner.preparation import prepare
@@ -125,6 +126,7 @@ class Attempt:
         self._dies_with_parent = dies_with_parent
         self._crew: Crew = Solo(self.node)
         self._volumes: list[Volume] = []
+        self._kept_logs: KeptLogs | None = None
         self._holding: VolumeHolding | None = None
         self._control = control
         self._ending = False
@@ -163,11 +165,14 @@ class Attempt:
         node.stdouterr = node.environment["AZ_BATCHAI_STDOUTERR_DIR"]
         switchboard = self._form_crew()
         self._mount_managed()
+        self._kept_logs = kept_logs_of(node)
         self._isolate()
         layout.make(spec, node.environment, node.inside)
         self._volumes = mounting.mount_all(node)
         container.start(node)
         layout.make_outputs(spec, node.environment, node.hands)
+        if self._kept_logs is not None:
+            self._kept_logs.start()
         node.open_execution_log()
         self._enter_working_directory()
         prepare(node)
@@ -242,6 +247,8 @@ class Attempt:
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
         node.close_rank_logs()
+        if self._kept_logs is not None:
+            self._kept_logs.finish()
         self._write_and_unmount()
         if (ended.outcome.reason or {}).get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
             # What it wrote on the node is what there is no room for.
@@ -255,6 +262,9 @@ class Attempt:
         reason = (final.reason or {}).get("text", "")
         node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
         node.log.close()
+        if self._kept_logs is not None and final.result == SUCCEEDED:
+            # Another attempt would write on.
+            self._kept_logs.drop()
         self._write(final)
         self._crew.done()
         return final

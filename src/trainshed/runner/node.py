@@ -101,10 +101,14 @@ class Node:
         """AZ_BATCHAI_JOB_TEMP."""
         return self.environment["AZ_BATCHAI_JOB_TEMP"]
 
+    @property
+    def execution_log_name(self) -> str:
+        """``execution.log``, with the node's name where it is not the master."""
+        return directories.execution_log(self.host.name if self.spec.node_index else None)
+
     def open_execution_log(self) -> None:
         """Start writing ``execution.log``. Raises AttemptEnded."""
-        suffix = self.host.name if self.spec.node_index else None
-        path = f"{self.stdouterr}/{directories.execution_log(suffix)}"
+        path = f"{self.stdouterr}/{self.execution_log_name}"
         try:
             self.log.open(self.hands.open_log(path))
         except OSError as error:

@@ -18,6 +18,7 @@ from trainshed.runner.ground import Ground
 from trainshed.runner.isolation import PidNamespace
 from trainshed.runner.main import carry_out, let_go_of_descriptors
 from trainshed.runner.spec import RunnerSpec
+from trainshed.volumes import shows_late
 
 #: Attempts after which a serving runner makes room for a fresh one.
 _ATTEMPTS_A_PROCESS = 100
@@ -75,7 +76,9 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
 def _is_simple(spec: RunnerSpec) -> bool:
     """Whether the attempt leaves nothing in its namespaces but processes, so that the next one may use them too."""
     others = ("mountVolumes", "jobPreparation", "containerSettings")
-    return len(spec.hosts) == 1 and not any(spec.properties.get(name) for name in others)
+    if len(spec.hosts) > 1 or any(spec.properties.get(name) for name in others):
+        return False
+    return not any(map(shows_late, spec.cluster_volumes))
 
 
 def _return_to(namespaces: Mapping[int, int]) -> bool:

@@ -1,6 +1,6 @@
 """One file a kind of file system: mount it, list it, read it, link to it."""
 
-from trainshed.volumes.catalogue import managed, safe_path, unmanaged
+from trainshed.volumes.catalogue import managed, safe_path, shows_late, unmanaged
 from trainshed.volumes.catalogue import mount as mount_managed
 from trainshed.volumes.protocol import (
     FLUSH_SECONDS,
@@ -27,5 +27,6 @@ __all__ = [
     "managed",
     "mount_managed",
     "safe_path",
+    "shows_late",
     "unmanaged",
 ]

@@ -24,7 +24,7 @@ def mount_blobs(request: MountRequest) -> Mounted:
         raise request.error(f"its mountOptions {error}", hint="Leave it out of mountOptions.") from error
     if request.source.directory:
         return mount_embedded(request, read_only=options.read_only or bool(request.source.settings.get("cache")))
-    container = _container_at(request, options)
+    container = container_at(request, options)
     if blobfuse.is_installed() and not request.source.settings.get("cache"):
         return blobfuse.mount(request, container, options)
     mode = 0o777 & ~options.umask
@@ -34,7 +34,13 @@ def mount_blobs(request: MountRequest) -> Mounted:
     return mount_cached(request, _remote(container), Look(mode, mode, options.read_only, tuple(more)))
 
 
-def _container_at(request: MountRequest, options: BlobOptions) -> blobfuse.Container:
+def remote_of(request: MountRequest) -> Remote:
+    """Where rclone finds it. Raises VolumeError."""
+    return _remote(container_at(request, BlobOptions()))
+
+
+def container_at(request: MountRequest, options: BlobOptions) -> blobfuse.Container:
+    """Where the container is, and how to get in. Raises VolumeError."""
     settings = request.source.settings
     credential = request.secret("accountKey")
     if not credential:

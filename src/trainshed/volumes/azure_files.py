@@ -23,13 +23,21 @@ def mount_files(request: MountRequest) -> Mounted:
     share = share_at(request)
     if cifs.kernel_has_it():
         return cifs.mount(request, share)
-    remote = Remote(
+    return mount_remote(request, _remote(share), Look(share.file_mode, share.directory_mode))
+
+
+def remote_of(request: MountRequest) -> Remote:
+    """Where rclone finds it. Raises VolumeError."""
+    return _remote(share_at(request))
+
+
+def _remote(share: cifs.Share) -> Remote:
+    return Remote(
         "smb",
         "/".join((share.name, *share.below)),
         {"host": share.host, "port": str(share.port), "user": share.account, "pass": share.key},
         frozenset({"pass"}),
     )
-    return mount_remote(request, remote, Look(share.file_mode, share.directory_mode))
 
 
 def share_at(request: MountRequest) -> cifs.Share:

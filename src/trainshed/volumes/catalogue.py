@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from trainshed.resources.reasons import ReasonCode
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
+from trainshed.volumes import cifs
 from trainshed.volumes.azure_blobs import mount_blobs
 from trainshed.volumes.azure_files import mount_files
 from trainshed.volumes.file_server import mount_file_server
@@ -28,10 +29,20 @@ _DRIVERS: Mapping[str, Driver] = {
     VolumeKind.FILE_SERVERS: mount_file_server,
 }
 
+#: Kinds that hold whole files rather than what programs write.
+_OBJECTS = frozenset((VolumeKind.AZURE_FILE_SHARES, VolumeKind.AZURE_BLOB_FILE_SYSTEMS))
+
 
 def managed(sources: Iterable[VolumeSource]) -> list[VolumeSource]:
     """Those that the service mounts itself."""
     return [source for source in sources if source.kind != VolumeKind.UNMANAGED_FILE_SYSTEMS]
+
+
+def shows_late(source: VolumeSource) -> bool:
+    """Whether others see a file on this managed volume only when it was closed, and not while it grows."""
+    if source.directory or source.kind not in _OBJECTS:
+        return False
+    return source.kind != VolumeKind.AZURE_FILE_SHARES or not cifs.kernel_has_it()
 
 
 def mount(request: MountRequest) -> Mounted:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from trainshed.resources.directories import join
 from trainshed.resources.host_directories import FILE_NAME, AllowedDirectory
+from trainshed.resources.volume_sources import VolumeSource
 from trainshed.volumes.directory import MountedDirectory
 from trainshed.volumes.protocol import Mounted, MountRequest
+from trainshed.volumes.reading import DirectoryReader, Unreadable
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -41,6 +44,24 @@ def mount_host_directory(request: MountRequest) -> Mounted:
     if allowed.read_only and not wants_reading:
         request.log(f"the {request.source.title} is read-only: the administrator allows no more")
     return MountedDirectory(descriptor, read_only=allowed.read_only or wants_reading, service_owned=False, owner=owner)
+
+
+def open_host_directory(source: VolumeSource, inside: str) -> DirectoryReader:
+    """For the service itself, with the rights of the owner whom the administrator named. Raises Unreadable."""
+    real = os.path.realpath(source.settings["path"])
+    entries = [AllowedDirectory.from_json(entry) for entry in source.settings.get("allowed") or ()]
+    allowed = allowing(real, entries)
+    if allowed is None:
+        raise Unreadable(f"{source.title}: the administrator does not allow it")
+    if not allowed.owner:
+        raise Unreadable(f"{source.title} can be read on nodes only: {FILE_NAME} names no owner of '{allowed.path}'")
+    try:
+        is_the_owners = Path(real).stat().st_uid == _user(allowed.owner)[0]
+    except (OSError, KeyError) as error:
+        raise Unreadable(f"{source.title} cannot be opened: {error}") from error
+    if not is_the_owners:
+        raise Unreadable(f"{source.title} can be read on nodes only: it does not belong to {allowed.owner}")
+    return DirectoryReader(join(real, inside), real, own=real)
 
 
 def allowing(real: str, entries: Iterable[AllowedDirectory]) -> AllowedDirectory | None:

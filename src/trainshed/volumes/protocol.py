@@ -64,7 +64,7 @@ class MountRequest:
     cache: str
     #: A folder on disk, closed to others, for what the next jobs on this node can use again; made by who needs it.
     shared: str
-    #: The node's name, for errors.
+    #: The node's name, for errors; empty for the service itself.
     node: str
     #: Tells the execution log.
     log: Callable[[str], None]
@@ -77,7 +77,8 @@ class MountRequest:
         """The volume cannot be used: what happened, the tool's own words, and what to do about it."""
         said = self._blotted(said).strip()[-WORDS_LIMIT:]
         source = self.source
-        text = f"The {source.title} cannot be used at {source.relative_path} on node {self.node}: {self._blotted(what)}"
+        where = f" on node {self.node}" if self.node else ""
+        text = f"The {source.title} cannot be used at {source.relative_path}{where}: {self._blotted(what)}"
         text += f": {said}." if said else "."
         return VolumeError(
             _CODES.get(VolumeKind(source.kind), ReasonCode.VOLUME_MOUNT_FAILED),

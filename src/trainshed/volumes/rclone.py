@@ -26,14 +26,18 @@ from trainshed.volumes.rclone_control import RcloneControl, RcloneControlError
 #: The first version that mounts Azure Blob at a custom endpoint and tells what it has not uploaded.
 LEAST_VERSION = (1, 69)
 HOW_TO_INSTALL = "pip install 'trainshed[volumes]', or put rclone 1.69 or newer on the PATH"
-_REMOTE, _SOCKET = "volume", "rclone.sock"
+#: What a remote is called in the environment that ``environment_of`` makes.
+REMOTE = "volume"
+_SOCKET = "rclone.sock"
 #: Seconds for the first look at the remote, for the mount to appear, and for the daemon to go.
 _CHECK_SECONDS, _MOUNT_SECONDS, _STOP_SECONDS = 60.0, 30.0, 10.0
 #: Seconds without any progress after which uploads are given up; and between two looks.
 _STALL_SECONDS, _LOOK_AGAIN = 60.0, 0.05
+#: Ends the names of files that are on their way; 16 characters at most.
+_PARTIAL = ".rclone-partial"
 #: Files that an error names.
 _NAMES = 10
-_NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
+NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +109,10 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
         )
     if os.geteuid() == 0 and not shutil.which("fusermount3") and not shutil.which("fusermount"):
         raise request.error("there is no fusermount3 on this machine", hint="Install it: apt-get install fuse3.")
-    environment = _environment(_settings(program, remote))
+    environment = environment_of(program, remote)
     _check(request, program, environment, remote)
     Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
-    arguments = [program, "mount", f"{_REMOTE}:{remote.path}", request.target, *_options(request, look)]
+    arguments = [program, "mount", f"{REMOTE}:{remote.path}", request.target, *_options(request, look)]
     with _config(remote, environment) as config:
         arguments.append(f"--config=/proc/self/fd/{config}")
         environment |= look.variables
@@ -116,7 +120,7 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     try:
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except DaemonFailed as error:
-        raise request.error("rclone cannot mount it", _plain(str(error)), _FUSE_HINT) from error
+        raise request.error("rclone cannot mount it", plain(str(error)), _FUSE_HINT) from error
     return RcloneMount(request, daemon, RcloneControl(request.folder, _SOCKET), look.read_only)
 
 
@@ -131,7 +135,7 @@ def _config(remote: Remote, environment: dict[str, str]) -> Iterator[int]:
     try:
         lines = [f"{name} = {environment.pop(_variable(name))}\n" for name in remote.obscured if name in remote.options]
         if lines:
-            os.write(descriptor, f"[{_REMOTE}]\n{''.join(lines)}".encode())
+            os.write(descriptor, f"[{REMOTE}]\n{''.join(lines)}".encode())
         yield descriptor
     finally:
         os.close(descriptor)
@@ -164,7 +168,7 @@ class RcloneMount:
             self._wait_for_uploads(until)
         except RcloneControlError as error:
             what = "rclone does not answer" if self._daemon.alive else "rclone, which served it, has died"
-            said = _plain(f"{error}. {self._daemon.said()}")
+            said = plain(f"{error}. {self._daemon.said()}")
             raise self._request.error(f"{what}, so files may not have been written", said, self._kept()) from error
 
     def _wait_for_uploads(self, until: float) -> None:
@@ -181,7 +185,7 @@ class RcloneMount:
                 names = [item.name for item in queue]
                 raise self._request.error(
                     f"{len(names)} files could not be written to it: {_listed(names)}",
-                    _plain(self._daemon.said()),
+                    plain(self._daemon.said()),
                     self._kept(),
                     {"files": "\n".join(names[:_NAMES])},
                 )
@@ -213,8 +217,8 @@ def _listed(names: Sequence[str]) -> str:
 def _check(request: MountRequest, program: str, environment: Mapping[str, str], remote: Remote) -> None:
     """A mount succeeds whatever the remote says, and shows an empty directory: so ask first."""
     if remote.make_path:
-        _ask(request, environment, [program, "mkdir", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"])
-    command = [program, "lsf", "--max-depth=1", *_NO_RETRIES, "--config=", f"{_REMOTE}:{remote.path}"]
+        _ask(request, environment, [program, "mkdir", *NO_RETRIES, "--config=", f"{REMOTE}:{remote.path}"])
+    command = [program, "lsf", "--max-depth=1", *NO_RETRIES, "--config=", f"{REMOTE}:{remote.path}"]
     _ask(request, environment, command)
 
 
@@ -234,7 +238,7 @@ def _ask(request: MountRequest, environment: Mapping[str, str], command: Sequenc
         request.log(f"listing the {request.source.title} takes long; it is mounted all the same")
         return
     if done.returncode:
-        raise request.error("rclone cannot list it", _plain(done.stderr), "Check its name, the account and the key.")
+        raise request.error("rclone cannot list it", plain(done.stderr), "Check its name, the account and the key.")
 
 
 def _options(request: MountRequest, look: Look) -> list[str]:
@@ -244,6 +248,9 @@ def _options(request: MountRequest, look: Look) -> list[str]:
         # At once, but not while the writer waits: then what is waiting is known (vfs/queue).
         "--vfs-write-back=10ms",
         "--vfs-cache-max-size=10Gi",
+        # Files on their way are written under another name where the storage can rename; nobody is to see those.
+        f"--partial-suffix={_PARTIAL}",
+        f"--exclude=*{_PARTIAL}",
         "--dir-cache-time=2s",
         "--attr-timeout=1s",
         "--poll-interval=0",
@@ -266,6 +273,17 @@ def _options(request: MountRequest, look: Look) -> list[str]:
     ]
 
 
+def environment_of(program: str, remote: Remote) -> dict[str, str]:
+    """For a process of rclone that is to know the remote, as ``REMOTE``; nothing of it is in a file."""
+    return _environment(_settings(program, remote))
+
+
+def plain(said: str) -> str:
+    """What rclone said, without the time before each line, and each line once."""
+    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
+    return "\n".join(dict.fromkeys(line for line in lines if line))
+
+
 def _settings(program: str, remote: Remote) -> dict[str, str]:
     told = {_variable("type"): remote.type}
     for name, value in remote.options.items():
@@ -274,7 +292,7 @@ def _settings(program: str, remote: Remote) -> dict[str, str]:
 
 
 def _variable(option: str) -> str:
-    return f"RCLONE_CONFIG_{_REMOTE}_{option}".upper()
+    return f"RCLONE_CONFIG_{REMOTE}_{option}".upper()
 
 
 def _obscure(program: str, value: str) -> str:
@@ -301,9 +319,3 @@ def _environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
     kept += ("TRAINSHED_NODE_MARK",)
     found = {name: os.environ[name] for name in kept if name in os.environ}
     return {**found, "HOME": "/nonexistent", **(settings or {})}
-
-
-def _plain(said: str) -> str:
-    """Without the time before each line, and each line once."""
-    lines = [re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ", "", line).strip() for line in said.splitlines()]
-    return "\n".join(dict.fromkeys(line for line in lines if line))
