@@ -126,7 +126,8 @@ def test_outputs_and_logs_on_them_are_read_by_the_service(newer: Newer, volume: 
     job = custom(command, newer.cluster, 1, mountVolumes=newer.volumes(), outputDirectories=outputs)
     name = f"outputs-{volume}"
     client.jobs.create(name, {**job, "stdOutErrPathPrefix": prefix})
-    assert client.jobs.wait(name, interval=0.1, timeout=100).execution_state.value == "succeeded"
+    ended = client.jobs.wait(name, interval=0.1, timeout=100)
+    assert ended.execution_state.value == "succeeded", ended.properties["executionInfo"]
     (found,) = client.jobs.output_files(name, "MODEL", directory="deep")
     assert (found.name, found.size) == ("m", 10) and found.download_url
     answer = httpx.get(found.download_url, headers={"Range": "bytes=3-5"})
