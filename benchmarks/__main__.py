@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import commands, jobs, launchers, streams
+from benchmarks import commands, jobs, launchers, streams, volumes
 from benchmarks.service import running_service
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     # Nodes of as many cores as what runs by hand may use.
     with running_service(vm_size="STANDARD_D2") as bench:
         launchers.report(bench)
+    volumes.report()
     if os.geteuid() == 0:
         with running_service(2, "--isolate-jobs", "always") as bench:
             jobs.compare_isolated(plain, jobs.quick(bench))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,17 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_service(nodes: int = 2, *options: str, vm_size: str = "STANDARD_D1") -> Iterator[Bench]:
-    """A service with one cluster ``bench`` of ``nodes`` idle nodes and an experiment ``bench``."""
+def running_service(
+    nodes: int = 2, *options: str, vm_size: str = "STANDARD_D1", files: Mapping[str, str] | None = None
+) -> Iterator[Bench]:
+    """A service with one cluster ``bench`` of ``nodes`` idle nodes and an experiment ``bench``.
+
+    ``files`` are put into its home before it starts.
+    """
     with tempfile.TemporaryDirectory(prefix="trainshed-bench-") as folder:
         home = Path(folder)
+        for name, text in (files or {}).items():
+            (home / name).write_text(text)
         process = subprocess.Popen(
             [sys.executable, "-m", "trainshed", "serve", "--home", str(home), "--stop-nodes", *options],
             env=environment(),

@@ -42,13 +42,14 @@ for volume in %(volumes)s; do
   mine=$AZ_BATCHAI_JOB_MOUNT_ROOT/$volume/of-$me
   mkdir -p $mine
   for number in $(seq %(small)d); do echo "$number of $me" > $mine/small-$number; done
-  [ $me = 1 ] || head -c %(big)d /dev/urandom > $mine/big
+  [ $me = 1 ] || [ $volume = bfs ] || head -c %(big)d /dev/urandom > $mine/big
   (cd $mine; sha256sum small-* $(ls big 2>/dev/null || true) > ../sums-$me.new)
   mv $mine/../sums-$me.new $mine/../sums-$me
 done
 for volume in %(volumes)s; do
   cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
-  until [ -s sums-$other ] && (cd of-$other && sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.3; done
+  until [ -s sums-$other ] && (cd of-$other && ls $(cut -c67- ../sums-$other) > /dev/null 2>&1 &&
+    sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.5; done
 done
 """
 #: After everything was unmounted and mounted again.
@@ -84,9 +85,10 @@ class Storage:
         properties = custom(command, cluster or self.cluster, nodes, mountVolumes=volumes, **more)
         self.client.jobs.create(name, properties)
         job = self.client.jobs.wait(name, interval=0.1, timeout=100)
-        if job.execution_state.value != "succeeded":
-            return job.execution_state.value, json.dumps(job.properties["executionInfo"]["errors"])
         (folder,) = self.live.home.glob(f"clusters/*/mounts/logs/{job.properties['jobOutputDirectoryPathSegment']}")
+        if job.execution_state.value != "succeeded":
+            told = [path.read_text()[-1000:] for path in folder.glob("stdouterr/std*")]
+            return job.execution_state.value, json.dumps([job.properties["executionInfo"]["errors"], *told])
         return "succeeded", (folder / "stdouterr/stdout.txt").read_text()
 
     def holders(self) -> list[int]:
@@ -172,7 +174,7 @@ def test_two_nodes_exchange_files_and_all_is_there_afterwards(storage: Storage) 
     state, told = storage.run("reads", COMPARE % facts, volumes)
     assert state == "succeeded", told
     uid = str(USERS.user(1).uid)
-    assert told.split() == ["201", "200", uid] * 4 + ["4"]
+    assert told.split() == [*["201", "200", uid] * 3, "200", "200", uid, "4"]
     sums = (storage.file.folder / "sums-0").read_text()
     done = subprocess.run(["sha256sum", "--quiet", "-c"], cwd=storage.file.folder / "of-0", input=sums, text=True)
     assert done.returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainshed.resources.volume_sources import VolumeKind, VolumeSource, share_of, volume_sources
+from trainshed.resources.volume_sources import VolumeKind, VolumeSource, path_in_share, share_of, volume_sources
 
 VOLUMES = {
     "unmanagedFileSystems": [{"mountCommand": "mount -o password=hunter2 //h/s", "relativeMountPath": "lab"}],
@@ -53,3 +53,8 @@ def test_nothing_is_mounted_where_nothing_is_named(volumes: dict[str, None] | No
 @pytest.mark.parametrize("url", ["https://a.file.core.windows.net/data", "https://a.file.x/data/", "//a/data/sub?x=1"])
 def test_the_share_of_a_url(url: str) -> None:
     assert share_of(url) == "data"
+
+
+def test_directories_of_a_share() -> None:
+    assert path_in_share("https://a.file.core.windows.net/share") == ()
+    assert path_in_share("https://a.file.core.windows.net/share/a%20b//c/") == ("a b", "c")

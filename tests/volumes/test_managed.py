@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.runner.harness import Runner, custom, make_spec, run, stdouterr, wait_for
+from tests.runner.harness import SEGMENT, Runner, custom, make_spec, run, stdouterr, wait_for
 from tests.volumes import servers
 from tests.volumes.servers import BlobServer, FileServer
 from trainshed.resources.volume_sources import volume_sources
@@ -276,6 +276,16 @@ def test_modes_of_shares(tmp_path: Path, file_server: FileServer) -> None:
     outcome = run(spec_of(tmp_path, "touch f && stat -c '%a %u' f .", volumes), private=FILE_KEY)
     assert outcome.result == "succeeded", outcome
     assert said(tmp_path) == f"640 {os.geteuid()}\n750 {os.geteuid()}\n"
+
+
+def test_logs_on_a_container_are_whole_at_the_end(tmp_path: Path, blob_server: BlobServer) -> None:
+    blob_server.make_container("logs")
+    spec = spec_of(tmp_path, "echo line", blobs(blob_server, "logs"))
+    spec = replace(spec, properties={**spec.properties, "stdOutErrPathPrefix": "$AZ_BATCHAI_JOB_MOUNT_ROOT/v"})
+    assert run(spec, private=BLOB_KEY).result == "succeeded"
+    assert blob_server.rclone("cat", f"blob:logs/{SEGMENT}/stdouterr/stdout.txt") == "line\n"
+    last = blob_server.rclone("cat", f"blob:logs/{SEGMENT}/stdouterr/execution.log").splitlines()[-1]
+    assert last.endswith("node-0: the attempt succeeded")
 
 
 def test_by_a_shared_access_signature(tmp_path: Path, blob_server: BlobServer) -> None:

@@ -14,7 +14,7 @@ from trainshed.control.locked import Locked, locked
 from trainshed.control.volumes import admitted, resolved
 from trainshed.resources import directories
 from trainshed.resources.exports import source_directory
-from trainshed.resources.volume_sources import VolumeKind, VolumeSource
+from trainshed.resources.volume_sources import VolumeKind, VolumeSource, path_in_share
 from trainshed.store import clusters
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
@@ -100,6 +100,8 @@ async def open_volume(services: Services, source: VolumeSource, inside: str, sec
             return OpenVolume(NfsReader(server, directories.join(start, inside), source.title))
     if source.kind == VolumeKind.HOST_DIRECTORIES:
         return OpenVolume(await asyncio.to_thread(open_host_directory, source, inside))
+    if source.kind == VolumeKind.AZURE_FILE_SHARES and source.directory:
+        start = "/".join(path_in_share(source.settings["azureFileUrl"]))
     if source.directory:
         return OpenVolume(DirectoryReader(directories.join(source.directory, start, inside), source.directory))
     reader = await asyncio.to_thread(open_remote, source, inside, opened)

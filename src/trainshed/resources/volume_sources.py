@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class VolumeKind(StrEnum):
@@ -78,6 +78,12 @@ def volume_sources(mount_volumes: Mapping[str, Any] | None, pointer: str) -> lis
 def share_of(url: str) -> str:
     """The share that an azureFileUrl names: ``data`` of ``https://account.file.core.windows.net/data/``."""
     return urlsplit(url).path.strip("/").partition("/")[0]
+
+
+def path_in_share(url: str) -> tuple[str, ...]:
+    """The directories below the share that an azureFileUrl names, none for the share itself."""
+    parts = unquote(urlsplit(url).path).strip("/").split("/")[1:]
+    return tuple(part for part in parts if part not in ("", "."))
 
 
 def _sources(mount_volumes: Mapping[str, Any], pointer: str) -> Iterator[VolumeSource]:

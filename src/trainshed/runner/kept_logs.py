@@ -20,6 +20,7 @@ from trainshed.runner.claims import claim
 from trainshed.runner.failure import directory_error
 from trainshed.runner.ground import reset_child
 from trainshed.runner.node import Node
+from trainshed.runner.volume_holding import fork_away
 from trainshed.volumes import shows_late
 
 #: Seconds between two copies, and those that the last one may take.
@@ -33,7 +34,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
+class Places:
+    """Directories as the service's own user sees them; all are absolute."""
+
     #: Where the logs are kept, and a directory above that is the service's own: below it a link may be a job's.
     kept: str
     kept_root: str
@@ -46,18 +49,12 @@ class _Places:
 class KeptLogs:
     """The logs of one attempt on one node. Made before the node's isolation, so that its child is outside of that."""
 
-    def __init__(self, node: Node, places: _Places) -> None:
+    def __init__(self, node: Node, places: Places) -> None:
         self._node = node
         self._places = places
         self._owner = os.geteuid() if node.spec.view is None else node.spec.view.user.uid
         self._line, theirs = socket.socketpair()
-        if os.fork() == 0:
-            try:
-                reset_child()
-                self._line.close()
-                _serve(theirs, places, self._owner)
-            finally:
-                os._exit(0)
+        fork_away(lambda: _serve(theirs, places, self._owner))
         theirs.close()
         self._waiting = 0
         self._gone = self._over = False
@@ -126,8 +123,11 @@ class KeptLogs:
             self._node.loop.unwatch(self._line)
 
 
-def _serve(line: socket.socket, places: _Places, owner: int) -> None:
+def _serve(line: socket.socket, places: Places, owner: int) -> None:
     """The child's life: copy when asked, say so, until nobody can ask any more."""
+    reset_child()
+    os.closerange(3, line.fileno())
+    os.closerange(line.fileno() + 1, 1 << 20)
     copied: dict[str, int] = {}
     while how := line.recv(1):
         with suppress(OSError):
@@ -153,10 +153,10 @@ def kept_logs_of(node: Node) -> KeptLogs | None:
         return None
     shared = spec.view.shared if spec.view is not None else environment["AZ_BATCHAI_MOUNT_ROOT"]
     kept = f"{directories.kept_logs(shared, spec.identity.segment)}/{spec.node_index}"
-    return KeptLogs(node, _Places(kept, shared, own, volume_root, volume))
+    return KeptLogs(node, Places(kept, shared, own, volume_root, volume))
 
 
-def copy_logs(places: _Places, owner: int, copied: dict[str, int], *, last: bool) -> Iterator[tuple[str, int]]:
+def copy_logs(places: Places, owner: int, copied: dict[str, int], *, last: bool) -> Iterator[tuple[str, int]]:
     """Copy regular files of this owner that have grown, with their folders; yields path and size of each.
 
     Neither side's links are followed: jobs can write to both.
@@ -223,11 +223,12 @@ def _copy_folder(
                 for descriptor in (inner, made):
                     if descriptor >= 0:
                         os.close(descriptor)
-            elif stat.S_ISREG(facts.st_mode) and _is_due(facts.st_size, copied.get(path, -1), last):
+            elif stat.S_ISREG(facts.st_mode) and is_due(facts.st_size, copied.get(path, -1), last):
                 yield path, _copy_file(source, target, name, owner)
 
 
-def _is_due(size: int, before: int, last: bool) -> bool:
+def is_due(size: int, before: int, last: bool) -> bool:
+    """Whether a log of this size, of which ``before`` bytes were copied (-1: none), is copied now."""
     return size != before and (last or size <= _SMALL or size >= before * 1.5)
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainshed.resources.directories import is_below
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome, stranger
 from trainshed.runner import view as views
@@ -244,9 +245,11 @@ class Attempt:
             node.close_rank_logs()
             # Who writes ends before what serves the files does, which lives among the job's processes.
             node.end_started(grace)
+            self._close_log_on_volume(ended.outcome)
             mounting.unmount_all(node, self._volumes)
         node.end_processes(grace)
         node.close_rank_logs()
+        self._close_log_on_volume(ended.outcome)
         if self._kept_logs is not None:
             self._kept_logs.finish()
         self._write_and_unmount()
@@ -259,15 +262,25 @@ class Attempt:
         final = replace(
             self._crew.settle(self._with_cause(ended.outcome), grace), ended_at=_now(), container=node.image
         )
-        reason = (final.reason or {}).get("text", "")
-        node.log.write(f"the attempt {final.result}{f': {reason}' if reason else ''}")
-        node.log.close()
+        self._say_end(final)
         if self._kept_logs is not None and final.result == SUCCEEDED:
             # Another attempt would write on.
             self._kept_logs.drop()
         self._write(final)
         self._crew.done()
         return final
+
+    def _say_end(self, outcome: Outcome) -> None:
+        """The last line of the execution log."""
+        reason = (outcome.reason or {}).get("text", "")
+        self.node.log.write(f"the attempt {outcome.result}{f': {reason}' if reason else ''}")
+        self.node.log.close()
+
+    def _close_log_on_volume(self, outcome: Outcome) -> None:
+        """A file that is open is neither uploaded nor lets its volume be unmounted."""
+        root = self.node.environment.get("AZ_BATCHAI_JOB_MOUNT_ROOT", "")
+        if root and is_below(self.node.stdouterr, root):
+            self._say_end(outcome)
 
     def _with_cause(self, ended: Outcome) -> Outcome:
         """A failure that memory may be to blame for says so."""

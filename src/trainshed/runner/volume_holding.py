@@ -30,7 +30,7 @@ class VolumeHolding:
         self._loop = loop
         self._log = log
         self._line, theirs = socket.socketpair()
-        self.pid = _fork_away(wanted, theirs, adopt)
+        self.pid = fork_away(lambda: hold(wanted, theirs), adopt=adopt)
         theirs.close()
         self._buffer = b""
         self._mounted: list[Reason | None] = []
@@ -99,8 +99,11 @@ class VolumeHolding:
         return Reason(ReasonCode.VOLUME_MOUNT_FAILED, text, {"node": self._wanted.node})
 
 
-def _fork_away(wanted: Wanted, line: socket.socket, adopt: bool) -> int:
-    """The process id of a grandchild that goes to the next subreaper: the caller, or the first one above it."""
+def fork_away(live: Callable[[], None], *, adopt: bool = False) -> int:
+    """The process id of a grandchild that goes to the next subreaper: the caller, or the first one above it.
+
+    So whoever waits for all the caller's children does not wait for it.
+    """
     if not adopt:
         linux.become_subreaper(False)
     reading, writing = os.pipe()
@@ -110,7 +113,8 @@ def _fork_away(wanted: Wanted, line: socket.socket, adopt: bool) -> int:
             os.setsid()
             holder = os.fork()
             if holder == 0:
-                hold(wanted, line)
+                live()
+                os._exit(0)
             os.write(writing, str(holder).encode())
         finally:
             os._exit(0)

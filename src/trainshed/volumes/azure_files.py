@@ -5,9 +5,9 @@ The kernel's own client where the kernel has it, else rclone.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from trainshed.resources.volume_sources import path_in_share, share_of
 from trainshed.volumes import cifs
 from trainshed.volumes.directory import mount_embedded
 from trainshed.volumes.protocol import Mounted, MountRequest
@@ -44,7 +44,7 @@ def share_at(request: MountRequest) -> cifs.Share:
     """Where the share is and how it is to appear. Raises VolumeError."""
     settings = request.source.settings
     url = urlsplit(settings["azureFileUrl"])
-    name, *below = PurePosixPath(unquote(url.path).strip("/")).parts or ("",)
+    name, below = share_of(settings["azureFileUrl"]), path_in_share(settings["azureFileUrl"])
     if not url.hostname or not name or ".." in below:
         raise request.error(
             f"its azureFileUrl {settings['azureFileUrl']!r} names no share",
@@ -60,7 +60,7 @@ def share_at(request: MountRequest) -> cifs.Share:
         host=host,
         port=int(port),
         name=name,
-        below=tuple(below),
+        below=below,
         account=settings["accountName"],
         key=key,
         file_mode=_mode(request, "fileMode"),

@@ -6,10 +6,8 @@ It is shown where it is wanted by a bind mount; whoever mounts sees to it that i
 from __future__ import annotations
 
 import os
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
-from trainshed.resources.volume_sources import VolumeKind
+from trainshed.resources.volume_sources import VolumeKind, path_in_share
 from trainshed.volumes.protocol import Mounted, MountRequest
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -66,7 +64,7 @@ def mount_embedded(request: MountRequest, *, read_only: bool = False) -> Mounted
 def _below_share(request: MountRequest) -> tuple[str, ...]:
     if request.source.kind != VolumeKind.AZURE_FILE_SHARES:
         return ()
-    parts = PurePosixPath(unquote(urlsplit(request.source.settings["azureFileUrl"]).path).strip("/")).parts[1:]
+    parts = path_in_share(request.source.settings["azureFileUrl"])
     if ".." in parts:
         raise request.error("its azureFileUrl leads out of the share", hint="Leave '..' out of it.")
     return parts
