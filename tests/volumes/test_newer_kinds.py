@@ -16,7 +16,8 @@ import pytest
 from tests.runner.harness import Runner, run, stdouterr, wait_for
 from tests.volumes import newer_servers
 from tests.volumes.newer_servers import S3_ID, S3_KEY, GitServer, Meter, S3Server, SftpServer, git
-from tests.volumes.test_managed import command_lines, spec_of, text_of, until_gone
+from tests.volumes.servers import BlobServer
+from tests.volumes.test_managed import BLOB_KEY, blobs, command_lines, spec_of, text_of, until_gone
 from trainshed.volumes import node_cache
 
 S3_PRIVATE = {"/mountVolumes/s3Buckets/0/credentials/secretAccessKey": S3_KEY}
@@ -271,6 +272,23 @@ def test_the_second_job_reads_sftp_from_the_nodes_cache(tmp_path: Path, metered:
     assert run(spec_of(tmp_path, "sha256sum once", volumes), private=private(server)).result == "succeeded"
     assert meter.bytes - before < 100_000
     assert said(tmp_path) == expected
+
+
+def test_a_cached_container_is_read_only_and_asked_for_content_once(tmp_path: Path, blob_server: BlobServer) -> None:
+    blob_server.make_container("cached")
+    (tmp_path / "big").write_bytes(os.urandom(_BIG))
+    blob_server.rclone("copyto", str(tmp_path / "big"), "blob:cached/big")
+    meter = Meter(blob_server.port)
+    try:
+        endpoint = blob_server.endpoint.replace(str(blob_server.port), str(meter.port))
+        volumes = blobs(replace(blob_server, endpoint=endpoint), "cached", cache={"maxSizeInGB": 1})
+        for _ in range(2):
+            before = meter.bytes
+            outcome = run(spec_of(tmp_path, "sha256sum big && touch new", volumes), private=BLOB_KEY)
+            assert outcome.exit_code == 1, outcome
+        assert 0 < meter.bytes - before < 100_000 and before >= _BIG
+    finally:
+        meter.close()
 
 
 @pytest.mark.slow
