@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import commands, jobs, launchers, streams, volumes
+from benchmarks import code, commands, jobs, launchers, streams, volumes
 from benchmarks.service import running_service
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     with running_service() as bench:
         jobs.report(bench)
         commands.report(bench)
+        code.report(bench)
         plain = jobs.quick(bench)
         streams.report(bench)
     # Nodes of as many cores as what runs by hand may use.
