@@ -34,12 +34,14 @@ from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
+from trainshed.resources.host_directories import InvalidHostDirectories
 from trainshed.resources.quotas import InvalidQuotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
+    load_host_directories,
     load_quotas,
     load_storage_endpoints,
     only_service_of,
@@ -59,6 +61,7 @@ _START_ERRORS = (
     CannotListen,
     EngineUnavailable,
     InvalidEndpoints,
+    InvalidHostDirectories,
     InvalidIssuers,
     InvalidQuotas,
     SchemaMismatch,
@@ -119,6 +122,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     verifier = Verifier(issuers) if issuers else None
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
+    host_directories = load_host_directories(home)
     db = await asyncio.to_thread(Database.open, options.database_url or f"sqlite:///{home / 'trainshed.db'}")
     engine = LocalEngine(home)
     keyvault = open_keyvault(home)
@@ -127,6 +131,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         home=home,
         quotas=quotas,
         storage_endpoints=endpoints,
+        host_directories=host_directories,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:
@@ -147,6 +152,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         local_sizes=machine_sizes,
         quotas=quotas,
         storage_endpoints=endpoints,
+        host_directories=host_directories,
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

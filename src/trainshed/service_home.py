@@ -10,6 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainshed.engines.local.capacity import Machine
+from trainshed.resources.host_directories import (
+    FILE_NAME,
+    AllowedDirectory,
+    InvalidHostDirectories,
+    read_host_directories,
+)
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints, StorageEndpoints, read_endpoints
 
@@ -53,6 +59,24 @@ def load_storage_endpoints(home: Path) -> StorageEndpoints:
         return StorageEndpoints()
     except (InvalidEndpoints, UnicodeDecodeError, OSError) as error:
         raise InvalidEndpoints(f"the endpoints in {path} cannot be used: {error}. Mend or remove the file") from None
+
+
+def load_host_directories(home: Path) -> tuple[AllowedDirectory, ...]:
+    """``host-directories.json`` of the home; none without it. Raises InvalidHostDirectories naming the file."""
+    path = home / FILE_NAME
+    try:
+        allowed = read_host_directories(path.read_text(encoding="utf-8"))
+        for entry in allowed:
+            real = Path(os.path.realpath(entry.path))
+            if real in (Path("/"), home.resolve()) or home.resolve().is_relative_to(real):
+                raise InvalidHostDirectories(f"the service's own files are in '{entry.path}', so nobody may mount it")
+            if real.is_relative_to(home.resolve()):
+                raise InvalidHostDirectories(f"'{entry.path}' is one of the service's own directories")
+    except FileNotFoundError:
+        return ()
+    except (InvalidHostDirectories, UnicodeDecodeError, OSError) as error:
+        raise InvalidHostDirectories(f"{path} cannot be used: {error}. Mend or remove the file") from None
+    return allowed
 
 
 @contextlib.contextmanager

@@ -287,3 +287,21 @@ def test_what_was_read_can_be_sent_back(shed: Service) -> None:
     changeable = ("scaleSettings", "nodeReasons", "nodeStateCounts", "errors")
     sent = {name: value for name, value in cluster["properties"].items() if name in changeable}
     assert shed.send("PATCH", CLUSTER, {"properties": sent}, version=NEW).status_code == 200
+
+
+def test_newer_volumes_are_shown_by_the_newer_version_only(shed: Service) -> None:
+    blobs = {"accountName": "a", "containerName": "c", "relativeMountPath": "b", "credentials": {"accountKey": "k"}}
+    volumes = {
+        "hostDirectories": [{"path": "/data", "relativeMountPath": "h"}],
+        "azureBlobFileSystems": [{**blobs, "cache": {"maxSizeInGB": 1}}],
+    }
+    body = job_body(mountVolumes=volumes)
+    shed.make_job(body=body, version=NEW)
+    newer = shed.send("GET", JOB, version=NEW).json()["properties"]["mountVolumes"]
+    assert newer["hostDirectories"] == [{"path": "/data", "relativeMountPath": "h", "readOnly": False}]
+    assert newer["azureBlobFileSystems"][0]["cache"] == {"maxSizeInGB": 1}
+    original = shed.send("GET", JOB).json()["properties"]["mountVolumes"]
+    assert list(original) == ["azureBlobFileSystems"] and "cache" not in original["azureBlobFileSystems"][0]
+    # A client of the original sends what it knows of the job.
+    same = job_body(mountVolumes={"azureBlobFileSystems": [blobs]})
+    assert (shed.send("PUT", JOB, same).status_code, shed.send("PUT", JOB, body, version=NEW).status_code) == (200, 200)

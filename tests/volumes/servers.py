@@ -77,7 +77,7 @@ def azurite(folder: Path, port: int = 0) -> Iterator[BlobServer]:
         "node", str(AZURITE.program), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder),
         "--silent", "--skipApiVersionCheck", "--disableTelemetry",
     ]  # fmt: skip
-    with _running(command, folder / "azurite.log", lambda: _listens(port)) as process:
+    with running(command, folder / "azurite.log", lambda: listens(port)) as process:
         yield BlobServer(f"http://127.0.0.1:{port}/{BLOB_ACCOUNT}", port, process)
 
 
@@ -108,7 +108,7 @@ def samba(folder: Path) -> Iterator[FileServer]:
         ["smbpasswd", "-c", str(settings), "-s", "-a", "root"], input=told, text=True, check=True, capture_output=True
     )
     command = ["smbd", "-s", str(settings), "-F", "--no-process-group", "--debug-stdout"]
-    with _running(command, folder / "smbd.log", lambda: _listens(port)) as process:
+    with running(command, folder / "smbd.log", lambda: listens(port)) as process:
         yield FileServer(f"127.0.0.1:{port}", share, process)
 
 
@@ -129,13 +129,14 @@ def sshd(folder: Path) -> Iterator[str]:
         f"StrictModes no\nPermitRootLogin yes\nPidFile {folder}/pid\nSubsystem sftp internal-sftp\n"
     )
     command = ["/usr/sbin/sshd", "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / "log")]
-    with _running(command, folder / "out", lambda: _listens(port)):
+    with running(command, folder / "out", lambda: listens(port)):
         options = f"IdentityFile={folder}/user,StrictHostKeyChecking=no,UserKnownHostsFile=/dev/null"
         yield f"sshfs -p {port} -o {options} root@127.0.0.1:"
 
 
 @contextmanager
-def _running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, from when it is up to the end of the block."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -155,7 +156,8 @@ def _running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterat
             process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody answers at the port of 127.0.0.1."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

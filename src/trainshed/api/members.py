@@ -7,11 +7,12 @@ from typing import Any
 
 from trainshed.resources.cluster import AutoScaleSettings, NodeSetup
 from trainshed.resources.job import JobProperties
+from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.settings import TensorFlowSettings
 
 _AUTO = "autoScale"
 _TENSORFLOW = "tensorFlowSettings"
-_SETUP = "nodeSetup"
+_VOLUMES, _BLOBS, _SETUP = "mountVolumes", "azureBlobFileSystems", "nodeSetup"
 
 
 def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,14 +20,14 @@ def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
     found = _without(definition, JobProperties.since_2026)
     if _TENSORFLOW in found:
         found[_TENSORFLOW] = _without(found[_TENSORFLOW], TensorFlowSettings.since_2026)
-    return found
+    return _with_original_volumes(found)
 
 
 def original_cluster(definition: Mapping[str, Any]) -> dict[str, Any]:
     """A cluster's properties, but for its scale, as 2018-05-01 has them."""
     found = dict(definition)
     if _SETUP in found:
-        found[_SETUP] = _without(found[_SETUP], NodeSetup.since_2026)
+        found[_SETUP] = _with_original_volumes(_without(found[_SETUP], NodeSetup.since_2026))
     return found
 
 
@@ -43,6 +44,15 @@ def keep_newer_scale(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> di
         return dict(wanted)
     newer = {name: value for name, value in stored[_AUTO].items() if name in AutoScaleSettings.since_2026}
     return {**wanted, _AUTO: {**wanted[_AUTO], **newer}}
+
+
+def _with_original_volumes(definition: Mapping[str, Any]) -> dict[str, Any]:
+    if _VOLUMES not in definition:
+        return dict(definition)
+    volumes = _without(definition[_VOLUMES], MountVolumes.since_2026)
+    if _BLOBS in volumes:
+        volumes[_BLOBS] = [_without(entry, AzureBlobFileSystem.since_2026) for entry in volumes[_BLOBS]]
+    return {**definition, _VOLUMES: volumes}
 
 
 def _without(definition: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

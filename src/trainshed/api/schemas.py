@@ -14,6 +14,7 @@ from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.job import JobCreate, JobProperties
 from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
+from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
 from trainshed.resources.settings import TensorFlowSettings
@@ -31,7 +32,7 @@ _MODELS = (
     JobPlanCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings)
+_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from trainshed.api.authentication import Authenticator
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
+from trainshed.resources.host_directories import AllowedDirectory
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
 from trainshed.resources.storage_endpoints import StorageEndpoints
@@ -64,6 +65,8 @@ class Services:
     quotas: Quotas = field(default_factory=Quotas)
     #: Where real storage accounts are, as the administrator says.
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
+    #: Directories of the machine that jobs may mount.
+    host_directories: tuple[AllowedDirectory, ...] = ()
     now_ms: Callable[[], int] = system_now_ms
     #: Held while the vault's key is changed.
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)

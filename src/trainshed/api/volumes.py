@@ -18,6 +18,7 @@ from trainshed.resources.volume_sources import VolumeKind, VolumeSource, path_in
 from trainshed.store import clusters
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
+from trainshed.volumes.host_directories import open_host_directory
 from trainshed.volumes.libnfs import Server
 from trainshed.volumes.nfs_reading import NfsReader
 from trainshed.volumes.reading import DirectoryReader, Reader, Unreadable
@@ -54,16 +55,16 @@ def _mounted(
     tx: Connection, services: Services, record: JobRecord, mount_root: str, job_mount_root: str
 ) -> Iterator[tuple[str, VolumeSource, Locked]]:
     """Volumes with their mount points, outer ones first: the cluster's, then the job's."""
-    home, endpoints = services.home, services.storage_endpoints
+    home, endpoints, hosts = services.home, services.storage_endpoints, services.host_directories
     cluster = or_none(clusters.get, tx, record.cluster_key)
     if cluster is not None and cluster.uid == record.cluster_uid:
         described = (cluster.definition.get("nodeSetup") or {}).get("mountVolumes")
-        sources, accounts = resolved(tx, described, "/nodeSetup/mountVolumes", home, endpoints)
+        sources, accounts = resolved(tx, described, "/nodeSetup/mountVolumes", home, endpoints, hosts)
         if sources:
             secrets = locked(tx, cluster.uid, cluster.workspace_key, cluster.definition, accounts, sealed=True)
             for source in sources:
                 yield posixpath.normpath(directories.join(mount_root, source.relative_path)), source, secrets
-    sources, accounts = resolved(tx, record.definition.get("mountVolumes"), "/mountVolumes", home, endpoints)
+    sources, accounts = resolved(tx, record.definition.get("mountVolumes"), "/mountVolumes", home, endpoints, hosts)
     if sources:
         secrets = locked(tx, record.uid, record.workspace_key, record.definition, accounts, sealed=True)
         for source in sources:
@@ -97,6 +98,8 @@ async def open_volume(services: Services, source: VolumeSource, inside: str, sec
                 reached["fileServerInternalIP"], reached["mountPoint"], reached["nfsPort"], reached["mountPort"]
             )
             return OpenVolume(NfsReader(server, directories.join(start, inside), source.title))
+    if source.kind == VolumeKind.HOST_DIRECTORIES:
+        return OpenVolume(await asyncio.to_thread(open_host_directory, source, inside))
     if source.kind == VolumeKind.AZURE_FILE_SHARES and source.directory:
         start = "/".join(path_in_share(source.settings["azureFileUrl"]))
     if source.directory:

@@ -56,6 +56,8 @@ class Submission:
     prepare: str | None = None
     retries: int | None = None
     backend: str = "gloo"
+    #: mountVolumes.
+    volumes: Mapping[str, Any] = field(default_factory=dict)
 
     def properties(self, cluster_id: str, snapshot: str | None) -> dict[str, Any]:
         """The job's properties. ``time_limit`` is ISO 8601. Raises CommandError when the toolkit cannot run it."""
@@ -75,6 +77,8 @@ class Submission:
         }
         if self.environment:
             properties["environmentVariables"] = _pairs(self.environment)
+        if self.volumes:
+            properties["mountVolumes"] = self.volumes
         if self.secrets:
             properties["secrets"] = _pairs(self.secrets)
         if self.prepare:

@@ -21,7 +21,12 @@ def start_of(tx: Connection, job: JobRecord, attempt: AttemptRecord, settings: C
     """All that the engine needs to start this attempt, its secrets still locked."""
     sealed = any(job.definition.get(member) for member in ("secrets", "mountVolumes", "containerSettings"))
     volumes, accounts = resolved(
-        tx, job.definition.get("mountVolumes"), "/mountVolumes", settings.home, settings.storage_endpoints
+        tx,
+        job.definition.get("mountVolumes"),
+        "/mountVolumes",
+        settings.home,
+        settings.storage_endpoints,
+        settings.host_directories,
     )
     return StartGang(
         _gang_spec(tx, job, attempt, settings, volumes),
@@ -33,7 +38,12 @@ def plan_of(tx: Connection, cluster: ClusterRecord, settings: ControlSettings) -
     """All that the engine needs to know of this cluster, its secrets still locked."""
     setup = cluster.definition.get("nodeSetup")
     volumes, accounts = resolved(
-        tx, (setup or {}).get("mountVolumes"), "/nodeSetup/mountVolumes", settings.home, settings.storage_endpoints
+        tx,
+        (setup or {}).get("mountVolumes"),
+        "/nodeSetup/mountVolumes",
+        settings.home,
+        settings.storage_endpoints,
+        settings.host_directories,
     )
     return ClusterPlan(
         _cluster_spec(tx, cluster, settings, volumes),

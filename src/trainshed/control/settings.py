@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from trainshed.resources.host_directories import AllowedDirectory
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.users import JobUser
@@ -38,6 +39,8 @@ class ControlSettings:
     home: Path | None = None
     quotas: Quotas = field(default_factory=Quotas)
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
+    #: Directories of the machine that jobs may mount.
+    host_directories: tuple[AllowedDirectory, ...] = ()
     #: Whom jobs of the workspace with this number run as; None for the service's own user.
     job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
     clock: Callable[[], int] = field(default=now_ms)

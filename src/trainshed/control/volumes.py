@@ -7,7 +7,7 @@ that is found out only when the secrets are opened (``admitted``).
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainshed.resources.errors import InvalidResource
+from trainshed.resources.host_directories import FILE_NAME, AllowedDirectory
 from trainshed.resources.ids import ResourceId
 from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.resources.names import is_container
@@ -47,6 +48,7 @@ def resolved(
     pointer: str,
     home: Path | None,
     endpoints: StorageEndpoints = _AS_AZURE,
+    allowed: Sequence[AllowedDirectory] = (),
 ) -> tuple[tuple[VolumeSource, ...], dict[str, AccountLock]]:
     """The volumes with what is known of them, and the locks of embedded accounts by the volume's ``credentials``."""
     if not mount_volumes or home is None:
@@ -61,6 +63,8 @@ def resolved(
             if lock is not None:
                 locks[source.credentials] = lock
             source = _at_endpoint(source, endpoints)
+        elif source.kind == VolumeKind.HOST_DIRECTORIES:
+            source = _host_directory(source, allowed)
         sources.append(source)
     return tuple(sources), locks
 
@@ -116,6 +120,13 @@ def _at_endpoint(source: VolumeSource, endpoints: StorageEndpoints) -> VolumeSou
     of = endpoints.file if source.kind == VolumeKind.AZURE_FILE_SHARES else endpoints.blob
     endpoint = "" if source.directory or source.problem else of(account)
     return replace(source, settings={**source.settings, "endpoint": endpoint}) if endpoint else source
+
+
+def _host_directory(source: VolumeSource, allowed: Sequence[AllowedDirectory]) -> VolumeSource:
+    """With ``allowed`` among its settings. Where links lead to is known on the node only, so that is asked there."""
+    if not allowed:
+        return replace(source, problem=f"directories of the machine may be mounted only where {FILE_NAME} says so")
+    return replace(source, settings={**source.settings, "allowed": [entry.to_json() for entry in allowed]})
 
 
 def _file_server(tx: Connection, source: VolumeSource, home: Path) -> VolumeSource:

@@ -11,6 +11,7 @@ from trainshed.resources.cluster import UserAccountSettings
 from trainshed.resources.common import EnvironmentVariable, KeyVaultSecretReference, Secret, SecretVariable
 from trainshed.resources.findings import Findings
 from trainshed.resources.mounts import AzureStorageCredentials, MountVolumes
+from trainshed.resources.newer_mount_checks import check_bucket, check_host_directory, check_repository, check_sftp
 
 _SHARE_URL = re.compile(r"https?://[^/\s]+/[^\s]+", re.ASCII)
 _MODE = re.compile(r"[0-7]{3,4}", re.ASCII)
@@ -87,6 +88,18 @@ def check_volumes(findings: Findings, path: str, volumes: MountVolumes | None) -
         if not unmanaged.mount_command.strip():
             findings.value(f"{place}.mountCommand", unmanaged.mount_command, "is empty. Give the command that mounts.")
         _check_relative_path(findings, place, unmanaged.relative_mount_path, seen)
+    for index, bucket in enumerate(volumes.s3_buckets or []):
+        check_bucket(findings, f"{path}.s3Buckets[{index}]", bucket)
+        _check_relative_path(findings, f"{path}.s3Buckets[{index}]", bucket.relative_mount_path, seen)
+    for index, remote in enumerate(volumes.sftp_directories or []):
+        check_sftp(findings, f"{path}.sftpDirectories[{index}]", remote)
+        _check_relative_path(findings, f"{path}.sftpDirectories[{index}]", remote.relative_mount_path, seen)
+    for index, directory in enumerate(volumes.host_directories or []):
+        check_host_directory(findings, f"{path}.hostDirectories[{index}]", directory)
+        _check_relative_path(findings, f"{path}.hostDirectories[{index}]", directory.relative_mount_path, seen)
+    for index, repository in enumerate(volumes.git_repositories or []):
+        check_repository(findings, f"{path}.gitRepositories[{index}]", repository)
+        _check_relative_path(findings, f"{path}.gitRepositories[{index}]", repository.relative_mount_path, seen)
 
 
 def _check_credentials(findings: Findings, place: str, credentials: AzureStorageCredentials) -> None:

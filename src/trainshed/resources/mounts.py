@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from trainshed.resources.common import (
     SecretField,
     Text,
 )
+from trainshed.resources.newer_mounts import GitRepository, HostDirectory, ReadCache, S3Bucket, SftpDirectory
 
 _RELATIVE = "Where it appears, relative to the mount root"
 
@@ -43,11 +44,17 @@ class AzureFileShare(Model):
 class AzureBlobFileSystem(Model):
     """An Azure Blob container as a file system."""
 
+    since_2026: ClassVar[frozenset[str]] = frozenset({"cache"})
+
     account_name: Text = Field(description="Name of the storage account")
     container_name: Text = Field(description="Name of the container", examples=["data"])
     credentials: AzureStorageCredentials = Field(description="The account's key, or a reference to it")
     relative_mount_path: Path = Field(description=_RELATIVE, examples=["data"])
     mount_options: CommandLine | None = None
+    #: 2026-11-01: keep on the node what was read; the container is then mounted read-only.
+    cache: ReadCache | None = Field(
+        default=None, description="Mounted read-only, and what was read is kept on the node for the next jobs"
+    )
 
 
 class FileServerMount(Model):
@@ -71,7 +78,15 @@ class UnmanagedFileSystem(Model):
 class MountVolumes(Model):
     """The volumes of a cluster or a job, by kind."""
 
+    since_2026: ClassVar[frozenset[str]] = frozenset(
+        {"s3Buckets", "sftpDirectories", "hostDirectories", "gitRepositories"}
+    )
+
     azure_file_shares: Annotated[list[AzureFileShare], Field(max_length=MAX_ENTRIES)] | None = None
     azure_blob_file_systems: Annotated[list[AzureBlobFileSystem], Field(max_length=MAX_ENTRIES)] | None = None
     file_servers: Annotated[list[FileServerMount], Field(max_length=MAX_ENTRIES)] | None = None
     unmanaged_file_systems: Annotated[list[UnmanagedFileSystem], Field(max_length=MAX_ENTRIES)] | None = None
+    s3_buckets: Annotated[list[S3Bucket], Field(max_length=MAX_ENTRIES)] | None = None
+    sftp_directories: Annotated[list[SftpDirectory], Field(max_length=MAX_ENTRIES)] | None = None
+    host_directories: Annotated[list[HostDirectory], Field(max_length=MAX_ENTRIES)] | None = None
+    git_repositories: Annotated[list[GitRepository], Field(max_length=MAX_ENTRIES)] | None = None

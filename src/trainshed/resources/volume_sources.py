@@ -19,6 +19,10 @@ class VolumeKind(StrEnum):
     AZURE_FILE_SHARES = "azureFileShares"
     AZURE_BLOB_FILE_SYSTEMS = "azureBlobFileSystems"
     FILE_SERVERS = "fileServers"
+    S3_BUCKETS = "s3Buckets"
+    SFTP_DIRECTORIES = "sftpDirectories"
+    HOST_DIRECTORIES = "hostDirectories"
+    GIT_REPOSITORIES = "gitRepositories"
     UNMANAGED_FILE_SYSTEMS = "unmanagedFileSystems"
 
 
@@ -103,6 +107,10 @@ _TITLES = {
         f"Azure Blob container {entry['accountName']}/{entry['containerName']}"
     ),
     VolumeKind.FILE_SERVERS: lambda entry: f"file server {entry['fileServer']['id'].rpartition('/')[2]}",
+    VolumeKind.S3_BUCKETS: lambda entry: f"S3 bucket {entry['bucket']}/{entry.get('prefix') or ''}".rstrip("/"),
+    VolumeKind.SFTP_DIRECTORIES: lambda entry: f"SFTP directory {entry['host']}:{entry['path']}",
+    VolumeKind.HOST_DIRECTORIES: lambda entry: f"host directory {entry['path']}",
+    VolumeKind.GIT_REPOSITORIES: lambda entry: f"git repository {entry['repositoryUrl']}",
     VolumeKind.UNMANAGED_FILE_SYSTEMS: lambda entry: (
         f"unmanaged file system by {(entry['mountCommand'].split(maxsplit=1) or ['(no command)'])[0]}"
     ),

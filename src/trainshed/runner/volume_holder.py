@@ -27,6 +27,7 @@ from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import linux, volume_places
 from trainshed.runner.volume_places import Base
 from trainshed.volumes import FLUSH_SECONDS, Mounted, MountRequest, VolumeError, mount_managed, safe_path
+from trainshed.volumes.directory import MountedDirectory
 from trainshed.volumes.unmanaged import is_mounted
 
 _CONNECTIONS = "/sys/fs/fuse/connections"
@@ -144,6 +145,7 @@ class _Holder:
             target=target,
             folder=folder,
             cache=f"{wanted.cache}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+            shared=f"{wanted.cache}/shared",
             node=wanted.node,
             log=self._log,
         )
@@ -155,9 +157,9 @@ class _Holder:
                 volume_places.link(directory, self._wanted.base, relative)
                 return
             tree = linux.clone_tree(held.mounted.directory, recursive=False)
-            user = self._wanted.user
-            if held.mounted.service_owned and user is not None:
-                with volume_places.shown_as(user, os.geteuid()) as users:
+            user, owner = self._wanted.user, _owner(held.mounted)
+            if owner is not None and user is not None:
+                with volume_places.shown_as(user, *owner) as users:
                     linux.map_ids(tree, users)
             read_only = linux.MOUNT_ATTR_RDONLY if held.mounted.read_only else 0
             linux.restrict_mounts(tree, read_only | linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV)
@@ -169,7 +171,7 @@ class _Holder:
                     os.close(place)
             held.tree = tree
         except OSError as error:
-            hint = _HOW_TO_SHOW if held.mounted.service_owned else "Look at what lies at that path."
+            hint = _HOW_TO_SHOW if _owner(held.mounted) is not None else "Look at what lies at that path."
             what = f"it cannot be shown there: {error.strerror} {error.filename or ''}".rstrip()
             raise request.error(what, hint=hint) from error
 
@@ -218,6 +220,13 @@ class _Holder:
         """Whoever started the holder may be dead."""
         with suppress(OSError):
             self._line.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+def _owner(mounted: Mounted) -> tuple[int, int] | None:
+    """User and group of the machine whose files are to be shown as the job's user's."""
+    if isinstance(mounted, MountedDirectory):
+        return mounted.owner
+    return (os.geteuid(), os.getegid()) if mounted.service_owned else None
 
 
 def titles(sources: Iterable[VolumeSource]) -> str:

@@ -96,8 +96,8 @@ def unlink(directory: str, base: Base, relative: str) -> None:
 
 
 @contextmanager
-def shown_as(user: JobUser, service_uid: int) -> Iterator[int]:
-    """A user namespace, as an open descriptor, in which what is the service's own on disk is the job's user's.
+def shown_as(user: JobUser, owner: int, group: int) -> Iterator[int]:
+    """A user namespace, as an open descriptor, in which what is the owner's on disk is the job's user's.
 
     What the workspace's root made (``JobUser.root``) stays its own. Raises OSError.
     """
@@ -117,9 +117,9 @@ def shown_as(user: JobUser, service_uid: int) -> Iterator[int]:
     try:
         if os.read(ready, 1) != b"m":
             raise OSError(errno.EPERM, "a user namespace cannot be made")
-        for name in ("uid_map", "gid_map"):
+        for name, number in (("uid_map", owner), ("gid_map", group)):
             with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(f"{service_uid} {user.uid} 1\n{user.root} {user.root} 1\n")
+                file.write(f"{number} {user.uid} 1\n{user.root} {user.root} 1\n")
         users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready)

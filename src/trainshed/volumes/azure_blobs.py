@@ -12,7 +12,8 @@ from trainshed.volumes import blobfuse
 from trainshed.volumes.blob_options import BlobOptions, RefusedOption, parse_options
 from trainshed.volumes.directory import mount_embedded
 from trainshed.volumes.protocol import Mounted, MountRequest
-from trainshed.volumes.rclone import Look, Remote, mount_remote
+from trainshed.volumes.rclone import Look, Remote
+from trainshed.volumes.read_cache import mount_cached
 
 
 def mount_blobs(request: MountRequest) -> Mounted:
@@ -22,15 +23,15 @@ def mount_blobs(request: MountRequest) -> Mounted:
     except RefusedOption as error:
         raise request.error(f"its mountOptions {error}", hint="Leave it out of mountOptions.") from error
     if request.source.directory:
-        return mount_embedded(request, read_only=options.read_only)
+        return mount_embedded(request, read_only=options.read_only or bool(request.source.settings.get("cache")))
     container = container_at(request, options)
-    if blobfuse.is_installed():
+    if blobfuse.is_installed() and not request.source.settings.get("cache"):
         return blobfuse.mount(request, container, options)
     mode = 0o777 & ~options.umask
     more = [f"--attr-timeout={options.attr_timeout}s"] if options.attr_timeout is not None else []
     if options.cache_seconds is not None:
         more.append(f"--vfs-cache-max-age={max(1, options.cache_seconds)}s")
-    return mount_remote(request, _remote(container), Look(mode, mode, options.read_only, tuple(more)))
+    return mount_cached(request, _remote(container), Look(mode, mode, options.read_only, tuple(more)))
 
 
 def remote_of(request: MountRequest) -> Remote:

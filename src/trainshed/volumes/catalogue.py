@@ -11,13 +11,21 @@ from trainshed.volumes import cifs
 from trainshed.volumes.azure_blobs import mount_blobs
 from trainshed.volumes.azure_files import mount_files
 from trainshed.volumes.file_server import mount_file_server
+from trainshed.volumes.git import mount_repository
+from trainshed.volumes.host_directories import how_to_allow, mount_host_directory
 from trainshed.volumes.protocol import Driver, Mounted, MountPoint, MountRequest, Volume, VolumeError
+from trainshed.volumes.s3 import mount_bucket
+from trainshed.volumes.sftp import mount_sftp
 from trainshed.volumes.unmanaged import UnmanagedVolume
 
 #: Drivers of the kinds that the service mounts itself.
 _DRIVERS: Mapping[str, Driver] = {
     VolumeKind.AZURE_FILE_SHARES: mount_files,
     VolumeKind.AZURE_BLOB_FILE_SYSTEMS: mount_blobs,
+    VolumeKind.S3_BUCKETS: mount_bucket,
+    VolumeKind.SFTP_DIRECTORIES: mount_sftp,
+    VolumeKind.HOST_DIRECTORIES: mount_host_directory,
+    VolumeKind.GIT_REPOSITORIES: mount_repository,
     VolumeKind.FILE_SERVERS: mount_file_server,
 }
 
@@ -41,12 +49,17 @@ def mount(request: MountRequest) -> Mounted:
     """Mount a managed volume. Raises VolumeError."""
     safe_path(request.source)
     if request.source.problem:
-        raise request.error(request.source.problem)
+        hint = how_to_allow(request.source.settings["path"]) if _is_of_host(request.source) else ""
+        raise request.error(request.source.problem, hint=hint)
     driver = _DRIVERS.get(request.source.kind)
     if driver is None:
         hint = "Mount it with a mountCommand (unmanagedFileSystems) instead."
         raise request.error("this version cannot mount volumes of its kind", hint=hint)
     return driver(request)
+
+
+def _is_of_host(source: VolumeSource) -> bool:
+    return source.kind == VolumeKind.HOST_DIRECTORIES
 
 
 def unmanaged(sources: Iterable[VolumeSource], root: str) -> list[Volume]:

@@ -29,8 +29,19 @@ class DaemonFailed(Exception):
 class Daemon:
     """Started with nothing of the caller's but what is given. It dies with the caller."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: str, log: str) -> None:
-        """``folder`` is where it works, ``log`` the file there for its output. Raises OSError."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: str,
+        log: str,
+        *,
+        handed: Sequence[int] = (),
+    ) -> None:
+        """``folder`` is where it works, ``log`` the file there for its output, ``handed`` are descriptors that it gets.
+
+        Raises OSError.
+        """
         self._log = f"{folder}/{log}"
         with open(self._log, "ab") as output:
             self._process = subprocess.Popen(
@@ -41,6 +52,7 @@ class Daemon:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=tuple(handed),
                 preexec_fn=_die_with_parent,
             )
 
@@ -81,6 +93,33 @@ class Daemon:
             if self.alive:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def run_bounded(
+    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, where: str = "/"
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. It dies with the caller, and after so many seconds with all that it started.
+
+    Raises OSError and subprocess.TimeoutExpired.
+    """
+    with subprocess.Popen(
+        list(arguments),
+        env=dict(environment),
+        cwd=where,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    ) as process:
+        try:
+            output, said = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(list(arguments), process.returncode, output, said)
 
 
 def sync_file_system(path: str) -> None:

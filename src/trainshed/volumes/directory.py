@@ -16,12 +16,21 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class MountedDirectory:
     """An open directory. There is nothing to write later, and nothing to take away."""
 
-    def __init__(self, descriptor: int, *, read_only: bool = False, service_owned: bool = True) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        read_only: bool = False,
+        service_owned: bool = True,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """``owner``: the user and group of the machine whose files are to be the job's user's, if not the service's."""
         self._descriptor = descriptor
         #: By its descriptor: its users may put a link in its place at any time.
         self.directory = f"/proc/self/fd/{descriptor}"
         self.read_only = read_only
         self.service_owned = service_owned
+        self.owner = (os.geteuid(), os.getegid()) if service_owned else owner
 
     def flush(self, seconds: float) -> None:
         """What was written is in this machine's own file system already."""

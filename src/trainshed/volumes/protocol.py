@@ -62,6 +62,8 @@ class MountRequest:
     folder: str
     #: A folder on disk, closed to others, that the same volume gets again on this node; made by who needs it.
     cache: str
+    #: A folder on disk, closed to others, for what the next jobs on this node can use again; made by who needs it.
+    shared: str
     #: The node's name, for errors; empty for the service itself.
     node: str
     #: Tells the execution log.

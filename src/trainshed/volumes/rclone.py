@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,8 @@ _SOCKET = "rclone.sock"
 _CHECK_SECONDS, _MOUNT_SECONDS, _STOP_SECONDS = 60.0, 30.0, 10.0
 #: Seconds without any progress after which uploads are given up; and between two looks.
 _STALL_SECONDS, _LOOK_AGAIN = 60.0, 0.05
+#: Ends the names of files that are on their way; 16 characters at most.
+_PARTIAL = ".rclone-partial"
 #: Files that an error names.
 _NAMES = 10
 NO_RETRIES = ("--retries=1", "--low-level-retries=1", "--contimeout=15s", "--timeout=30s")
@@ -48,6 +50,8 @@ class Remote:
     options: Mapping[str, str] = field(repr=False)
     #: Names of options whose values rclone wants obscured.
     obscured: frozenset[str] = frozenset()
+    #: Whether the path is to be made where it is not.
+    make_path: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Look:
     read_only: bool = False
     #: More of ``rclone mount``'s options.
     options: tuple[str, ...] = ()
+    #: Those that older versions do not know, as variables (``RCLONE_VFS_...``).
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def find() -> str:
@@ -107,12 +113,32 @@ def mount_remote(request: MountRequest, remote: Remote, look: Look) -> Mounted:
     _check(request, program, environment, remote)
     Path(request.cache).mkdir(mode=0o700, parents=True, exist_ok=True)
     arguments = [program, "mount", f"{REMOTE}:{remote.path}", request.target, *_options(request, look)]
-    daemon = Daemon(arguments, environment, request.folder, "rclone.log")
+    with _config(remote, environment) as config:
+        arguments.append(f"--config=/proc/self/fd/{config}")
+        environment |= look.variables
+        daemon = Daemon(arguments, environment, request.folder, "rclone.log", handed=[config])
     try:
         daemon.wait_for_mount(request.target, _MOUNT_SECONDS)
     except DaemonFailed as error:
         raise request.error("rclone cannot mount it", plain(str(error)), _FUSE_HINT) from error
     return RcloneMount(request, daemon, RcloneControl(request.folder, _SOCKET), look.read_only)
+
+
+@contextmanager
+def _config(remote: Remote, environment: dict[str, str]) -> Iterator[int]:
+    """What is obscured moves from the environment to a configuration in memory, of which no file system knows.
+
+    It is obscured in another way each time, and rclone keeps what it caches under a name that depends on what the
+    environment says: it would never find it again.
+    """
+    descriptor = os.memfd_create("rclone.conf")
+    try:
+        lines = [f"{name} = {environment.pop(_variable(name))}\n" for name in remote.obscured if name in remote.options]
+        if lines:
+            os.write(descriptor, f"[{REMOTE}]\n{''.join(lines)}".encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 _FUSE_HINT = "Look whether the node has /dev/fuse and fusermount3 (apt-get install fuse3)."
@@ -190,7 +216,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _check(request: MountRequest, program: str, environment: Mapping[str, str], remote: Remote) -> None:
     """A mount succeeds whatever the remote says, and shows an empty directory: so ask first."""
+    if remote.make_path:
+        _ask(request, environment, [program, "mkdir", *NO_RETRIES, "--config=", f"{REMOTE}:{remote.path}"])
     command = [program, "lsf", "--max-depth=1", *NO_RETRIES, "--config=", f"{REMOTE}:{remote.path}"]
+    _ask(request, environment, command)
+
+
+def _ask(request: MountRequest, environment: Mapping[str, str], command: Sequence[str]) -> None:
     try:
         done = subprocess.run(
             command,
@@ -211,12 +243,14 @@ def _check(request: MountRequest, program: str, environment: Mapping[str, str], 
 
 def _options(request: MountRequest, look: Look) -> list[str]:
     return [
-        "--config=",
         f"--cache-dir={request.cache}",
         "--vfs-cache-mode=full",
         # At once, but not while the writer waits: then what is waiting is known (vfs/queue).
         "--vfs-write-back=10ms",
         "--vfs-cache-max-size=10Gi",
+        # Files on their way are written under another name where the storage can rename; nobody is to see those.
+        f"--partial-suffix={_PARTIAL}",
+        f"--exclude=*{_PARTIAL}",
         "--dir-cache-time=2s",
         "--attr-timeout=1s",
         "--poll-interval=0",
@@ -251,11 +285,14 @@ def plain(said: str) -> str:
 
 
 def _settings(program: str, remote: Remote) -> dict[str, str]:
-    prefix = f"RCLONE_CONFIG_{REMOTE.upper()}_"
-    told = {f"{prefix}TYPE": remote.type}
+    told = {_variable("type"): remote.type}
     for name, value in remote.options.items():
-        told[f"{prefix}{name.upper()}"] = _obscure(program, value) if name in remote.obscured else value
+        told[_variable(name)] = _obscure(program, value) if name in remote.obscured else value
     return told
+
+
+def _variable(option: str) -> str:
+    return f"RCLONE_CONFIG_{REMOTE}_{option}".upper()
 
 
 def _obscure(program: str, value: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from trainshed.resources.directories import join
 from trainshed.resources.volume_sources import VolumeKind, VolumeSource
-from trainshed.volumes import azure_blobs, azure_files
+from trainshed.volumes import azure_blobs, azure_files, s3, sftp
 from trainshed.volumes.blob_options import BlobOptions
 from trainshed.volumes.protocol import MountRequest, VolumeError
 from trainshed.volumes.rclone import Remote
@@ -28,6 +28,8 @@ class LinkMaker(Protocol):
 _REMOTES: Mapping[str, Callable[[MountRequest], Remote]] = {
     VolumeKind.AZURE_FILE_SHARES: azure_files.remote_of,
     VolumeKind.AZURE_BLOB_FILE_SYSTEMS: azure_blobs.remote_of,
+    VolumeKind.S3_BUCKETS: s3.remote_of,
+    VolumeKind.SFTP_DIRECTORIES: sftp.remote_of,
 }
 
 
@@ -106,5 +108,14 @@ def _file_links(source: VolumeSource, path: str, key: str) -> LinkMaker | None:
 def _request(source: VolumeSource, secrets: Mapping[str, str]) -> MountRequest:
     """For reading: nothing is mounted, so there is no place for it."""
     return MountRequest(
-        source=source, secrets=secrets, uid=0, gid=0, target="", folder="", cache="", node="", log=lambda _: None
+        source=source,
+        secrets=secrets,
+        uid=0,
+        gid=0,
+        target="",
+        folder="",
+        cache="",
+        shared="",
+        node="",
+        log=lambda _: None,
     )

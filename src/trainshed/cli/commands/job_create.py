@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ from trainshed.cli.storage import Storage, storage_options
     metavar="N",
     help="Try it again N times when it fails.  [default: the file's retryPolicy]",
 )
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PLACE=WHAT",
+    help="Mount /DIRECTORY, s3://BUCKET/PREFIX or git+URL#REVISION at $AZ_BATCHAI_JOB_MOUNT_ROOT/PLACE; then ,ro or "
+    ",cache=GB. May be repeated.",
+)
 @storage_options
 @options.no_wait
 @options.session(experiment=True)
@@ -50,12 +59,14 @@ def create(
     cluster: str | None,
     code: Path | None,
     retries: int | None,
+    mounts: tuple[str, ...],
     no_wait: bool,
     storage: Storage,
 ) -> None:
     """Submit a job. (`trainshed job wait` and `job logs -f` follow it.)"""
     from trainshed.cli.codesending import send_code
     from trainshed.cli.definitions import read_job
+    from trainshed.cli.mounts import add_mounts
     from trainshed.cli.parents import with_parents
     from trainshed.cli.provide import refuse_existing
     from trainshed.cli.tables import JOBS
@@ -67,6 +78,9 @@ def create(
     volumes = storage.add_to(properties.get("mountVolumes") or {}, session)
     if volumes:
         properties["mountVolumes"] = volumes
+    if mounts:
+        properties["mountVolumes"] = add_mounts(volumes, mounts, os.environ)
+        version = API_VERSION
     if code is not None:
         # Only the newer version has the member.
         properties["codeSnapshot"] = with_parents(session, lambda: send_code(session, code))

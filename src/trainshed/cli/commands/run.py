@@ -38,6 +38,14 @@ from trainshed.cli.session import Session
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Place in the queue.")
 @click.option("--prepare", metavar="COMMAND", help="Runs first, on every node.")
 @click.option("--retries", type=click.IntRange(0, 100), metavar="N", help="Try it again N times when it fails.")
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PLACE=WHAT",
+    help="Mount /DIRECTORY, s3://BUCKET/PREFIX or git+URL#REVISION at $AZ_BATCHAI_JOB_MOUNT_ROOT/PLACE; then ,ro or "
+    ",cache=GB. May be repeated.",
+)
 @click.option("--no-code", is_flag=True, help="Don't send this folder's code.")
 @click.option("--detach", is_flag=True, help="Submit, and don't stay.")
 @click.option("--download", type=click.Path(file_okay=False, path_type=Path), help="Fetch the outputs here at the end.")
@@ -59,6 +67,7 @@ def run(
     priority: str | None,
     prepare: str | None,
     retries: int | None,
+    mounts: tuple[str, ...],
     no_code: bool,
     detach: bool,
     download: Path | None,
@@ -74,6 +83,7 @@ def run(
     """
     from trainshed.cli.codesending import send_code
     from trainshed.cli.following import follow
+    from trainshed.cli.mounts import add_mounts
     from trainshed.cli.naming import friendly_name
     from trainshed.cli.output import Format, structured
     from trainshed.cli.provide import provide_cluster, provide_parents, refuse_existing
@@ -92,6 +102,7 @@ def run(
         prepare=prepare,
         retries=retries,
         backend=backend,
+        volumes=add_mounts({}, mounts, os.environ),
     )
     submission.properties("", None)
     provide_parents(session)
