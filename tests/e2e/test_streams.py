@@ -61,12 +61,14 @@ def test_fifty_jobs_are_followed_at_once(crowd: LiveService) -> None:
         await client.jobs.create(name, properties, wait=False)
         return await follow(client, name)
 
+    def all_run() -> bool:
+        return crowd.client.clusters.get("c").nodes_in("running") == JOBS
+
     async def everything() -> list[list[float]]:
         async with AsyncClient(Scope(), connection=Connection(told["url"], told["token"])) as client:
             cluster = str((await client.clusters.get("c")).id)
             followed = [asyncio.create_task(job(client, f"j{number}", cluster)) for number in range(JOBS)]
-            while (await client.clusters.get("c")).nodes_in("running") < JOBS:
-                await asyncio.sleep(0.1)
+            await asyncio.to_thread(crowd.wait_for, all_run, "all jobs")
             (mounts / "go").touch()
             return await asyncio.gather(*followed)
 

@@ -26,15 +26,16 @@ def main() -> int:
         Path(asked[name]).mkdir(parents=True, exist_ok=True)
     source = VolumeSource(asked["kind"], "data", asked["title"], asked["settings"], "/c", asked.get("directory", ""))
     request = MountRequest(
-        source,
-        {f"/c/{name}": value for name, value in asked.get("secrets", {}).items()},
-        asked["uid"],
-        asked["uid"],
-        asked["target"],
-        asked["folder"],
-        asked["folder"],
-        "node",
-        lambda text: print(text, flush=True),
+        source=source,
+        secrets={f"/c/{name}": value for name, value in asked.get("secrets", {}).items()},
+        uid=asked["uid"],
+        gid=asked["uid"],
+        target=asked["target"],
+        folder=asked["folder"],
+        cache=asked["folder"],
+        shared=asked["folder"],
+        node="node",
+        log=lambda text: print(text, flush=True),
     )
     try:
         mounted = mount_managed(request)

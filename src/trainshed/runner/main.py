@@ -131,6 +131,7 @@ class Attempt:
         self._holding: VolumeHolding | None = None
         self._control = control
         self._ending = False
+        self._said = ""
         control.attach(loop, spec.attempt_id, self._on_stop)
         loop.on_signal((signal.SIGTERM, signal.SIGINT), self._on_signal)
         if spec.wall_clock_seconds is not None:
@@ -263,6 +264,7 @@ class Attempt:
             self._crew.settle(self._with_cause(ended.outcome), grace), ended_at=_now(), container=node.image
         )
         self._say_end(final)
+        node.log.close()
         if self._kept_logs is not None and final.result == SUCCEEDED:
             # Another attempt would write on.
             self._kept_logs.drop()
@@ -271,16 +273,21 @@ class Attempt:
         return final
 
     def _say_end(self, outcome: Outcome) -> None:
-        """The last line of the execution log."""
+        """The last line of the execution log, unless it is that already."""
         reason = (outcome.reason or {}).get("text", "")
-        self.node.log.write(f"the attempt {outcome.result}{f': {reason}' if reason else ''}")
-        self.node.log.close()
+        said = f"the attempt {outcome.result}{f': {reason}' if reason else ''}"
+        if said != self._said:
+            self.node.log.write(said)
+        self._said = said
 
     def _close_log_on_volume(self, outcome: Outcome) -> None:
-        """A file that is open is neither uploaded nor lets its volume be unmounted."""
+        """A file that is open is neither uploaded nor lets its volume be unmounted; a copy is to be whole."""
         root = self.node.environment.get("AZ_BATCHAI_JOB_MOUNT_ROOT", "")
-        if root and is_below(self.node.stdouterr, root):
+        if self._kept_logs is not None:
             self._say_end(outcome)
+        elif root and is_below(self.node.stdouterr, root):
+            self._say_end(outcome)
+            self.node.log.close()
 
     def _with_cause(self, ended: Outcome) -> Outcome:
         """A failure that memory may be to blame for says so."""
