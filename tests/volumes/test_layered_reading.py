@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainshed.volumes.layered_reading import KeptLogsReader
-from trainshed.volumes.reading import DirectoryReader, Entry, OpenFile, Unreadable
+from trainshed.volumes.reading import DirectoryReader, Entry, OpenFile, Reader, Unreadable
 
 
 class Down:
@@ -20,6 +20,19 @@ class Down:
         raise Unreadable("it is down")
 
 
+class Counting:
+    """Notes what is opened."""
+
+    def __init__(self, reader: DirectoryReader) -> None:
+        self.list = reader.list
+        self.asked: list[str] = []
+        self._open = reader.open
+
+    def open(self, inside: str) -> OpenFile | None:
+        self.asked.append(inside)
+        return self._open(inside)
+
+
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     for path, text in (("kept/0/stdout.txt", "newer"), ("kept/1/execution-c-2.log", "log"), ("own/stdout.txt", "old"),
@@ -29,7 +42,7 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-def reader(kept: Path, own: DirectoryReader | Down | None = None) -> KeptLogsReader:
+def reader(kept: Path, own: Reader | None = None) -> KeptLogsReader:
     root = str(kept.parent)
     return KeptLogsReader(DirectoryReader(str(kept), root), own or DirectoryReader(f"{root}/own", root))
 
@@ -63,3 +76,12 @@ def test_storage_that_is_down_hides_nothing_that_is_kept(kept: Path) -> None:
 def test_nothing_is_kept(kept: Path) -> None:
     absent = kept.with_name("absent")
     assert [entry.name for entry in reader(absent).list("", None, 10)] == ["model.txt", "ranks", "stdout.txt"]
+
+
+def test_a_far_place_is_not_asked_again_and_again(kept: Path) -> None:
+    own = Counting(DirectoryReader(str(kept.with_name("own")), str(kept.parent)))
+    waiting = reader(kept, own)
+    assert [waiting.open("later.txt") for _ in range(5)] == [None] * 5
+    assert own.asked == ["later.txt"]
+    (kept / "0/later.txt").write_text("here")
+    assert read(waiting.open("later.txt")) == b"here"

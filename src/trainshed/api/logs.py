@@ -45,7 +45,11 @@ async def get_log(call: Call) -> Response:
             final = await log.job_is_final()
             if await log.open():
                 break
-            if final or not follow or call.services.stopping():
+            if final and not await log.open_anew(await outputs.reader_of(call, place)):
+                raise _absent(file, final)
+            if final:
+                break
+            if not follow or call.services.stopping():
                 raise _absent(file, final)
             if disconnected is not None and disconnected.done():
                 return Response(status_code=499)
@@ -87,6 +91,11 @@ class _Log:
             except Unreadable as error:
                 raise outputs.not_readable(STDOUTERR, str(error)) from None
         return self.file is not None
+
+    async def open_anew(self, reader: Reader) -> bool:
+        """By a reader that does not remember what was not there before the job's end."""
+        self.reader = reader
+        return await self.open()
 
     def size(self) -> int:
         return 0 if self.file is None else self.file.facts().size
