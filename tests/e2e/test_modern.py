@@ -167,7 +167,8 @@ def test_a_rank_that_fails_ends_the_ranks_of_all_nodes_at_once(trainshed: Progra
 _FAILS_ONCE = """
 import os, pathlib, sys, time
 rank = os.environ["RANK"]
-print(rank, os.environ["WORLD_SIZE"], os.environ["LOCAL_RANK"], flush=True)
+# In one write, so that the ranks' lines stay whole.
+os.write(1, f"{rank} {os.environ['WORLD_SIZE']} {os.environ['LOCAL_RANK']}\\n".encode())
 shared = pathlib.Path(os.environ["AZ_BATCHAI_SHARED_JOB_TEMP"])
 if not (shared / "again").exists():
     (shared / f"here-{rank}").touch()
