@@ -12,8 +12,9 @@ from trainshed.control.clusters import largest_size
 from trainshed.control.gangs import start_of
 from trainshed.control.settings import ControlSettings
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
-from trainshed.scheduling.order import decide
-from trainshed.scheduling.snapshot import ClusterSnapshot, QueuedGang
+from trainshed.scheduling.decide import decide
+from trainshed.scheduling.policy import Policy
+from trainshed.scheduling.snapshot import ClusterSnapshot, Gang, lanes_of
 from trainshed.store import attempts, clusters, jobs, nodes
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, NodeRecord
@@ -49,11 +50,13 @@ def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSe
         # In strict order no more gangs can start than there are idle nodes, and the next one decides who waits.
         head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, now=now, max_nodes=attainable)
         snapshot = ClusterSnapshot(
-            queue=tuple(QueuedGang(job.id, job.priority, job.node_count) for job in head),
+            lanes=lanes_of(Gang(job.id, job.priority, job.node_count) for job in head),
             idle_nodes=idle,
             attainable_nodes=attainable,
+            now=now,
+            policy=Policy(backfill=False),
         )
-        for placement in decide(snapshot):
+        for placement in decide(snapshot).placements:
             _record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, now)
 
 
