@@ -35,6 +35,7 @@ from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
 from trainshed.resources.host_directories import InvalidHostDirectories
+from trainshed.resources.prices import InvalidPrices
 from trainshed.resources.quotas import InvalidQuotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
@@ -42,6 +43,7 @@ from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     load_host_directories,
+    load_prices,
     load_quotas,
     load_storage_endpoints,
     only_service_of,
@@ -63,6 +65,7 @@ _START_ERRORS = (
     InvalidEndpoints,
     InvalidHostDirectories,
     InvalidIssuers,
+    InvalidPrices,
     InvalidQuotas,
     SchemaMismatch,
     UnsafeSecretFile,
@@ -130,6 +133,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         local_sizes=machine_sizes,
         home=home,
         quotas=quotas,
+        prices=load_prices(home),
         storage_endpoints=endpoints,
         host_directories=host_directories,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from trainshed.control.consumption import count_usage
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.resources.lifecycle import (
     AttemptEvent,
@@ -53,6 +54,7 @@ def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: in
     except (StaleState, NotFound):
         return None  # Applied before, or the job was deleted: the engine may forget it.
     job = jobs.get_by_id(tx, attempt.job_id)
+    count_usage(tx, job, attempt, ended_at)
     return _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
 
 

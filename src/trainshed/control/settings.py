@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.resources.host_directories import AllowedDirectory
+from trainshed.resources.prices import Prices
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.users import JobUser
@@ -38,6 +39,7 @@ class ControlSettings:
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
     quotas: Quotas = field(default_factory=Quotas)
+    prices: Prices = field(default_factory=Prices)
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     #: Directories of the machine that jobs may mount.
     host_directories: tuple[AllowedDirectory, ...] = ()

@@ -14,7 +14,16 @@ from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
-from trainshed.store.queue import clusters_with_queue, next_due, queue_ahead, queue_head, queue_length, queued_nodes
+from trainshed.store.queue import (
+    clusters_with_queue,
+    lanes,
+    next_due,
+    queue_ahead,
+    queue_head,
+    queue_length,
+    queued_nodes,
+    walk,
+)
 from trainshed.store.records import JobRecord, NewJob
 from trainshed.store.tables import ENDING
 from trainshed.store.tables import jobs as table
@@ -29,6 +38,7 @@ __all__ = [
     "get_by_id",
     "get_by_uid",
     "insert",
+    "lanes",
     "next_due",
     "of_cluster",
     "of_experiment_ids",
@@ -42,6 +52,7 @@ __all__ = [
     "request_termination",
     "requeue",
     "retry",
+    "walk",
 ]
 
 _insert = insert_into(table)

@@ -33,6 +33,8 @@ class WorkspaceRecord:
     modified_at: int
     #: Which unprivileged user of the configured range its jobs run as; ``workspaces.insert`` gives it.
     user_number: int = 0
+    #: Its schedulingRules in the contract's JSON form; empty without any.
+    scheduling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,10 @@ class QueuedJob:
     priority: int
     node_count: int
     queued_at: int
+    wall_clock_seconds: float | None = None
+    workspace_key: str = ""
+    experiment_key: str = ""
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

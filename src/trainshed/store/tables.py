@@ -88,6 +88,8 @@ workspaces = Table(
     Column("modified_at", Time, nullable=False),
     # Which unprivileged user of the configured range its jobs run as. Never given again.
     Column("user_number", BigInteger, nullable=False, server_default=text("0")),
+    # schedulingRules as JSON, null without any.
+    Column("scheduling", Text),
     _one_of("state", ProvisioningState),
     Index("ix_workspaces_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
 )
@@ -254,6 +256,17 @@ jobs = Table(
         sqlite_where=QUEUED,
         postgresql_where=QUEUED,
     ),
+    # Whose jobs wait, for fair share and limits, without reading all that wait.
+    Index(
+        "ix_jobs_lanes",
+        "cluster_uid",
+        "priority",
+        "submitted_by",
+        "experiment_key",
+        "id",
+        sqlite_where=QUEUED,
+        postgresql_where=QUEUED,
+    ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
@@ -289,6 +302,21 @@ holdings = Table(
     Column("node_id", Key, ForeignKey("nodes.id", ondelete="RESTRICT"), primary_key=True),
     Column("attempt_id", Key, ForeignKey("attempts.id", ondelete="RESTRICT"), nullable=False),
     Index("ix_holdings_attempt", "attempt_id"),
+)
+
+#: What attempts that are over used, by the hour in which they ended: for fair share and budgets.
+usage = Table(
+    "usage",
+    metadata,
+    Column("workspace_key", Key, primary_key=True),
+    # Unix hours.
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    # The principal's id, empty where nobody was named.
+    Column("user_id", Key, primary_key=True),
+    Column("experiment_key", Key, primary_key=True),
+    Column("vm_size", Key, primary_key=True),
+    Column("vm_priority", Key, primary_key=True),
+    Column("node_ms", BigInteger, nullable=False),
 )
 
 operations = Table(
