@@ -15,6 +15,8 @@ from sqlalchemy import Connection, text
 from trainshed.api.app import create_app
 from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
+from trainshed.control.explaining import QueueExplainer, Waiting
+from trainshed.control.settings import ControlSettings
 from trainshed.identity import LinkSigner, Tokens, Vault
 from trainshed.identity.keyvault_files import FileKeyVault
 from trainshed.resources.lifecycle import (
@@ -31,7 +33,7 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store import attempts, clusters, experiments, jobs, nodes, operations, workspaces
 from trainshed.store.database import Database
-from trainshed.store.records import JobRecord, NodeRecord
+from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ WAITING = Reason(ReasonCode.WAITING_FOR_NODES, "It waits for 1 node of c.", {"cl
 BASE = "http://shed.test:8080"
 TABLES = ("workspaces", "experiments", "clusters", "nodes", "jobs", "attempts", "operations", "events", "secrets",
           "code_snapshots", "meta", "principals", "tokens", "role_assignments", "resource_groups", "storage_accounts",
-          "file_servers")  # fmt: skip
+          "file_servers", "usage")  # fmt: skip
 
 
 @dataclass
@@ -79,6 +81,10 @@ class FakeController:
 
     def explain(self, _tx: Connection, _job: JobRecord) -> Reason:
         return WAITING
+
+    def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
+        settings = ControlSettings(clock=self.clock)
+        return QueueExplainer(tx, cluster, settings, engine_available=True).queue(limit)
 
     def provision(self, key: str = CLUSTER_KEY, count: int = 0, ssh_port: int | None = None) -> list[str]:
         """Finish a cluster's creation and give it nodes that are ready."""
@@ -170,6 +176,7 @@ class Service:
             wake=self.controller.wake,
             wake_queue=self.controller.wake,
             explain=self.controller.explain,
+            queue=self.controller.queue,
             mount_root=lambda uid: self.controller.roots.get(uid, str(home / "mounts")),
             local_sizes=local_sizes(2, 4096, 0),
             now_ms=self.clock,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
-from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterUpdate
+from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterProperties, ClusterUpdate
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
@@ -17,6 +17,7 @@ from trainshed.resources.lifecycle import AllocationState, AttemptState, JobStat
 from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.scheduling_rules import SchedulingRulesCreate
 from trainshed.resources.settings import TensorFlowSettings
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.usage import Usage
@@ -29,10 +30,10 @@ _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
     RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
     ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate, RegenerateKey, CheckName,
-    JobPlanCreate,
+    JobPlanCreate, SchedulingRulesCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
+_EXTENDED = (JobProperties, ClusterProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"
@@ -56,7 +57,7 @@ def component_schemas() -> dict[str, Schema]:
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
         "Event", "Node", "VmSize", "Operation", "Principal", "Token", "RoleAssignment", "RoleDefinition", "Audit",
-        "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
+        "Waiting", "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -270,6 +271,34 @@ def _answers() -> dict[str, Schema]:
                 "sshPort": _WHOLE,
                 "attempt": _TEXT,
                 "reason": reason,
+            }
+        ),
+        "Waiting": _object(
+            {
+                "position": _WHOLE,
+                **dict.fromkeys(("job", "experiment", "user", "priority"), _TEXT),
+                "nodeCount": _WHOLE,
+                "queuedTime": _TIME,
+                "whyWaiting": reason,
+            },
+            required=["position", "job", "experiment", "priority", "nodeCount", "queuedTime", "whyWaiting"],
+        ),
+        "SchedulingRulesView": _object(
+            {
+                "properties": {
+                    "allOf": [
+                        reference("SchedulingRules"),
+                        _object({"standing": {"type": "array", "items": reference("Standing")}}),
+                    ]
+                }
+            },
+            required=["properties"],
+        ),
+        "Standing": _object(
+            {
+                **dict.fromkeys(("scope", "name"), _TEXT),
+                **dict.fromkeys(("nodes", "runningJobs"), _WHOLE),
+                **{name: {"type": "number"} for name in ("recentNodeHours", "nodeHours", "cost")},
             }
         ),
         "VmSize": _object(

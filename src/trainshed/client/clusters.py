@@ -57,6 +57,12 @@ class Clusters(Noun[M]):
         return (yield from change(request("DELETE", self.scope.cluster_path(name)), wait=wait))
 
     @listing(Record)
+    def queue(self, name: str, *, limit: int | None = None) -> Steps[None]:
+        """The jobs that wait for the cluster, in the order in which they are served, each with why."""
+        path = f"{self.scope.cluster_path(name)}/queue"
+        yield from pages(request("GET", path, query={"maxresults": limit}), Record)
+
+    @listing(Record)
     def nodes(self, name: str) -> Steps[None]:
         """Its nodes: id, state, address, host name, and the reason when one is not usable."""
         yield from pages(request("GET", f"{self.scope.cluster_path(name)}/nodes"), Record)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from sqlalchemy import Connection
 
 from trainshed.control.clusters import largest_size, plan_size
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
-from trainshed.control.snapshots import gang_of, snapshot_of
+from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason
-from trainshed.scheduling.decide import Decision, Held, Hold, decide
+from trainshed.scheduling.decide import Held, Hold, decide
 from trainshed.scheduling.explain import WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
-from trainshed.scheduling.snapshot import NEVER, Scope
+from trainshed.scheduling.snapshot import NEVER, Gang, Scope
 from trainshed.store import clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
@@ -24,40 +26,75 @@ from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
 _COUNTED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where a job stands in its cluster's queue, and what the scheduler says of it."""
-
-    ahead: int
-    first_ahead: str | None
-    decision: Decision
-
-
 def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Reason:
     """Why this queued job waits, and what would change it."""
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
-    now = settings.clock()
-    members = nodes.of_cluster(tx, cluster.uid)
-    target, step = plan_size(tx, cluster, members, now)
-    states = [node.state for node in members]
-    problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
-    standing = _standing(tx, job, cluster, members, settings, now, draining=step.draining)
-    held = standing.decision.held.get(job.id)
-    reservation = standing.decision.reservation
-    return explain(
-        WaitingFacts(
-            job=job.name,
-            node_count=job.node_count,
+    return QueueExplainer(tx, cluster, settings, engine_available=engine_available).reason(job)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One job of a cluster's queue: its place, counted from 1, and why it waits."""
+
+    position: int
+    job: JobRecord
+    reason: Reason
+
+
+class QueueExplainer:
+    """Explains the queue of one cluster at one moment: the scheduler is asked once for all its jobs."""
+
+    def __init__(
+        self, tx: Connection, cluster: ClusterRecord, settings: ControlSettings, *, engine_available: bool
+    ) -> None:
+        self._tx = tx
+        self._cluster = cluster
+        self._now = settings.clock()
+        members = nodes.of_cluster(tx, cluster.uid)
+        target, step = plan_size(tx, cluster, members, self._now)
+        policies = Policies(tx, self._now, settings.prices)
+        self._rules = policies.of(cluster.workspace_key)
+        refused = bool(cluster.errors) and not any(node.state is NodeState.UNUSABLE for node in members)
+        snapshot = snapshot_of(
+            tx, cluster, members, policies, settings, self._now, refused=refused, draining=step.draining
+        )
+        self._decision = decide(snapshot, self._rules.ledger, self._rules.limits)
+        self._facts = self._of_cluster(members, target, draining=step.draining, engine_available=engine_available)
+
+    def reason(self, job: JobRecord) -> Reason:
+        """Why this job waits."""
+        ahead, first = self._ahead(job)
+        return self._reason(job, ahead, first)
+
+    def queue(self, limit: int) -> list[Waiting]:
+        """The first jobs in the order in which they are served, then those that are to be tried again later."""
+        found: list[Waiting] = []
+        first: str | None = None
+        for gang in islice(self._in_order(), limit):
+            job = jobs.get_by_id(self._tx, gang.job_id)
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+            first = first or job.name
+        for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+        return found
+
+    def _of_cluster(
+        self, members: list[NodeRecord], target: int, *, draining: bool, engine_available: bool
+    ) -> WaitingFacts:
+        """What is the same for all jobs of the cluster."""
+        cluster, reservation = self._cluster, self._decision.reservation
+        states = [node.state for node in members]
+        problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
+        return WaitingFacts(
+            job="",
+            node_count=0,
             cluster=cluster.name,
             cluster_deleting=cluster.state is ProvisioningState.DELETING,
             engine_available=engine_available,
-            draining=step.draining,
-            retry_at=job.not_before if job.not_before is not None and job.not_before > now else None,
-            now=now,
-            ahead=standing.ahead,
-            first_ahead=standing.first_ahead,
+            draining=draining,
+            now=self._now,
             idle=sum(1 for node in members if node.state is NodeState.READY and node.attempt_id is None),
             running=sum(1 for node in members if node.state is NodeState.READY and node.attempt_id is not None),
             preparing=states.count(NodeState.PREPARING),
@@ -65,43 +102,44 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
             leaving=states.count(NodeState.LEAVING),
             largest=largest_size(cluster.scale),
             target=target,
-            held=held,
-            limited=_limited_name(tx, job, held),
-            reserved_for=None if reservation is None else jobs.get_by_id(tx, reservation.job_id).name,
+            reserved_for=None if reservation is None else jobs.get_by_id(self._tx, reservation.job_id).name,
             reserved_at=None if reservation is None or reservation.at >= NEVER else reservation.at,
-            wall_clock_seconds=job.wall_clock_seconds,
             node_problem=problems[0] if problems else (cluster.errors[0] if cluster.errors else None),
         )
-    )
 
+    def _reason(self, job: JobRecord, ahead: int, first_ahead: str | None) -> Reason:
+        held = self._decision.held.get(job.id)
+        return explain(
+            replace(
+                self._facts,
+                job=job.name,
+                node_count=job.node_count,
+                retry_at=job.not_before if job.not_before is not None and job.not_before > self._now else None,
+                ahead=ahead,
+                first_ahead=first_ahead,
+                held=held,
+                limited=_limited_name(self._tx, job, held),
+                wall_clock_seconds=job.wall_clock_seconds,
+            )
+        )
 
-def _standing(
-    tx: Connection,
-    job: JobRecord,
-    cluster: ClusterRecord,
-    members: list[NodeRecord],
-    settings: ControlSettings,
-    now: int,
-    *,
-    draining: bool,
-) -> _Standing:
-    policies = Policies(tx, now, settings.prices)
-    rules = policies.of(cluster.workspace_key)
-    refused = bool(cluster.errors) and not any(node.state is NodeState.UNUSABLE for node in members)
-    snapshot = snapshot_of(tx, cluster, members, policies, settings, now, refused=refused, draining=draining)
-    decision = decide(snapshot, rules.ledger, rules.limits)
-    if not rules.by_owner:
-        ahead, first = jobs.queue_ahead(tx, job, now)
-        return _Standing(ahead, first.name if first else None, decision)
-    lanes = [map(gang_of, lane) for lane in jobs.lanes(tx, cluster.uid, now=now, first=64)]
-    ahead, first_id = 0, None
-    for gang in Walk(lanes, Order(rules.fair_share, rules.ledger, rules.limits, now)):
-        if gang.job_id == job.id or ahead == _COUNTED:
-            break
-        first_id = gang.job_id if first_id is None else first_id
-        ahead += 1
-    name = jobs.get_by_id(tx, first_id).name if first_id is not None else None
-    return _Standing(ahead, name, decision)
+    def _ahead(self, job: JobRecord) -> tuple[int, str | None]:
+        """How many jobs are before this one, and the first of them."""
+        if not self._rules.by_owner:
+            ahead, first = jobs.queue_ahead(self._tx, job, self._now)
+            return ahead, None if first is None else first.name
+        ahead, first_id = 0, None
+        for gang in islice(self._in_order(), _COUNTED):
+            if gang.job_id == job.id:
+                break
+            first_id = gang.job_id if first_id is None else first_id
+            ahead += 1
+        return ahead, None if first_id is None else jobs.get_by_id(self._tx, first_id).name
+
+    def _in_order(self) -> Iterator[Gang]:
+        rules = self._rules
+        lanes = [map(gang_of, lane) for lane in waiting_lanes(self._tx, self._cluster, rules, self._now)]
+        return Walk(lanes, Order(rules.fair_share, rules.ledger, rules.limits, self._now))
 
 
 def _limited_name(tx: Connection, job: JobRecord, held: Held | None) -> str:

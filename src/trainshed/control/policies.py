@@ -18,6 +18,7 @@ from trainshed.scheduling.policy import FIRST_COME, HOUR_MS, FairShare
 from trainshed.scheduling.snapshot import NEVER, Owner, Scope
 from trainshed.store import clusters, principals, usage, workspaces
 from trainshed.store.errors import or_none
+from trainshed.store.records import WorkspaceRecord
 from trainshed.store.usage import Holder, Used
 
 #: Half-lives after which usage is nothing.
@@ -69,6 +70,12 @@ class Policies:
         if policy is not None:
             policy.ledger.begin(owner_of(holder), holder.node_count, limit_ms(holder), holder.placed_at)
 
+    def spent(self, workspace: WorkspaceRecord, scope: Scope, subject: str) -> dict[str, float]:
+        """What one subject used altogether: node-hours and cost."""
+        hours = self._spent(workspace.key, scope, Measure.NODE_HOURS, 0).get(subject, 0.0)
+        cost = self._spent(workspace.key, scope, Measure.COST, 0).get(subject, 0.0)
+        return {"nodeHours": round(hours, 3), "cost": round(cost, 2)}
+
     def _all_holders(self) -> list[Holder]:
         if self._holders is None:
             self._holders = usage.holders(self._tx)
@@ -77,7 +84,7 @@ class Policies:
     def _read(self, workspace_key: str, rules: Mapping[str, Any], created_at: int) -> WorkspacePolicy:
         fair_share = self._fair_share(rules.get("fairShare"))
         written = rules.get("limits") or ()
-        if not fair_share.active and not written:
+        if not rules:
             return WorkspacePolicy(FIRST_COME, NO_LIMITS, Ledger())
         running = [holder for holder in self._all_holders() if holder.workspace_key == workspace_key]
         ledger = Ledger(fair_share.half_life)

@@ -8,8 +8,9 @@ from typing import overload
 from sqlalchemy import Connection
 
 from trainshed.control.clusters import largest_size
-from trainshed.control.policies import Policies, limit_ms, owner_of, wall_clock_ms
+from trainshed.control.policies import Policies, WorkspacePolicy, limit_ms, owner_of, wall_clock_ms
 from trainshed.control.settings import ControlSettings
+from trainshed.resources.cluster import MAX_NODES
 from trainshed.resources.lifecycle import AttemptState, NodeState
 from trainshed.scheduling.policy import Policy
 from trainshed.scheduling.snapshot import NEVER, Arrival, ClusterSnapshot, Gang, Owner, RunningGang
@@ -78,11 +79,7 @@ def snapshot_of(
     attainable = attainable_nodes(cluster, members, refused=refused)
     # What is on its way may come at any moment, as far as anybody knows.
     ready = sum(1 for node in members if node.state is NodeState.READY)
-    first = len(idle) + 1
-    if rules.by_owner:
-        waiting = jobs.lanes(tx, cluster.uid, now=now, first=first)
-    else:
-        waiting = [jobs.walk(tx, cluster.uid, now=now, max_nodes=attainable, first=first)]
+    waiting = waiting_lanes(tx, cluster, rules, now, max_nodes=attainable, first=len(idle) + 1)
     grace = round(1000 * settings.grace_seconds)
     return ClusterSnapshot(
         lanes=[map(gang_of, lane) for lane in waiting],
@@ -99,6 +96,21 @@ def snapshot_of(
         ),
         by_owner=rules.by_owner,
     )
+
+
+def waiting_lanes(
+    tx: Connection,
+    cluster: ClusterRecord,
+    rules: WorkspacePolicy,
+    now: int,
+    *,
+    max_nodes: int = MAX_NODES,
+    first: int = 64,
+) -> list[Iterator[QueuedJob]]:
+    """The cluster's queue, by owner where that matters; read as far as it is looked at."""
+    if rules.by_owner:
+        return jobs.lanes(tx, cluster.uid, now=now, first=first)
+    return [jobs.walk(tx, cluster.uid, now=now, max_nodes=max_nodes, first=first)]
 
 
 def gang_of(job: QueuedJob) -> Gang:

@@ -5,7 +5,7 @@ Without any, jobs are served by priority and then by age, as the original did, a
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -66,7 +66,15 @@ class LimitRule(Model):
 
 
 class SchedulingRules(Model):
-    """Body of PUT schedulingRules: replaces all rules that were."""
+    """All rules of a workspace."""
+
+    read_only: ClassVar[frozenset[str]] = frozenset({"standing"})
 
     fair_share: FairShareRules | None = None
     limits: Annotated[list[LimitRule], Field(max_length=MAX_ENTRIES)] | None = None
+
+
+class SchedulingRulesCreate(Model):
+    """Body of PUT schedulingRules: replaces all rules that were."""
+
+    properties: SchedulingRules = Field(default_factory=SchedulingRules, description="The rules")

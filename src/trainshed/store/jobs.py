@@ -16,6 +16,7 @@ from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
 from trainshed.store.queue import (
     clusters_with_queue,
+    delayed,
     lanes,
     next_due,
     queue_ahead,
@@ -31,6 +32,7 @@ from trainshed.store.tables import jobs as table
 __all__ = [
     "clusters_with_queue",
     "counts_by_state",
+    "delayed",
     "delete",
     "ending",
     "finish",

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
 
 from trainshed.store._statements import first
+from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord, QueuedJob
 from trainshed.store.tables import DELAYED, QUEUED, jobs
 
@@ -69,6 +70,7 @@ _ahead_later = _length_later.where(
         (jobs.c.priority == bindparam("priority")) & (jobs.c.id < bindparam("id")),
     )
 )
+_delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
@@ -144,6 +146,12 @@ def _walk_lane(
             return
         after = rows[-1].id
         limit *= 2
+
+
+def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobRecord]:
+    """The jobs that stand beside the cluster's queue, the one that joins it first first."""
+    rows = tx.execute(_delayed, {"cluster_uid": cluster_uid, "now": now, "limit": max(0, limit)}).all()
+    return [get_by_id(tx, row[0]) for row in rows]
 
 
 def queued_nodes(tx: Connection, cluster_uid: str, now: int) -> int:
