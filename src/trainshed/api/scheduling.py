@@ -13,8 +13,8 @@ from trainshed.api.answers import answer
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, being_deleted
 from trainshed.api.paging import whole_number
+from trainshed.api.standing import standing, user_name
 from trainshed.control.explaining import Waiting
-from trainshed.control.standing import standing
 from trainshed.resources import parsing
 from trainshed.resources.errors import Problem
 from trainshed.resources.ids import Kind
@@ -103,7 +103,6 @@ def _waiting(tx: Connection, waiting: Waiting, users: dict[str, str]) -> Json:
     }
     if job.submitted_by is not None:
         if job.submitted_by not in users:
-            user = or_none(principals.get, tx, job.submitted_by)
-            users[job.submitted_by] = job.submitted_by if user is None else user.name
+            users[job.submitted_by] = user_name(tx, job.submitted_by)
         told["user"] = users[job.submitted_by]
     return told

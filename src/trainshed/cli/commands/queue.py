@@ -60,5 +60,5 @@ def _columns() -> list[Column[Record]]:
         Column("Priority", lambda row: row.get("priority")),
         Column("Nodes", lambda row: row.get("nodeCount")),
         Column("Queued", lambda row: ago(parse_time(row.get("queuedTime")))),
-        Column("Why", lambda row: row.get("whyWaiting")["message"]),
+        Column("Why", lambda row: row.get("whyWaiting")["message"].split(". ")[0]),
     ]

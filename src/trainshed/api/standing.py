@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainshed.control.policies import Policies, owner_of
+from trainshed.identity import ADMINISTRATOR
 from trainshed.resources.prices import Prices
 from trainshed.scheduling.snapshot import Owner, Scope
 from trainshed.store import principals, usage
@@ -43,5 +44,12 @@ def _name(tx: Connection, scope: Scope, subject: str, workspace: str) -> str:
         return workspace
     if scope is Scope.EXPERIMENT:
         return subject.rpartition("/")[2]
-    user = or_none(principals.get, tx, subject)
-    return subject if user is None else user.name
+    return user_name(tx, subject)
+
+
+def user_name(tx: Connection, id: str) -> str:
+    """The name of a principal, the administrator of the home included; the id of one that is gone."""
+    if id == ADMINISTRATOR.id:
+        return ADMINISTRATOR.name
+    user = or_none(principals.get, tx, id)
+    return id if user is None else user.name
