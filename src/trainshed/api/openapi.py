@@ -34,7 +34,7 @@ _PATTERNS = {
     "assignment": {"pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"},
     "sha256": _DIGEST,
     "snapshot": _DIGEST,
-    "service": {"enum": ["files", "blobs"]},
+    "service": {"pattern": "^(files|blobs)$"},
     "volume": {"pattern": "^[a-z0-9](-?[a-z0-9]){2,62}$"},
 }
 _REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken", "path", "sha256"})

@@ -57,7 +57,7 @@ class Draft:
         """
         assert self._path is not None
         # Not os.replace: a link in that place would be replaced either way, and a directory is refused.
-        os.rename(self._path, name, dst_dir_fd=folder)  # noqa: PTH104
+        os.rename(self._path, name, dst_dir_fd=folder)
         self._path = None
 
     def close(self) -> None:
