@@ -102,8 +102,7 @@ async def put_content(call: Call) -> Response:
         "size": size,
         "executable": _flag(call, "executable"),
     }
-    described = {name: value for name, value in described.items() if value is not None}
-    wanted = wanted_file(described, "query")
+    wanted = wanted_file(described)
     if size > LARGEST_FILE:
         raise _too_large()
     with disk_errors():
@@ -226,14 +225,11 @@ def _leads_out(inside: str) -> ApiError:
     )
 
 
-def _flag(call: Call, name: str) -> bool | None:
-    given = call.query.get(name)
-    flags: dict[str, bool] = {"true": True, "false": False}
-    if given is None:
-        return None
-    if given not in flags:
+def _flag(call: Call, name: str) -> bool:
+    given = call.query.get(name, "false")
+    if given not in ("true", "false"):
         raise invalid_value(name, f"The value '{given[:50]}' of the query parameter {name} is not true or false.")
-    return flags[given]
+    return given == "true"
 
 
 def _too_large() -> ApiError:

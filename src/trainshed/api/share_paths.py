@@ -120,20 +120,20 @@ def check_path(path: object, target: str) -> str:
     return path
 
 
-def wanted_file(entry: dict[str, Any], target: str) -> Wanted:
-    """A file as a request describes it. Raises ApiError 400."""
+def wanted_file(entry: dict[str, Any], target: str = "") -> Wanted:
+    """A file as the member ``target`` of a request, or its query, describes it. Raises ApiError 400."""
+    at = f"{target}." if target else ""
     executable = entry.get("executable", False)
     if not isinstance(executable, bool):
-        raise invalid_value(f"{target}.executable", "The member executable is true or false.")
+        raise invalid_value(f"{at}executable", "The member executable is true or false.")
     if unknown := sorted(entry.keys() - {"path", "sha256", "size", "executable"}):
         raise invalid_value(
-            f"{target}.{unknown[0][:100]}",
-            f"A file has no member {unknown[0][:100]!r}: path, sha256, size, executable.",
+            f"{at}{unknown[0][:100]}", f"A file has no member {unknown[0][:100]!r}: path, sha256, size, executable."
         )
     return Wanted(
-        check_path(entry.get("path"), f"{target}.path"),
-        check_sha256(entry.get("sha256"), f"{target}.sha256"),
-        check_size(entry.get("size"), f"{target}.size"),
+        check_path(entry.get("path"), f"{at}path"),
+        check_sha256(entry.get("sha256"), f"{at}sha256"),
+        check_size(entry.get("size"), f"{at}size"),
         executable,
     )
 

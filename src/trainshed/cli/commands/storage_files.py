@@ -63,7 +63,7 @@ def _at_place(function: F) -> F:
     argument = click.argument(
         "place", metavar="ACCOUNT/SHARE[/PATH]", callback=_place, shell_complete=completing.storage_accounts
     )
-    return argument(container(function))  # type: ignore[return-value]
+    return argument(container(function))
 
 
 @click.command("upload", epilog=_UPLOAD_EXAMPLES)
@@ -158,7 +158,7 @@ def _removal(found: Comparison) -> str:
 def _show_plan(session: Session, found: Comparison) -> None:
     from trainshed.cli.tables import PLANNED_FILES
 
-    planned = [("send", file.name, file.size) for file in found.missing]
+    planned: list[tuple[str, str, int | None]] = [("send", file.name, file.size) for file in found.missing]
     planned += [("remove", path, None) for path in found.extra]
     if session.form in (Format.JSON, Format.YAML):
         click.echo(structured({"dryRun": True, **found.json}, session.form))
