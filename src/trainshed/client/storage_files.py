@@ -119,7 +119,7 @@ class StorageFiles(Noun[M]):
         def travelled(size: int) -> None:
             nonlocal done
             done = min(done + size, whole)
-            if progress is not None:
+            if progress is not None and size:
                 progress("sending", done, whole)
 
         def alone(file: Outgoing) -> Request:
