@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,19 @@ def test_a_broken_upload_leaves_what_was_there(stored: Service) -> None:
     assert tree(stored) == {"mydata/files/data/a": b"old"}
 
 
+def test_what_a_crash_left_goes_after_a_day(stored: Service) -> None:
+    put(stored, "a", b"1")
+    drafts = stored.home / "storage/mydata/.incoming"
+    for name, age in (("old", 90_000), ("young", 80_000)):
+        (drafts / name).write_bytes(b"half")
+        then = time.time() - age
+        os.utime(drafts / name, (then, then))
+    put(stored, "b", b"2")
+    assert [path.name for path in drafts.iterdir()] == ["young"]
+
+
 def test_a_full_disk_is_told_before_anything_is_taken(stored: Service) -> None:
-    free = os.statvfs(stored.home)
-    object.__setattr__(stored.services, "disk_reserve", free.f_bavail * free.f_frsize)
+    object.__setattr__(stored.services, "disk_reserve", 1 << 62)
     for answer in (put(stored, "a", b"x" * 100), put_batch(stored, {"a": b"x"})):
         assert error(answer) == (507, "InsufficientStorage")
     assert tree(stored) == {}

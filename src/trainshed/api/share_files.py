@@ -25,7 +25,7 @@ from trainshed.resources import directories
 from trainshed.resources.errors import INVALID_REQUEST_CONTENT
 from trainshed.resources.views import Json, directory_view, file_view
 from trainshed.volumes.content_hashes import ContentHashes
-from trainshed.volumes.drafts import Draft
+from trainshed.volumes.drafts import Draft, sweep
 from trainshed.volumes.embedded import hashes_path
 from trainshed.volumes.reading import DirectoryReader, Entry, OutsideRoot
 from trainshed.volumes.share_files import InTheWay, Share, Wanted
@@ -163,6 +163,7 @@ def _prepare(call: Call, volume: Volume, wanted: Sequence[Wanted], size: int) ->
     """Before anything is written: there is room, and nothing is in the way as things are now."""
     check_room(call.services, size)
     volume.make()
+    sweep(volume.drafts)
     with _in_the_way(volume), Share(volume.directory) as share:
         for entry in wanted:
             share.check(entry.path)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 #: Syncs at the same time: the file system's journal takes several in one go.
 _AT_ONCE = 8
+#: Seconds after which a draft counts as left behind.
+_LEFT = 86_400
 
 
 class Draft:
@@ -76,6 +80,16 @@ class Draft:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def sweep(folder: Path) -> None:
+    """Remove drafts that a crash left: those that nobody wrote to for a day. Blocks on the disk."""
+    until = time.time() - _LEFT
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < until:
+                    path.unlink()
 
 
 def sync_all(descriptors: Iterable[int]) -> None:
