@@ -23,6 +23,7 @@ from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.disk import reserve
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
@@ -159,6 +160,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         quotas=quotas,
         storage_endpoints=endpoints,
         host_directories=host_directories,
+        disk_reserve=reserve(home),
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -220,7 +220,9 @@ class Service:
         if token is not None:
             sent["Authorization"] = f"Bearer {self.tokens.admin if token == 'right' else token}"
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        params = {**query, **({"api-version": version} if version is not None and path.startswith("/") else {})}
+        params = {name.removesuffix("_"): value for name, value in query.items()}
+        if version is not None and path.startswith("/"):
+            params["api-version"] = version
         return await self.http.request(
             method, path, content=content, params=params or None, headers=sent | (headers or {})
         )

@@ -418,6 +418,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         reads=True,
     ),
     Endpoint(
+        "POST",
+        f"{_WS}/code/blobs",
+        code.put_blobs,
+        "Code_PutBlobs",
+        "Bytes",
+        "FilesTaken",
+        newer=True,
+        body_type=_OCTETS,
+        action=f"{_A_WORKSPACES}/code/write",
+    ),
+    Endpoint(
         "PUT",
         f"{_WS}/code/blobs/{{sha256}}",
         code.put_blob,

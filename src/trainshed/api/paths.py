@@ -15,6 +15,7 @@ _SPELLINGS = {
         "planJob",
         "tenants", "register", "unregister",
         "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
+        "services", "volumes", "content", "missing", "remove",
         "vault",
     )
 }  # fmt: skip

@@ -314,6 +314,23 @@ def _answers() -> dict[str, Schema]:
             "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
         },
         "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        "FilesTaken": _object({"files": _WHOLE}, required=["files"]),
+        "StorageFile": _object({"path": _TEXT, "sha256": _TEXT, "size": _WHOLE}, required=["path", "sha256", "size"]),
+        "StorageFilesWanted": _object(
+            {
+                "files": {
+                    "type": "array",
+                    "items": _object(
+                        {"path": _TEXT, "sha256": _TEXT, "size": _WHOLE, "executable": {"type": "boolean"}},
+                        required=["path", "sha256", "size"],
+                    ),
+                }
+            },
+            required=["files"],
+        ),
+        "StorageFilesMissing": _object({"missing": {"type": "array", "items": _TEXT}}, required=["missing"]),
+        "StorageFilePaths": _object({"paths": {"type": "array", "items": _TEXT}}, required=["paths"]),
+        "StorageFilesRemoved": _object({"removed": _WHOLE}, required=["removed"]),
         "JobPlan": _job_plan(),
         **_access_answers(),
         "Bytes": {"type": "string", "format": "binary"},

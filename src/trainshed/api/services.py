@@ -73,6 +73,8 @@ class Services:
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     #: Directories of the machine that jobs may mount.
     host_directories: tuple[AllowedDirectory, ...] = ()
+    #: Bytes of the home's disk that nothing that is sent may take.
+    disk_reserve: int = 0
     now_ms: Callable[[], int] = system_now_ms
     #: Held while the vault's key is changed.
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)
