@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from trainshed.scheduling.backfill import earliest, releases
 from trainshed.scheduling.ledger import Ledger
 from trainshed.scheduling.limits import NO_LIMITS, Excess, Limits
-from trainshed.scheduling.order import Order, Walk
+from trainshed.scheduling.order import Order, Walk, lane_by_lane
 from trainshed.scheduling.preemption import victims
 from trainshed.scheduling.snapshot import (
     Arrival,
@@ -45,6 +45,9 @@ class Held:
 
     hold: Hold
     excess: Excess | None = None
+
+
+_TOO_WIDE, _NODES, _WOULD_DELAY = Held(Hold.TOO_WIDE), Held(Hold.NODES), Held(Hold.WOULD_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,17 @@ class _Round:
     def run(self) -> Decision:
         policy = self._policy
         order = Order(policy.fair_share, self._ledger, self._limits, self._now)
-        walk = Walk(self._cluster.lanes, order)
+        by_owner = self._cluster.by_owner or order.by_owner
+        walk = Walk(self._cluster.lanes, order) if by_owner else lane_by_lane(self._cluster.lanes, order)
+        limited = bool(self._limits)
         # Whether further gangs may still take nodes from running ones: every one before them has got what it needs.
         taking = policy.preemption
         looked_at = 0
         for gang in walk:
             if gang.node_count > self._cluster.attainable_nodes:
-                self._held[gang.job_id] = Held(Hold.TOO_WIDE)
+                self._held[gang.job_id] = _TOO_WIDE
                 continue
-            if self._limits and self._is_limited(gang, walk):
+            if limited and self._is_limited(gang, walk):
                 continue
             if self._reservation is None and gang.node_count <= self._free:
                 self._place(gang, backfilled=False)
@@ -123,9 +128,12 @@ class _Round:
                 if self._free:
                     self._reserve(gang.job_id, gang.node_count)
             else:
-                self._held[gang.job_id] = Held(Hold.NODES if gang.node_count > self._free else Hold.WOULD_DELAY)
+                self._held[gang.job_id] = _NODES if gang.node_count > self._free else _WOULD_DELAY
             looked_at += 1
             if not policy.backfill or self._free == 0 or looked_at > policy.backfill_depth:
+                break
+            if not taking and not limited and self._reservation is not None:
+                self._backfill(walk, self._reservation.at, policy.backfill_depth + 1 - looked_at)
                 break
         return Decision(tuple(self._placements), tuple(self._preemptions), self._reservation, self._held)
 
@@ -134,12 +142,36 @@ class _Round:
         for gang in self._started:
             self._ledger.take_back(gang.owner, gang.node_count, gang.limit, self._now)
 
-    def _is_limited(self, gang: Gang, walk: Walk) -> bool:
+    def _backfill(self, gangs: Iterator[Gang], reserved: int, depth: int) -> None:
+        """What ``run`` does once nothing but backfill is left to do; most of a long queue is gone through here."""
+        attainable, ends_before = self._cluster.attainable_nodes, reserved - self._now
+        held = self._held
+        for gang in gangs:
+            need = gang.node_count
+            if need <= self._free:
+                if gang.limit <= ends_before or need <= self._spare:
+                    self._fits_before(gang)
+                    continue
+                held[gang.job_id] = _WOULD_DELAY
+            elif need > attainable:
+                held[gang.job_id] = _TOO_WIDE
+                continue
+            else:
+                held[gang.job_id] = _NODES
+            depth -= 1
+            if depth <= 0 or self._free == 0:
+                break
+
+    def _is_limited(self, gang: Gang, walk: Iterator[Gang]) -> bool:
         excess = self._limits.excess(gang.owner, gang.node_count, self._ledger)
         if excess is None:
             return False
         self._held[gang.job_id] = Held(Hold.LIMITED, excess)
-        if self._cluster.by_owner and self._limits.excess(gang.owner, 1, self._ledger) is not None:
+        if (
+            self._cluster.by_owner
+            and isinstance(walk, Walk)
+            and self._limits.excess(gang.owner, 1, self._ledger) is not None
+        ):
             walk.skip_lane()
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from trainshed.scheduling.ledger import Ledger
 from trainshed.scheduling.limits import NO_LIMITS, Limits
@@ -25,6 +26,8 @@ class Order:
         self._budgets = limits.any_soft
         #: Whether starting one gang may change where others stand.
         self.moves = fair_share.active
+        #: Whether gangs of one priority are told apart by their owners, so that a lane is one owner's.
+        self.by_owner = self.moves or self._budgets
 
     def rank(self, gang: Gang) -> Rank:
         """Lower goes first."""
@@ -84,6 +87,13 @@ class Walk:
         gang = next(self._lanes[number], None)
         if gang is not None:
             heapq.heappush(self._heap, (self._order.rank(gang), number, gang))
+
+
+def lane_by_lane(lanes: Sequence[Iterable[Gang]], order: Order) -> Iterator[Gang]:
+    """As ``Walk``, much quicker: for lanes that were not made by owner, so that each is served before the next."""
+    begun = [(first, lane) for lane in map(iter, lanes) if (first := next(lane, None)) is not None]
+    begun.sort(key=lambda pair: order.rank(pair[0]))
+    return chain.from_iterable(chain((first,), rest) for first, rest in begun)
 
 
 def in_order(

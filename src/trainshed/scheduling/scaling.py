@@ -54,13 +54,19 @@ def target_of(
     initial nodes (``initialNodeCount`` counts at creation only).
     """
     auto = scale.get("autoScale")
+    idle_time = 0 if auto is None else idle_time_ms(auto)
+    working = sum(1 for node in nodes if node.attempt_id is not None)
+    resting = sum(1 for node in nodes if node.usable and node.attempt_id is None and now - node.idle_since < idle_time)
+    return target_for(scale, working, resting, queued_nodes, created=created)
+
+
+def target_for(scale: Mapping[str, Any], working: int, resting: int, queued_nodes: int, *, created: bool) -> int:
+    """As ``target_of``, for so many nodes with work and so many that have had none for less than the idle time."""
+    auto = scale.get("autoScale")
     if auto is None:
         return int((scale.get("manual") or {}).get("targetNodeCount", 0))
     low, high = int(auto["minimumNodeCount"]), int(auto["maximumNodeCount"])
     wanted = 0 if created else int(auto.get("initialNodeCount") or 0)
-    idle_time = idle_time_ms(auto)
-    working = sum(1 for node in nodes if node.attempt_id is not None)
-    resting = sum(1 for node in nodes if node.usable and node.attempt_id is None and now - node.idle_since < idle_time)
     needed = max(working + queued_nodes, working + resting, wanted)
     return max(low, min(high, needed))
 
