@@ -189,6 +189,8 @@ class Controller:
             raise
         self._introduced = True
         self._carry_out(actions)
+        if self._house.sweep_is_due():
+            self._call(self._house.remove_kept_logs())
         self._set_alarm(actions.due, now)
         if actions.again:
             self.wake()
