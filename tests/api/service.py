@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from trainshed.api.app import create_app
 from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
-from trainshed.control.explaining import QueueExplainer, Waiting
+from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
 from trainshed.control.settings import ControlSettings
 from trainshed.identity import LinkSigner, Tokens, Vault
 from trainshed.identity.keyvault_files import FileKeyVault
@@ -81,6 +81,9 @@ class FakeController:
 
     def explain(self, _tx: Connection, _job: JobRecord) -> Reason:
         return WAITING
+
+    def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
+        return explain_fully(tx, job, ControlSettings(clock=self.clock), engine_available=True)
 
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         settings = ControlSettings(clock=self.clock)
@@ -176,6 +179,7 @@ class Service:
             wake=self.controller.wake,
             wake_queue=self.controller.wake,
             explain=self.controller.explain,
+            explain_fully=self.controller.explain_fully,
             queue=self.controller.queue,
             mount_root=lambda uid: self.controller.roots.get(uid, str(home / "mounts")),
             local_sizes=local_sizes(2, 4096, 0),

@@ -59,6 +59,7 @@ ALLOWED = {
     f"{B}/workspaces/experiments/jobs/remoteLoginInformation/action": "OCJK",
     f"{B}/workspaces/experiments/jobs/logs/read": "OCRJK",
     f"{B}/workspaces/experiments/jobs/attempts/read": "OCRJK",
+    f"{B}/workspaces/experiments/jobs/explanation/read": "OCRJK",
     f"{B}/workspaces/experiments/jobs/events/read": "OCRJK",
     f"{B}/workspaces/code/read": "OCRJK",
     f"{B}/workspaces/code/write": "OCJ",

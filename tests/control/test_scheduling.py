@@ -219,3 +219,25 @@ def test_the_queue_is_listed_in_its_order_with_reasons(run: Run) -> None:
         assert len(await world.db.read(lambda tx: world.controller.queue(tx, cluster, 2))) == 2
 
     run(scenario)
+
+
+def test_a_waiting_job_is_told_when_it_starts(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        def fill(tx: Connection) -> list[JobRecord]:
+            cluster = make_cluster(tx, nodes=1)
+            return [make_job(tx, cluster, name, wall_clock_seconds=1000) for name in ("runs", "next", "last")]
+
+        runs, following, last = await world.write(fill)
+        await running(world, "runs")
+        told = await world.db.read(lambda tx: world.controller.explain_fully(tx, jobs.get_by_id(tx, following.id)))
+        now = world.clock.now
+        assert told.estimate is not None and told.estimate.latest is not None
+        assert now <= told.estimate.earliest <= told.estimate.latest <= now + 1_100_000
+        await finish(world, runs)
+        await running(world, "next")
+        [cluster] = await world.db.read(clusters.all)
+        [listed] = await world.db.read(lambda tx: world.controller.queue(tx, cluster, 10))
+        assert listed.job.name == last.name
+        assert listed.estimate is not None
+
+    run(scenario)

@@ -165,6 +165,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         action=f"{_A_JOBS}/events/read",
     ),
     Endpoint(
+        "GET",
+        f"{_JOB}/explanation",
+        scheduling.explain_job,
+        "Jobs_Explain",
+        answer="JobExplanation",
+        newer=True,
+        action=f"{_A_JOBS}/explanation/read",
+    ),
+    Endpoint(
         "POST",
         f"{_EXPERIMENT}/planJob",
         plans.plan_job,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 
 from trainshed.api import clusters as cluster_routes
+from trainshed.api import jobs as job_routes
 from trainshed.api import workspaces as workspace_routes
 from trainshed.api.answers import answer
 from trainshed.api.call import Call
@@ -18,11 +19,13 @@ from trainshed.control.explaining import Waiting
 from trainshed.resources import parsing
 from trainshed.resources.errors import Problem
 from trainshed.resources.ids import Kind
-from trainshed.resources.lifecycle import ProvisioningState
+from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.times import format_time
 from trainshed.resources.views import Json
+from trainshed.scheduling.estimate import Estimate
 from trainshed.store import principals, workspaces
 from trainshed.store.errors import or_none
+from trainshed.store.records import NodeRecord
 
 #: How many jobs of a queue are listed when nobody says, and at most.
 DEFAULT_QUEUE = 100
@@ -67,6 +70,38 @@ async def list_queue(call: Call) -> Response:
     return answer({"value": await call.read(query)})
 
 
+async def explain_job(call: Call) -> Response:
+    """GET why a job waits, when it starts as far as that can be said, and which nodes it cannot have."""
+    key = call.job_key
+
+    def query(tx: Connection) -> Json:
+        record = job_routes.required(tx, call, key)
+        told: Json = {"executionState": record.execution.value}
+        if record.execution is JobState.QUEUED:
+            found = call.services.explain_fully(tx, record)
+            told["whyWaiting"] = found.reason.to_batchai_error()
+            told |= _estimated(found.estimate)
+            told["refusedNodes"] = [
+                {"id": node.id, "state": node.state.value, **({"reason": why} if (why := _why(node)) else {})}
+                for node in found.refused_nodes
+            ]
+        return told
+
+    return answer(await call.read(query))
+
+
+def _why(node: NodeRecord) -> Json | None:
+    return None if node.reason is None else node.reason.to_batchai_error()
+
+
+def _estimated(estimate: Estimate | None) -> Json:
+    """``latest`` is absent where it may be any time."""
+    if estimate is None:
+        return {}
+    latest = {} if estimate.latest is None else {"latest": format_time(estimate.latest)}
+    return {"estimatedStart": {"earliest": format_time(estimate.earliest), **latest}}
+
+
 def _rules(tx: Connection, call: Call, key: str, name: str) -> Json:
     record = workspace_routes.required(tx, key, name)
     return {"properties": {**record.scheduling, "standing": standing(tx, record, call.services.prices, call.now())}}
@@ -100,6 +135,7 @@ def _waiting(tx: Connection, waiting: Waiting, users: dict[str, str]) -> Json:
         "nodeCount": job.node_count,
         "queuedTime": format_time(job.execution_at),
         "whyWaiting": waiting.reason.to_batchai_error(),
+        **_estimated(waiting.estimate),
     }
     if job.submitted_by is not None:
         if job.submitted_by not in users:

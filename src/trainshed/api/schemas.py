@@ -77,6 +77,7 @@ def _answers() -> dict[str, Schema]:
         "provisioningStateTransitionTime": _TIME,
     }
     reason = reference("BatchAIError")
+    estimated = _object({"earliest": _TIME, "latest": _TIME}, required=["earliest"])
     texts: Schema = {"type": "array", "items": _TEXT}
     node_counts = {f"{state}NodeCount": _WHOLE for state in ("idle", "running", "preparing", "unusable", "leaving")}
     return {
@@ -280,8 +281,21 @@ def _answers() -> dict[str, Schema]:
                 "nodeCount": _WHOLE,
                 "queuedTime": _TIME,
                 "whyWaiting": reason,
+                "estimatedStart": estimated,
             },
             required=["position", "job", "experiment", "priority", "nodeCount", "queuedTime", "whyWaiting"],
+        ),
+        "JobExplanation": _object(
+            {
+                "executionState": _enum(JobState),
+                "whyWaiting": reason,
+                "estimatedStart": estimated,
+                "refusedNodes": {
+                    "type": "array",
+                    "items": _object({"id": _TEXT, "state": _TEXT, "reason": reason}, required=["id", "state"]),
+                },
+            },
+            required=["executionState"],
         ),
         "SchedulingRulesView": _object(
             {

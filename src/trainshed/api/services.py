@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.api.authentication import Authenticator
-from trainshed.control.explaining import Waiting
+from trainshed.control.explaining import Explanation, Waiting
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.host_directories import AllowedDirectory
@@ -55,6 +55,8 @@ class Services:
     wake_queue: Callable[[], None]
     #: Why a queued job waits.
     explain: Callable[[Connection, JobRecord], Reason]
+    #: The same with when it starts.
+    explain_fully: Callable[[Connection, JobRecord], Explanation]
     #: The jobs that wait for a cluster, in order, at most so many.
     queue: Callable[[Connection, ClusterRecord, int], list[Waiting]]
     #: Directory that backs AZ_BATCHAI_MOUNT_ROOT of a cluster (by its uid), or None.

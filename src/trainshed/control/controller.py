@@ -22,7 +22,7 @@ from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFile
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
-from trainshed.control.explaining import QueueExplainer, Waiting, why_waiting
+from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully, why_waiting
 from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
@@ -127,6 +127,10 @@ class Controller:
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
         return why_waiting(tx, job, self._settings, engine_available=self._available)
+
+    def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
+        """The same with when it starts, as a range, and which nodes it cannot have."""
+        return explain_fully(tx, job, self._settings, engine_available=self._available)
 
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""

@@ -9,12 +9,14 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from trainshed.control.clusters import largest_size, plan_size
+from trainshed.control.estimating import estimates
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason
 from trainshed.scheduling.decide import Held, Hold, decide
+from trainshed.scheduling.estimate import Estimate
 from trainshed.scheduling.explain import WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
 from trainshed.scheduling.snapshot import NEVER, Gang, Scope
@@ -41,6 +43,29 @@ class Waiting:
     position: int
     job: JobRecord
     reason: Reason
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that can be said of one job that waits."""
+
+    reason: Reason
+    estimate: Estimate | None = None
+    #: Nodes of its cluster that take no job now, each with why.
+    refused_nodes: tuple[NodeRecord, ...] = ()
+
+
+def explain_fully(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Explanation:
+    """Why this queued job waits, when it starts, and which nodes it cannot have."""
+    cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
+    reason = why_waiting(tx, job, settings, engine_available=engine_available)
+    if cluster is None:
+        return Explanation(reason)
+    refused = tuple(node for node in nodes.of_cluster(tx, cluster.uid) if node.state is not NodeState.READY)
+    may_start = job.not_before is None or job.not_before <= settings.clock()
+    found = estimates(tx, cluster, settings, {job.id}).get(job.id) if may_start else None
+    return Explanation(reason, found, refused)
 
 
 class QueueExplainer:
@@ -51,6 +76,7 @@ class QueueExplainer:
     ) -> None:
         self._tx = tx
         self._cluster = cluster
+        self._settings = settings
         self._now = settings.clock()
         members = nodes.of_cluster(tx, cluster.uid)
         target, step = plan_size(tx, cluster, members, self._now)
@@ -70,6 +96,11 @@ class QueueExplainer:
 
     def queue(self, limit: int) -> list[Waiting]:
         """The first jobs in the order in which they are served, then those that are to be tried again later."""
+        listed = self._listed(limit)
+        told = estimates(self._tx, self._cluster, self._settings, {waiting.job.id for waiting in listed})
+        return [replace(waiting, estimate=told.get(waiting.job.id)) for waiting in listed]
+
+    def _listed(self, limit: int) -> list[Waiting]:
         found: list[Waiting] = []
         first: str | None = None
         for gang in islice(self._in_order(), limit):

@@ -36,6 +36,8 @@ class ControlSettings:
     lost_attempts_limit: int = 20
     #: Pause before nodes that could not be had are asked for again.
     allocation_retry_seconds: float = 60.0
+    #: How long a node takes to start, for estimates of when jobs start.
+    node_start_seconds: float = 20.0
     #: The service's home; storage accounts and file servers are directories below it.
     home: Path | None = None
     quotas: Quotas = field(default_factory=Quotas)

@@ -14,6 +14,7 @@ from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
+from trainshed.store.past_runs import past_runs
 from trainshed.store.queue import (
     clusters_with_queue,
     delayed,
@@ -45,6 +46,7 @@ __all__ = [
     "of_cluster",
     "of_experiment_ids",
     "page",
+    "past_runs",
     "place",
     "queue_ahead",
     "queue_head",

@@ -48,7 +48,7 @@ def _rows(session: Session, cluster: str | None, limit: int) -> list[Record]:
 
 def _columns() -> list[Column[Record]]:
     from trainshed.cli.output import Column
-    from trainshed.cli.times import ago
+    from trainshed.cli.times import ago, starts_in
     from trainshed.client.models import parse_time
 
     return [
@@ -60,5 +60,6 @@ def _columns() -> list[Column[Record]]:
         Column("Priority", lambda row: row.get("priority")),
         Column("Nodes", lambda row: row.get("nodeCount")),
         Column("Queued", lambda row: ago(parse_time(row.get("queuedTime")))),
+        Column("Starts", lambda row: starts_in(row.get("estimatedStart"))),
         Column("Why", lambda row: row.get("whyWaiting")["message"].split(". ")[0]),
     ]
