@@ -40,7 +40,8 @@ def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSe
         if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
             continue
         members = nodes.of_cluster(tx, cluster_uid)
-        idle = tuple(node.id for node in members if is_idle(node))
+        # Where attempts were lost lately comes last: a job that lost one there runs elsewhere if it can.
+        idle = tuple(node.id for node in sorted(filter(is_idle, members), key=lambda node: len(node.losses)))
         attainable = attainable_nodes(cluster, members, refused=cluster_uid in held.refused)
         if "autoScale" in cluster.scale and attainable > len(members):
             actions.grow = True
