@@ -105,7 +105,7 @@ def test_a_node_on_which_attempts_of_several_jobs_die_is_taken_out_named_and_rep
         world.engine.change(bad, NodeCondition.PREPARING, boot=2)
         world.engine.change(bad, NodeCondition.READY)
         world.clock.now += MINUTE
-        again = await started(world, two)
+        again = await started(world, three)
         assert again.node_ids[0] != bad
         await world.until(lambda tx: bad not in world.engine.nodes)
 
