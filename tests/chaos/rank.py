@@ -1,4 +1,4 @@
-"""What each rank of a chaos job runs: tells of another attempt that is alive, computes a while, says that it is done."""
+"""What each rank of a chaos job runs: tells of another attempt that lives, computes a while, says that it is done."""
 
 from __future__ import annotations
 
