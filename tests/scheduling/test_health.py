@@ -48,8 +48,13 @@ def test_a_node_is_bad_when_several_jobs_die_there_or_one_that_dies_nowhere_else
     assert node_is_bad(jobs, elsewhere, LIMITS) is bad
 
 
-def lost(*nodes: str, job: int = 1, at: int = 0) -> LostAttempt:
-    return LostAttempt(job, 1, nodes, at)
+def lost(*nodes: str, job: int = 1, disproved: bool = True) -> LostAttempt:
+    return LostAttempt(job, 1, nodes, 0, disproved)
+
+
+def unclear(*nodes: str) -> LostAttempt:
+    """Nothing came to its end there since."""
+    return lost(*nodes, disproved=False)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +66,12 @@ def lost(*nodes: str, job: int = 1, at: int = 0) -> LostAttempt:
         ([lost("a"), lost("b"), lost("c"), lost("a"), lost("b")], [lost("a", job=2)], False),
         ([lost("a"), lost("b"), lost("c"), lost("a"), lost("b")], [lost(job=2)], True),
         ([lost("a"), lost("b"), lost(), lost(), lost()], [], False),
+        ([lost("a"), lost("b"), lost("c"), unclear("a"), unclear("b")], [], True),
+        ([lost("a"), lost("b"), unclear("c"), unclear("a"), unclear("b")], [], False),
+        ([unclear("a", "b", "c")] * 19, [], False),
     ],
 )
-def test_a_job_is_guilty_when_it_alone_loses_many_on_several_nodes(
+def test_a_job_is_guilty_when_it_alone_loses_many_on_several_nodes_that_are_well(
     own: list[LostAttempt], others: list[LostAttempt], guilty: bool
 ) -> None:
     assert job_kills_nodes(own, others, LIMITS) is guilty

@@ -335,7 +335,9 @@ class Controller:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
             await self._engine.remove_cluster(cluster_uid)
-        self.wake()
+        if actions.ensure_clusters or actions.add_nodes or actions.remove_clusters:
+            # Of nodes that are gone the engine tells by itself: asking after each request would be a busy loop.
+            self.wake()
 
     async def _change_file_servers(self, actions: Actions) -> None:
         for uid in actions.remove_file_servers:

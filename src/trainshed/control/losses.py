@@ -40,7 +40,11 @@ def judge(
     tx: Connection, job: JobRecord, attempt: AttemptRecord, reason: Reason, now: int, limits: LossLimits
 ) -> Reason | None:
     """Find out whose fault the loss was. Takes bad nodes out; returns why the job is to be given up, or None."""
-    own = [_lost(other) for other in attempts.of_job(tx, job.id) if other.state is AttemptState.LOST]
+    own = [
+        _lost(other, disproved=other.id != attempt.id and _disproved(tx, other))
+        for other in attempts.of_job(tx, job.id)
+        if other.state is AttemptState.LOST
+    ]
     verdict = _against_job(tx, job, own, reason, limits)
     blamed = blamed_nodes(reason, attempt.node_ids)
     if verdict is not None and verdict.code is ReasonCode.JOB_KILLS_NODES:
@@ -65,12 +69,14 @@ def _against_job(
         ]
         if job_kills_nodes(own, others, limits):
             killed = sorted({node for loss in own for node in loss.node_ids})
+            number = sum(bool(loss.node_ids) for loss in own)
             text = (
-                f"The job lost {len(own)} attempts on {len(killed)} nodes ({', '.join(killed)}) while no other job of "
-                "the cluster lost any: its nodes or runners die of it, and it is not tried again. Look at its logs and "
-                f"at its use of memory, or try it on a larger vmSize. Last loss: {reason.text}"
+                f"The job lost {number} attempts on {len(killed)} nodes ({', '.join(killed)}) while no other job of "
+                "the cluster lost any, and others ended well on these nodes: nodes or runners die of it, and it is not "
+                f"tried again. Look at its logs and at its use of memory, or try it on a larger vmSize. Last "
+                f"loss: {reason.text}"
             )
-            return Reason(ReasonCode.JOB_KILLS_NODES, text, {"attempts": str(len(own)), "nodes": ",".join(killed)})
+            return Reason(ReasonCode.JOB_KILLS_NODES, text, {"attempts": str(number), "nodes": ",".join(killed)})
     # Of what was taken away as a rule nothing is the job's: low-priority nodes may go any number of times.
     counted = job.lost_attempts + (reason.code is not ReasonCode.NODE_EVICTED)
     if counted >= limits.attempts:
@@ -96,7 +102,16 @@ def _against_node(
     nodes.apply(tx, node.id, NodeEvent.TAKEN_OUT, now, reason)
 
 
-def _lost(attempt: AttemptRecord) -> LostAttempt:
-    reason = attempt.reason
-    blamed = attempt.node_ids if reason is None else blamed_nodes(reason, attempt.node_ids)
-    return LostAttempt(attempt.job_id, attempt.number, blamed, attempt.ended_at or attempt.state_at)
+def _lost(attempt: AttemptRecord, *, disproved: bool = False) -> LostAttempt:
+    blamed = _blamed(attempt)
+    return LostAttempt(attempt.job_id, attempt.number, blamed, attempt.ended_at or attempt.state_at, disproved)
+
+
+def _blamed(attempt: AttemptRecord) -> tuple[str, ...]:
+    return attempt.node_ids if attempt.reason is None else blamed_nodes(attempt.reason, attempt.node_ids)
+
+
+def _disproved(tx: Connection, attempt: AttemptRecord) -> bool:
+    """Whether no node that it was lost on has it among its latest losses: an attempt came to its own end there since."""
+    found = (or_none(nodes.get, tx, node_id) for node_id in _blamed(attempt))
+    return not any(loss.attempt_id == attempt.id for node in found if node is not None for loss in node.losses)

@@ -1,8 +1,10 @@
 """Whose fault lost attempts are: a node's, which is then taken out, or a job's, which is then stopped.
 
 Two questions are asked of what was lost lately. *Do attempts of several jobs die on this node, one after another?* Then
-the node is bad, whatever ran there. *Does one job lose its attempts wherever it runs, while no other job loses any?*
-Then the job kills its nodes, and is stopped before it takes the cluster with it.
+the node is bad, whatever ran there. *Does one job lose its attempts wherever it runs, while others come to their end
+on the same nodes, and lose none?* Then the job kills its nodes, and is stopped before it takes the cluster with it.
+
+Without that contrast a job is not blamed: a wide job that fills a cluster is hit by whatever hits the cluster.
 """
 
 from __future__ import annotations
@@ -33,19 +35,25 @@ class LossLimits:
     attempts: int = 20
     #: Attempts that may be lost on a node one after another.
     on_node: int = 3
-    #: Attempts that a job may lose while no other job of its cluster loses any.
+    #: Attempts that a job may lose while no other job of its cluster loses any, and on how many of these occasions the
+    #: node must have carried another attempt to its end afterwards.
     alone: int = 5
+    proofs: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LostAttempt:
-    """An attempt that was lost to infrastructure, and the nodes that were at fault (``blamed_nodes``)."""
+    """An attempt that was lost to infrastructure, and the nodes that were at fault (``blamed_nodes``).
+
+    ``disproved``: since then these nodes carried another attempt to an end of its own.
+    """
 
     job_id: int
     number: int
     node_ids: tuple[str, ...]
     #: Unix ms.
     ended_at: int
+    disproved: bool = False
 
 
 def blamed_nodes(reason: Reason, node_ids: Sequence[str]) -> tuple[str, ...]:
@@ -73,11 +81,11 @@ def job_kills_nodes(own: Sequence[LostAttempt], others_since: Sequence[LostAttem
     """Whether a job is to be stopped because its nodes die of it.
 
     ``own`` are all its lost attempts; ``others_since`` what other jobs of the cluster lost since the first of them. It
-    is to blame when it lost many, on several nodes, and nobody else lost any.
+    is to blame when it lost many, on several nodes that were seen to be well afterwards, and nobody else lost any.
     """
     telling = [attempt for attempt in own if attempt.node_ids]
     nodes = {node for attempt in telling for node in attempt.node_ids}
-    if len(telling) < limits.alone or len(nodes) < 2:
+    if len(telling) < limits.alone or len(nodes) < 2 or sum(one.disproved for one in telling) < limits.proofs:
         return False
     return not any(attempt.node_ids for attempt in others_since)
 

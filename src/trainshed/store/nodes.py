@@ -19,7 +19,7 @@ from trainshed.store.tables import NOT_GONE, clusters, holdings
 from trainshed.store.tables import nodes as table
 
 #: Losses of a node that are remembered.
-_LOSSES_KEPT = 10
+_LOSSES_KEPT = 20
 
 _of = table.c.id == bindparam("of")
 _columns = [column for column in table.c if column.name != "released_at"]
