@@ -112,6 +112,6 @@ def _blamed(attempt: AttemptRecord) -> tuple[str, ...]:
 
 
 def _disproved(tx: Connection, attempt: AttemptRecord) -> bool:
-    """Whether no node that it was lost on has it among its latest losses: an attempt came to its own end there since."""
+    """Whether no node that it was lost on still has it among its losses: an attempt came to its own end there since."""
     found = (or_none(nodes.get, tx, node_id) for node_id in _blamed(attempt))
     return not any(loss.attempt_id == attempt.id for node in found if node is not None for loss in node.losses)
