@@ -1,4 +1,4 @@
-"""Half a minute of chaos; ``python -m tests.chaos --minutes 5`` is the long run."""
+"""A short chaos; ``python -m tests.chaos --minutes 5`` is the long run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.services import running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
-SECONDS = 35.0
+SECONDS = 25.0
 
 
 def test_jobs_end_as_they_should_whatever_is_killed(tmp_path: Path) -> None:
