@@ -95,6 +95,8 @@ class ServeOptions:
     #: Whether jobs run as users of their own, and of which ids.
     isolate_jobs: str = Mode.AUTO
     job_users: str = DEFAULT_RANGE
+    #: Seconds before nodes that failed are replaced or asked for again, the first time.
+    node_retry_seconds: float = ControlSettings.allocation_retry_seconds
 
 
 def serve(options: ServeOptions) -> int:
@@ -137,6 +139,7 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         prices=load_prices(home),
         storage_endpoints=endpoints,
         host_directories=host_directories,
+        allocation_retry_seconds=options.node_retry_seconds,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:

@@ -40,6 +40,7 @@ ALLOWED = {
     f"{B}/workspaces/clusters/write": "OCK",
     f"{B}/workspaces/clusters/delete": "OCK",
     f"{B}/workspaces/clusters/nodes/read": "OCRJK",
+    f"{B}/workspaces/clusters/nodes/evict/action": "OCK",
     f"{B}/workspaces/clusters/events/read": "OCRJK",
     f"{B}/workspaces/clusters/remoteLoginInformation/action": "OCK",
     f"{B}/workspaces/clusters/submit/action": "OCJ",
@@ -138,6 +139,7 @@ NOWHERE = {
 }
 NAMES = {
     "cluster": "c",
+    "node": "tvm-1_1-absent",
     "experiment": "exp",
     "job": "j",
     "fileServer": "f",

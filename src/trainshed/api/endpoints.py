@@ -13,6 +13,7 @@ from trainshed.api import (
     log_list,
     logins,
     logs,
+    nodes,
     operations,
     outputs,
     plans,
@@ -245,6 +246,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer="NodeList",
         newer=True,
         action=f"{_A_CLUSTERS}/nodes/read",
+    ),
+    Endpoint(
+        "POST",
+        f"{_CLUSTER}/nodes/{{node}}/evict",
+        nodes.evict,
+        "Clusters_EvictNode",
+        answer="Node",
+        newer=True,
+        action=f"{_A_CLUSTERS}/nodes/evict/action",
     ),
     Endpoint(
         "GET",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from trainshed.client.effects import Steps
 from trainshed.client.models import Cluster, Record, RemoteLogin
@@ -66,6 +67,12 @@ class Clusters(Noun[M]):
     def nodes(self, name: str) -> Steps[None]:
         """Its nodes: id, state, address, host name, and the reason when one is not usable."""
         yield from pages(request("GET", f"{self.scope.cluster_path(name)}/nodes"), Record)
+
+    @operation
+    def evict_node(self, name: str, node: str) -> Steps[Record]:
+        """Take a node away at once; its job is queued again. Another one comes if the scale settings ask for it."""
+        path = f"{self.scope.cluster_path(name)}/nodes/{quote(node, safe='')}/evict"
+        return Record((yield from send(request("POST", path))).json())
 
     @listing(Record)
     def events(self, name: str) -> Steps[None]:

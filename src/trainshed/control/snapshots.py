@@ -75,7 +75,8 @@ def snapshot_of(
 ) -> ClusterSnapshot:
     """The cluster as the scheduler sees it. The transaction must not change it before the decision is made."""
     rules = policies.of(cluster.workspace_key)
-    idle = tuple(node.id for node in members if is_idle(node))
+    # Where attempts were lost lately comes last: a job that lost one there runs elsewhere if it can.
+    idle = tuple(node.id for node in sorted(filter(is_idle, members), key=lambda node: len(node.losses)))
     attainable = attainable_nodes(cluster, members, refused=refused)
     # What is on its way may come at any moment, as far as anybody knows.
     ready = sum(1 for node in members if node.state is NodeState.READY)

@@ -38,11 +38,14 @@ class ReasonCode(StrEnum):
     # Why an attempt was lost or stopped, or failed, and the job queued again.
     JOB_RETRIED = "JobRetried"
     NODE_LOST = "NodeLost"
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_EVICTED = "NodeEvicted"
     NODE_DAEMON_LOST = "NodeDaemonLost"
     RUNNER_LOST = "RunnerLost"
     ENGINE_STOPPED = "EngineStopped"
     REQUEUED_BY_SCALE_DOWN = "RequeuedByScaleDown"
     TOO_MANY_LOST_ATTEMPTS = "TooManyLostAttempts"
+    JOB_KILLS_NODES = "JobKillsNodes"
     DELETED_BY_USER = "DeletedByUser"
 
     # Why a queued job waits.
@@ -68,6 +71,11 @@ class ReasonCode(StrEnum):
     FETCHING_IMAGES = "FetchingImages"
     SETUP_TASK_RUNNING = "SetupTaskRunning"
     SETUP_TASK_FAILED = "SetupTaskFailed"
+    ATTEMPTS_DIE_ON_NODE = "AttemptsDieOnNode"
+    NODE_KEEPS_DYING = "NodeKeepsDying"
+    NODE_REPLACED = "NodeReplaced"
+    NODE_REPLACEMENT_SCHEDULED = "NodeReplacementScheduled"
+    NODE_REPLACEMENT_GIVEN_UP = "NodeReplacementGivenUp"
     NODE_LEAVING = "NodeLeaving"
     ALLOCATION_FAILED = "AllocationFailed"
     CORE_QUOTA_REACHED = "CoreQuotaReached"

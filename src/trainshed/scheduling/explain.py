@@ -126,7 +126,7 @@ def explain(facts: WaitingFacts) -> Reason:
         why = f" ({facts.node_problem.text})" if facts.node_problem else ""
         text = (
             f"The job needs {need}; cluster {facts.cluster} has {_have(facts)}{why}. "
-            "Mend the cause, then resize the cluster to 0 and back."
+            "Mend the cause; nodes are replaced after a while, and at once by a resize (to the size that it has, too)."
         )
         return Reason(ReasonCode.NODES_UNUSABLE, text, details)
     if facts.held is not None and (found := _by_scheduler(facts, facts.held, details)) is not None:

@@ -123,6 +123,18 @@ class ClusterRecord:
     modified_at: int
     #: The next node's ordinal: node ids are never used twice.
     next_ordinal: int = 0
+    #: How far it is with nodes that failed (``control.recovering``); None when it is well.
+    recovery: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoss:
+    """An attempt that was lost on a node."""
+
+    attempt_id: str
+    job_id: int
+    job: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,8 @@ class NodeRecord:
     ssh_port: int | None
     reason: Reason | None
     attempt_id: str | None = None
+    #: Attempts that were lost on it one after another, the latest last; none since one came to an end of its own.
+    losses: tuple[NodeLoss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

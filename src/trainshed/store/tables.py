@@ -56,6 +56,7 @@ QUEUED = text("execution = 'queued' AND state <> 'deleting'")
 DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
+LOST = text("state = 'lost'")
 IN_PROGRESS = text("status = 'InProgress'")
 DELETING = text("state = 'deleting'")
 NOT_GONE = text("state <> 'gone'")
@@ -164,6 +165,8 @@ clusters = Table(
     Column("created_at", Time, nullable=False),
     Column("modified_at", Time, nullable=False),
     Column("next_ordinal", BigInteger, nullable=False),
+    # How far it is with replacing nodes that failed; null when it is well.
+    Column("recovery", Text),
     _one_of("state", ProvisioningState),
     _one_of("allocation", AllocationState),
     Index("ix_clusters_workspace", "workspace_key", "key"),
@@ -202,6 +205,8 @@ nodes = Table(
     Column("reason", Text),
     # When the last attempt let go of it; auto-scale counts idle time from here.
     Column("released_at", Time),
+    # Attempts that were lost on it one after another; null when the last one came to an end of its own.
+    Column("losses", Text),
     _one_of("state", NodeState),
     UniqueConstraint("cluster_uid", "ordinal"),
     Index("ix_nodes_present", "cluster_uid", "ordinal", sqlite_where=NOT_GONE, postgresql_where=NOT_GONE),
@@ -293,6 +298,7 @@ attempts = Table(
     UniqueConstraint("job_id", "number"),
     Index("uq_attempts_live_job", "job_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
     Index("ix_attempts_live_cluster", "cluster_uid", sqlite_where=LIVE, postgresql_where=LIVE),
+    Index("ix_attempts_lost", "cluster_uid", "ended_at", sqlite_where=LOST, postgresql_where=LOST),
 )
 
 #: Which live attempt holds a node. A node is a primary key here: it cannot be in two live attempts.
