@@ -208,6 +208,7 @@ def _answers() -> dict[str, Schema]:
                             ),
                             "attempt": _newer(_WHOLE | {"description": "How many times it was started"}),
                             "retries": _newer(_WHOLE | {"description": "How many failures its retryPolicy forgave"}),
+                            "preemptions": _newer(_WHOLE | {"description": "How often it had to give up its nodes"}),
                             "whyWaiting": _newer(reason),
                             "requeueReason": _newer(reason),
                         }

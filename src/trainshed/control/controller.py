@@ -326,7 +326,7 @@ class Controller:
         )
 
     async def _stop(self, stop: StopGang) -> None:
-        await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds)
+        await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds, stop.warning)
 
     async def _change_nodes(self, actions: Actions) -> None:
         for plan in actions.ensure_clusters:

@@ -22,6 +22,7 @@ from trainshed.resources.common import (
 from trainshed.resources.durations import DurationOrZero
 from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
+from trainshed.resources.preemption_settings import ClusterPreemption
 
 #: Most nodes of a cluster (behaviour 2).
 MAX_NODES = 100
@@ -153,6 +154,7 @@ class ClusterProperties(Model):
     """ClusterBaseProperties of the contract."""
 
     read_only: ClassVar[frozenset[str]] = CLUSTER_READ_ONLY
+    since_2026: ClassVar[frozenset[str]] = frozenset({"preemption"})
 
     vm_size: VmSizeName = Field(description="Size of every node", examples=["STANDARD_D2"])
     vm_priority: VmPriority = "dedicated"
@@ -166,6 +168,8 @@ class ClusterProperties(Model):
     )
     node_setup: NodeSetup | None = None
     subnet: ResourceRef | None = None
+    #: 2026-11-01: whether its jobs take nodes from one another; they do not when absent.
+    preemption: ClusterPreemption | None = None
 
 
 class ClusterCreate(Model):

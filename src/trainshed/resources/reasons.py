@@ -42,6 +42,7 @@ class ReasonCode(StrEnum):
     RUNNER_LOST = "RunnerLost"
     ENGINE_STOPPED = "EngineStopped"
     REQUEUED_BY_SCALE_DOWN = "RequeuedByScaleDown"
+    PREEMPTED = "Preempted"
     TOO_MANY_LOST_ATTEMPTS = "TooManyLostAttempts"
     DELETED_BY_USER = "DeletedByUser"
 

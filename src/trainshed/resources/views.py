@@ -27,8 +27,9 @@ _JOB_AFTER = (
     "constraints",
     "codeSnapshot",
     "retryPolicy",
+    "preemption",
 )
-_CLUSTER_TAIL = ("virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
+_CLUSTER_TAIL = ("virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet", "preemption")
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")
 
 

@@ -13,7 +13,16 @@ from trainshed.store._statements import refused_as
 from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
-from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
+from trainshed.store.job_states import (
+    delete,
+    finish,
+    place,
+    preempt,
+    request_deletion,
+    request_termination,
+    requeue,
+    retry,
+)
 from trainshed.store.queue import clusters_with_queue, next_due, queue_ahead, queue_head, queue_length, queued_nodes
 from trainshed.store.records import JobRecord, NewJob
 from trainshed.store.tables import ENDING
@@ -34,6 +43,7 @@ __all__ = [
     "of_experiment_ids",
     "page",
     "place",
+    "preempt",
     "queue_ahead",
     "queue_head",
     "queue_length",

@@ -14,6 +14,7 @@ from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningState,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 
 
@@ -181,6 +182,8 @@ class JobRecord:
     not_before: int | None = None
     #: Object id of the principal that submitted it.
     submitted_by: str | None = None
+    #: How often it had to give up its nodes to others: it then goes before those of its class that have not.
+    preemptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,8 @@ class AttemptRecord:
     #: Why a stop was asked for, and what follows: ``fail`` or ``requeue``.
     stop_reason: Reason | None = None
     after_stop: str | None = None
+    #: What its processes get before they are stopped; None: nothing.
+    stop_warning: StopWarning | None = None
 
 
 @dataclass(frozen=True, slots=True)
