@@ -366,7 +366,7 @@ class Subreaper:
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
         """To whom it may concern among the descendants."""
-        return warned.warn(number, roots, wrapper, _living_parent)
+        return warned.warn(number, roots, wrapper, _living_parent, set(descendants(os.getpid())))
 
     def watch_empty(self) -> int | None:
         """Unknown: every detached process comes back as the runner's own child, which the runner watches anyway."""

@@ -9,7 +9,7 @@ alone: their launchers would pass it on a second time (Open MPI) or end (MPICH).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -46,11 +46,25 @@ def look(wrapper: str, parent_of: Callable[[int], int | None]) -> Processes:
     return found
 
 
-def warn(number: int, roots: Iterable[int], wrapper: str, parent_of: Callable[[int], int | None]) -> int:
-    """Send the signal; how many processes got it. ``roots`` are the processes that the toolkit started here."""
+def warn(
+    number: int,
+    roots: Iterable[int],
+    wrapper: str,
+    parent_of: Callable[[int], int | None],
+    among: Collection[int] | None = None,
+) -> int:
+    """Send the signal; how many processes got it.
+
+    ``roots`` are the processes that the toolkit started here, ``among`` those in which the attempt's are; None for all.
+    """
     processes = look(wrapper, parent_of)
     if wrapper:
-        roots = [child for pid in processes.wrappers for child in processes.children.get(pid, ())]
+        roots = [
+            child
+            for pid in processes.wrappers
+            if among is None or pid in among
+            for child in processes.children.get(pid, ())
+        ]
     sent = 0
     for pid in listeners(roots, processes.children, lambda pid: takes(pid, number)):
         with suppress(ProcessLookupError, PermissionError):
