@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
-from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterUpdate
+from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterProperties, ClusterUpdate, NodeSetup
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
@@ -32,7 +32,10 @@ _MODELS = (
     JobPlanCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
+_EXTENDED = (
+    JobProperties, ClusterProperties, AutoScaleSettings, NodeSetup, TensorFlowSettings, MountVolumes,
+    AzureBlobFileSystem,
+)  # fmt: skip
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"
