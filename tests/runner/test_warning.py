@@ -200,8 +200,10 @@ def warn_all(runners: list[Runner], seconds: float = 60) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_ranks_of_mpi_hear_it_once(tmp_path: Path, port: int, mpi: Mpi) -> None:
+def test_ranks_of_mpi_hear_it_once(tmp_path: Path, port: int, mpi: Mpi, isolation_kind: str) -> None:
     """Open MPI passes SIGUSR2 on to its ranks, MPICH dies of it: so its launcher must not get it too."""
+    if isolation_kind == "none" and mpi.name != "openmpi":
+        pytest.skip("one MPI shows that runners find their own ranks without a namespace")
     # The launcher ends all ranks when the first has left: both say what they heard before that.
     body = "wait(); time.sleep(0.5); said('calls', str(calls)); time.sleep(1); sys.exit(1)"
     settings = {"customMpiSettings": {"commandLine": script(tmp_path, body), "processCount": 2}}

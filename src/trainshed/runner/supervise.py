@@ -94,8 +94,10 @@ class Supervisor:
 
         Raises AttemptEnded when that ends the attempt.
         """
+        # Servers that were warned leave as they were asked to; what the others make of it is their own end.
+        ignored = self._warned and (host, role, index) not in self._essential
         self._essential.discard((host, role, index))
-        if code != 0:
+        if code != 0 and not ignored:
             failure = (code, self._details(host, role, index))
             if not self._ranks and not self._warned:
                 raise job_failed(*failure)
