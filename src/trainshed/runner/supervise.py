@@ -120,7 +120,8 @@ class Supervisor:
             self._failed_ranks.append((_part(code, asked), code, details))
         if not self._mpi or not self._essential:
             return self._after_launcher()
-        if code != 0 and not (self._warned and len(self._words) < self._ranks):
+        over = bool(self._failed_ranks) and len(self._words) == self._ranks if self._warned else code != 0
+        if over:
             return Wait(LAUNCHER_SECONDS, self.time_is_up)
         return Wait(LAST_SECONDS, self._launcher_hangs) if self._all_well else None
 
