@@ -55,6 +55,7 @@ ALLOWED = {
     f"{B}/workspaces/experiments/jobs/write": "OCJ",
     f"{B}/workspaces/experiments/jobs/delete": "OCJ",
     f"{B}/workspaces/experiments/jobs/terminate/action": "OCJK",
+    f"{B}/workspaces/experiments/jobs/preempt/action": "OCJK",
     f"{B}/workspaces/experiments/jobs/listoutputfiles/action": "OCJ",
     f"{B}/workspaces/experiments/jobs/plan/action": "OCJ",
     f"{B}/workspaces/experiments/jobs/remoteLoginInformation/action": "OCJK",

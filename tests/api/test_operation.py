@@ -129,6 +129,7 @@ def test_the_newer_document_marks_what_the_original_has_not(document: dict[str, 
         "codeSnapshot",
         "retryPolicy",
         "gpusPerProcess",
+        "preemption",
         "torchrunSettings",
         "jaxSettings",
         "deepSpeedSettings",
@@ -136,6 +137,7 @@ def test_the_newer_document_marks_what_the_original_has_not(document: dict[str, 
         "lightningSettings",
         "raySettings",
     }
+    assert schemas["ClusterProperties"]["properties"]["preemption"]["x-since"] == NEW
     assert schemas["AutoScaleSettings"]["properties"]["idleTimeBeforeScaleDown"]["x-since"] == NEW
     assert "x-since" not in schemas["JobProperties"]["properties"]["nodeCount"]
 

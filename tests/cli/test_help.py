@@ -25,7 +25,7 @@ def test_help_lists_every_command(trainshed: Run) -> None:
         ("group", "create show list delete"),
         ("storage", "create show list keys delete"),
         ("usage", "list"),
-        ("job", "create show list delete terminate wait explain events logs files node"),
+        ("job", "create show list delete terminate preempt wait explain events logs files node"),
     ],
 )
 def test_groups_hold_their_commands_and_each_has_help(trainshed: Run, group: str, commands: str) -> None:

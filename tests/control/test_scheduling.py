@@ -241,3 +241,50 @@ def test_a_waiting_job_is_told_when_it_starts(run: Run) -> None:
         assert listed.estimate is not None
 
     run(scenario)
+
+
+def test_a_higher_priority_takes_nodes_and_the_victim_returns_first(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        def fill(tx: Connection) -> list[JobRecord]:
+            cluster = make_cluster(tx, nodes=2, preemption={"enabled": True})
+            return [make_job(tx, cluster, name, priority=-1000) for name in ("old", "young", "waits")]
+
+        old, young, waits = await world.write(fill)
+        await running(world, "old", "young")
+        [cluster] = await world.db.read(clusters.all)
+        urgent = await world.write(lambda tx: make_job(tx, cluster, "urgent", priority=1000))
+
+        def warned(tx: Connection) -> str | None:
+            attempt = attempts.live_of_job(tx, young.id)
+            return attempt.id if attempt and attempt.stop_warning else None
+
+        victim = await world.until(warned)
+        assert victim is not None
+        assert (await why(world, urgent)).code is ReasonCode.WAITING_FOR_PREEMPTION
+        world.engine.end(victim, GangResult.STOPPED)
+        await running(world, "old", "urgent")
+        returned = await world.db.read(lambda tx: jobs.get_by_id(tx, young.id))
+        assert (returned.execution, returned.preemptions, returned.lost_attempts) == (JobState.QUEUED, 1, 0)
+        assert returned.requeue_reason is not None
+        assert "urgent" in returned.requeue_reason.text
+        assert (await why(world, waits)).details["jobsAhead"] == "1"
+        await finish(world, old)
+        await running(world, "urgent", "young")
+
+    run(scenario)
+
+
+def test_nobody_is_stopped_where_the_cluster_does_not_allow_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        def fill(tx: Connection) -> None:
+            cluster = make_cluster(tx, nodes=1)
+            make_job(tx, cluster, "low", priority=-1000)
+
+        await world.write(fill)
+        await running(world, "low")
+        [cluster] = await world.db.read(clusters.all)
+        await world.write(lambda tx: make_job(tx, cluster, "urgent", priority=1000))
+        await running(world, "low")
+        assert not world.engine.stopped
+
+    run(scenario)

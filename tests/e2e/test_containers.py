@@ -342,6 +342,20 @@ def test_mpi_ranks_on_two_nodes_share_an_image(house: House) -> None:
     assert job.properties["executionInfo"]["exitCode"] == 3
 
 
+def test_a_container_is_warned_before_it_is_preempted(house: House) -> None:
+    saved = "$TRAINSHED_CHECKPOINT_DIR/saved"
+    name = house.start(
+        f"[ ! -e {saved} ] || {{ cat {saved}; exit; }}; "
+        f"trap 'cat $TRAINSHED_PREEMPTION_NOTICE > {saved}; exit 9' USR2; echo up; while :; do sleep 0.05; done",
+        preemption={"gracePeriod": "PT1M"},
+    )
+    house.live.wait_for(lambda: house.output(name) == "up\n", "its start")
+    house.client.jobs.preempt(name, attempt=1)
+    job = house.end(name)
+    assert (job.execution_state.value, job.attempt, job.preemptions) == ("succeeded", 2, 1)
+    assert '"signal": "SIGUSR2"' in house.output(name)
+
+
 def test_terminate_leaves_nothing(house: House) -> None:
     name = house.start("(setsid sleep 1000 &) ; sleep 1001 & wait")
     house.live.wait_for(lambda: "master 0 started" in house.output(name, "execution.log"), "the job's start")

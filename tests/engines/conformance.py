@@ -18,6 +18,7 @@ from trainshed.engines.protocol import (
     GangResult,
     NodeSpec,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
 STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
@@ -114,6 +115,38 @@ async def a_stop_ends_everything_with_its_reason(lab: Lab) -> None:
     assert living(detached) + living(foreground) == []
     assert status.result is GangResult.STOPPED
     assert status.reason == STOP
+
+
+async def a_gang_that_was_warned_may_leave_by_itself(lab: Lab) -> None:
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(2, cluster)
+    root = "$AZ_BATCHAI_MOUNT_ROOT"
+    command = (
+        f"trap 'cp $TRAINSHED_PREEMPTION_NOTICE {root}/notice; exit 3' USR2; touch {root}/up; "
+        "while :; do sleep 0.02; done"
+    )
+    attempt = await lab.run(command, nodes, cluster)
+    await eventually((mounts(lab, cluster) / "up").exists, "the job")
+    await lab.engine.stop_gang(attempt, STOP, 0.3, StopWarning("SIGUSR2", 600.0))
+    await lab.engine.stop_gang(attempt, STOP, 0.3, StopWarning("SIGUSR2", 600.0))
+    status = await lab.end_of(attempt)
+    assert (status.result, status.exit_code, status.reason) == (GangResult.STOPPED, 3, STOP)
+    assert STOP.text in (mounts(lab, cluster) / "notice").read_text()
+
+
+async def a_gang_that_was_warned_is_stopped_when_its_time_is_up(lab: Lab) -> None:
+    """Or sooner, when that is asked for."""
+    cluster = cluster_spec()
+    nodes = await lab.add_nodes(1, cluster)
+    for warnings in ([0.3], [600.0, None]):
+        name = mark()
+        attempt = await lab.run(sleeper(name), nodes, cluster)
+        await eventually(lambda name=name: living(name), "the job")
+        for seconds in warnings:
+            warning = None if seconds is None else StopWarning("SIGUSR2", seconds)
+            await lab.engine.stop_gang(attempt, STOP, 0.3, warning)
+        status = await lab.end_of(attempt)
+        assert (status.result, status.reason, living(name)) == (GangResult.STOPPED, STOP, [])
 
 
 async def what_a_finished_job_left_behind_is_gone(lab: Lab) -> None:
@@ -275,6 +308,8 @@ PROMISES: tuple[Promise, ...] = (
     a_gang_without_one_of_its_nodes_starts_nowhere,
     a_busy_node_takes_no_second_gang,
     a_stop_ends_everything_with_its_reason,
+    a_gang_that_was_warned_may_leave_by_itself,
+    a_gang_that_was_warned_is_stopped_when_its_time_is_up,
     what_a_finished_job_left_behind_is_gone,
     stopping_what_is_unknown_or_over_does_nothing,
     outcomes_are_kept_until_forgotten,

@@ -110,6 +110,7 @@ def test_variables_of_the_simplest_job() -> None:
         "AZ_BATCHAI_NUM_GPUS": "4",
         "AZ_BATCH_HOST_LIST": "10.0.0.4,10.0.0.5",
         "AZ_BATCHAI_STDOUTERR_DIR": f"/mnt/mounts/logs/{SEGMENT}/stdouterr",
+        "TRAINSHED_CHECKPOINT_DIR": f"/mnt/mounts/{SEGMENT}/checkpoints",
     }
 
 
@@ -154,6 +155,32 @@ def test_variables_of_directories_and_users() -> None:
 def test_a_second_attempt_finds_the_earlier_output() -> None:
     environment = job_environment(JOB, replace(PLACE, attempt_number=2))
     assert environment["AZ_BATCHAI_PREV_OUTPUT_LOG"] == environment["AZ_BATCHAI_OUTPUT_LOG"]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "volumes", "expected"),
+    [
+        (["$AZ_BATCHAI_MOUNT_ROOT/out", "$AZ_BATCHAI_MOUNT_ROOT/more"], False, "/mnt/mounts/out"),
+        # What lies on a node ends with it.
+        (["/scratch", "$AZ_BATCHAI_MOUNT_ROOT/more"], False, "/mnt/mounts/more"),
+        (["$AZ_BATCHAI_JOB_MOUNT_ROOT/share"], True, "/mnt/jobs/W/E/J/mounts/share"),
+        (["$AZ_BATCHAI_JOB_MOUNT_ROOT/share"], False, "/mnt/mounts"),
+    ],
+)
+def test_checkpoints_lie_where_they_outlive_the_nodes(prefixes: list[str], volumes: bool, expected: str) -> None:
+    outputs = [{"id": f"O{number}", "pathPrefix": prefix} for number, prefix in enumerate(prefixes)]
+    job = {"stdOutErrPathPrefix": "/x", "outputDirectories": outputs, "mountVolumes": {"a": []} if volumes else None}
+    paths = {
+        job_environment(job, replace(PLACE, attempt_number=number))["TRAINSHED_CHECKPOINT_DIR"] for number in (1, 2)
+    }
+    assert paths == {f"{expected}/{SEGMENT}/checkpoints"}
+
+
+def test_a_jobs_own_directory_may_be_called_checkpoints() -> None:
+    job = {"stdOutErrPathPrefix": "/x"}
+    assert output_path(job, "checkpoints", job_environment(job, PLACE)) == f"/mnt/mounts/{SEGMENT}/checkpoints"
+    own = {**job, "outputDirectories": [{"id": "checkpoints", "pathPrefix": "/own"}]}
+    assert output_path(own, "checkpoints", job_environment(own, PLACE)) == f"/own/{SEGMENT}/outputs"
 
 
 def test_output_paths_by_id() -> None:

@@ -73,6 +73,69 @@ def test_the_original_passes_over_a_retry_policy_whatever_it_holds() -> None:
     assert "retryPolicy" not in definition(parsed.model)
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({}, {"signal": "SIGUSR2", "gracePeriod": "PT30S"}),
+        ({"signal": "sigterm"}, {"signal": "SIGTERM", "gracePeriod": "PT30S"}),
+        ({"gracePeriod": "0:02:00"}, {"signal": "SIGUSR2", "gracePeriod": "PT2M"}),
+        ({"gracePeriod": "PT0S"}, {"signal": "SIGUSR2", "gracePeriod": "PT0S"}),
+        ({"gracePeriod": "P1D"}, {"signal": "SIGUSR2", "gracePeriod": "P1D"}),
+    ],
+)
+def test_preemption_of_a_job(given: dict[str, Any], stored: dict[str, Any]) -> None:
+    assert definition(parse_job(job(preemption=given), NEW).model)["preemption"] == stored
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "said"),
+    [
+        ({"signal": "SIGKILL"}, "properties.preemption.signal", "SIGUSR2, SIGUSR1, SIGTERM or SIGINT"),
+        ({"signal": 12}, "properties.preemption.signal", "SIGUSR2, SIGUSR1, SIGTERM or SIGINT"),
+        ({"gracePeriod": "PT24H1S"}, "properties.preemption.gracePeriod", "P1D"),
+        ({"gracePeriod": 30}, "properties.preemption.gracePeriod", "string"),
+        ({"grace": "PT1S"}, "properties.preemption.grace", "not known"),
+    ],
+)
+def test_preemption_that_is_wrong_is_refused_by_name(given: dict[str, Any], target: str, said: str) -> None:
+    with pytest.raises(InvalidResource) as caught:
+        parse_job(job(preemption=given), NEW)
+    assert caught.value.target == target
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({}, {"enabled": False, "maxGracePeriod": "PT10M"}),
+        ({"enabled": True, "maxGracePeriod": "PT60S"}, {"enabled": True, "maxGracePeriod": "PT1M"}),
+    ],
+)
+def test_preemption_of_a_cluster(given: dict[str, Any], stored: dict[str, Any]) -> None:
+    assert definition(parse_cluster(cluster(preemption=given), NEW).model)["preemption"] == stored
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ({"enabled": "yes"}, "properties.preemption.enabled"),
+        ({"maxGracePeriod": "P2D"}, "properties.preemption.maxGracePeriod"),
+        ({"signal": "SIGTERM"}, "properties.preemption.signal"),
+    ],
+)
+def test_preemption_of_a_cluster_that_is_wrong(given: dict[str, Any], target: str) -> None:
+    with pytest.raises(InvalidResource) as caught:
+        parse_cluster(cluster(preemption=given), NEW)
+    assert caught.value.target == target
+
+
+def test_the_original_passes_over_preemption() -> None:
+    parsed = parse_job(job(preemption={"signal": 1}), OLD)
+    assert (parsed.ignored, "preemption" in definition(parsed.model)) == (("properties.preemption",), False)
+    other = parse_cluster(cluster(preemption={"enabled": 1}), OLD)
+    assert (other.ignored, "preemption" in definition(other.model)) == (("properties.preemption",), False)
+
+
 @pytest.mark.parametrize(("given", "stored"), [("PT0S", "PT0S"), ("PT90S", "PT1M30S"), ("1.00:00:00", "P1D")])
 def test_idle_time(given: str, stored: str) -> None:
     parsed = parse_cluster(cluster(scaleSettings=auto(idleTimeBeforeScaleDown=given)), NEW)

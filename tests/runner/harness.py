@@ -132,6 +132,12 @@ class Runner:
         reason = {"code": "JobTerminated", "text": "terminated by the test", "details": {}}
         self.line.sendall(json.dumps({"stop": reason, "grace": grace}).encode() + b"\n")
 
+    def warn(self, seconds: float, signal_name: str = "SIGUSR2", grace: float = 1.0) -> None:
+        """Ask for a stop after a warning."""
+        reason = {"code": "Preempted", "text": "somebody else is more urgent", "details": {}}
+        warning = {"signal": signal_name, "seconds": seconds}
+        self.line.sendall(json.dumps({"stop": reason, "grace": grace, "warning": warning}).encode() + b"\n")
+
     def wait_exit(self) -> None:
         """Wait until the runner's process has ended."""
         if not self._reaped:

@@ -185,6 +185,34 @@ def test_a_daemon_that_ended_well_without_a_word_of_its_rank() -> None:
     assert outcome.reason["text"].startswith("MPI's daemon on node-1 exited with 0: 1 of 2 ranks never")
 
 
+WORKERS_AND_SERVER = LaunchPlan(
+    (Process(0, "worker", 0, ""), Process(1, "worker", 1, ""), Process(0, "ps", 0, "", essential=False))
+)
+
+
+@pytest.mark.parametrize(("codes", "result", "exit_code"), [((7, 0), "failed", 7), ((0, 0), "succeeded", 0)])
+def test_who_was_warned_may_leave_one_after_another(codes: tuple[int, int], result: str, exit_code: int) -> None:
+    supervisor = Supervisor(WORKERS_AND_SERVER, HOSTS)
+    supervisor.warned()
+    assert supervisor.process_ended(0, "ps", 0, 143) is None
+    assert supervisor.process_ended(1, "worker", 1, codes[0]) is None
+    outcome = end_of(supervisor.process_ended, 0, "worker", 0, codes[1])
+    assert (outcome.result, outcome.exit_code) == (result, exit_code)
+
+
+def test_ranks_that_were_warned_may_leave_one_after_another() -> None:
+    supervisor = Supervisor(MPI, HOSTS)
+    supervisor.warned()
+    assert supervisor.rank_ended(0, 0, 7) is None
+    assert seconds(supervisor.rank_ended(1, 1, 0)) == LAUNCHER_SECONDS
+    agents = torchrun()
+    agents.warned()
+    assert agents.rank_ended(0, 0, 7) is None
+    assert agents.process_ended(0, "agent", 0, 1) is None
+    assert agents.rank_ended(1, 1, 0) is None
+    assert end_of(agents.process_ended, 1, "agent", 1, 0).exit_code == 7
+
+
 def torchrun() -> Supervisor:
     """Two agents, whose ranks have begun."""
     supervisor = Supervisor(TORCHRUN, HOSTS)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.store.helpers import OTHER_REASON, REASON, make_node, ready_cluster
 from tests.support.factories import make_cluster, make_job
 from trainshed.resources.lifecycle import AttemptEvent, AttemptState, NodeEvent
+from trainshed.resources.preemption import StopWarning
 from trainshed.store import attempts, events, nodes
 from trainshed.store.database import Database
 from trainshed.store.errors import NotFound, StaleState
@@ -152,6 +153,31 @@ def test_started_counts_once_and_not_while_stopping(db: Database) -> None:
         assert attempts.get(tx, "b").state is AttemptState.STOPPING
 
     db.write_sync(run)
+
+
+def test_a_stop_without_a_warning_overtakes_one_with(db: Database) -> None:
+    cluster = ready_cluster(db)
+    job = db.write_sync(lambda tx: make_job(tx, cluster))
+    db.write_sync(lambda tx: _place(tx, cluster, job, "a", "c-n0"))
+    warning, other = StopWarning("SIGTERM", 7.5), StopWarning("SIGUSR2", 600.0)
+
+    def stop(at: int, after: str, warned: StopWarning | None) -> tuple[object, ...]:
+        db.write_sync(lambda tx: attempts.request_stop(tx, "a", at, REASON, after, warned))
+        [attempt] = db.read_sync(attempts.live)
+        return attempt.stop_warning, attempt.after_stop
+
+    assert stop(1, attempts.REQUEUE, warning) == (warning, "requeue")
+    assert stop(2, attempts.REQUEUE, other) == (warning, "requeue")
+    assert stop(3, attempts.REQUEUE, None) == (None, "requeue")
+    assert stop(4, attempts.REQUEUE, other) == (None, "requeue")
+    assert stop(5, attempts.FAIL, None) == (None, "fail")
+    assert db.write_sync(lambda tx: _end(tx, "a", AttemptEvent.STOPPED)).stop_warning is None
+    logged = db.read_sync(lambda tx: events.page(tx, resource_key=job.key, kind="attempt"))
+    assert [(event.at, event.details.get("warning")) for event in logged if event.event == "stop-requested"] == [
+        (1, {"signal": "SIGTERM", "seconds": 7.5}),
+        (3, None),
+        (5, None),
+    ]
 
 
 def test_the_first_reason_to_stop_stays_and_fail_beats_requeue(db: Database) -> None:

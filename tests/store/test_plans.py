@@ -12,7 +12,8 @@ from trainshed.store.database import Database
 _CASES = {
     "queue head": (queue._head, "ix_jobs_queue"),
     "queue length": (queue._length, "ix_jobs_queue"),
-    "jobs ahead": (queue._ahead, "ix_jobs_queue"),
+    # Either of the queue's indexes tells.
+    "jobs ahead": (queue._ahead, "ix_jobs_"),
     "clusters with a queue": (queue._clusters, "ix_jobs_queue"),
     "jobs ahead, for later": (queue._ahead_later, "ix_jobs_delayed"),
     "nodes for later": (queue._nodes_later, "ix_jobs_delayed"),

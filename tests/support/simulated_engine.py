@@ -20,6 +20,7 @@ from trainshed.engines.protocol import (
     NodeSpec,
     NodeStatus,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
 
@@ -35,6 +36,7 @@ class SimulatedEngine:
         self.clusters: dict[str, ClusterSpec] = {}
         self.started: list[str] = []
         self.stopped: list[tuple[str, Reason]] = []
+        self.warned: dict[str, StopWarning] = {}
         self.forgotten: list[str] = []
         self.file_servers: dict[str, FileServerStatus] = {}
         self.file_server_specs: list[FileServerSpec] = []
@@ -108,9 +110,15 @@ class SimulatedEngine:
         self.specs[gang.attempt_id] = gang
         self.gangs.setdefault(gang.attempt_id, GangStatus(gang.attempt_id))
 
-    async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
+    async def stop_gang(
+        self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
+    ) -> None:
         self._check()
         self.stopped.append((attempt_id, reason))
+        if warning is not None:
+            # Its job goes on until the test says what it does with its time.
+            self.warned[attempt_id] = warning
+            return
         gang = self.gangs.get(attempt_id)
         if gang is not None and gang.result is None and not self.ignore_stops:
             self.end(attempt_id, GangResult.STOPPED, reason=reason)

@@ -100,7 +100,7 @@ async def get(call: Call) -> Response:
 
     def query(tx: Connection) -> tuple[JobRecord, Json]:
         record = required(tx, call, key)
-        return record, view(record, _newer_members(tx, call, record) if call.newer else None)
+        return record, view(record, newer_members(tx, call, record) if call.newer else None)
 
     record, shown = await call.read(query)
     return entity(shown, record.modified_at)
@@ -200,10 +200,12 @@ def _with_attempt(record: JobRecord) -> Json:
 
 def _counts(record: JobRecord) -> Json:
     retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
-    return {"attempt": record.attempts, **retries}
+    preemptions = {"preemptions": record.preemptions} if record.preemptions else {}
+    return {"attempt": record.attempts, **retries, **preemptions}
 
 
-def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
+def newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
+    """What GET of the job has beyond the original contract."""
     extra = _counts(record)
     if record.execution is JobState.QUEUED:
         extra["whyWaiting"] = call.services.explain(tx, record).to_batchai_error()

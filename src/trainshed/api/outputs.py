@@ -96,13 +96,13 @@ def of_job(tx: Connection, call: Call, key: str, directory_id: str) -> tuple[Job
 
 
 def place_of(tx: Connection, services: Services, record: JobRecord, directory_id: str) -> Place:
-    """Where the output directory of this id lies, ``stdouterr`` included.
+    """Where the output directory of this id lies, ``stdouterr`` and ``checkpoints`` included.
 
     Raises ApiError 400 when the job has none of this id, or when it lies on no volume that the service can read.
     """
     properties = record.definition
     names = [directories.STDOUTERR, *(entry["id"] for entry in properties.get("outputDirectories") or [])]
-    if directory_id not in names:
+    if directory_id not in (*names, directories.CHECKPOINTS):
         raise ApiError(
             400,
             "OutputDirectoryNotFound",

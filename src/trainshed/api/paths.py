@@ -9,7 +9,8 @@ _SPELLINGS = {
     for text in (
         "subscriptions", "resourceGroups", "providers", "workspaces", "clusters", "fileServers",
         "experiments", "jobs", "locations", "usages", "operations", "operationresults", "operationstatuses", "vmSizes",
-        "listOutputFiles", "listRemoteLoginInformation", "terminate", "attempts", "events", "nodes", "logs", "code",
+        "listOutputFiles", "listRemoteLoginInformation", "terminate", "preempt", "attempts", "events", "nodes", "logs",
+        "code",
         "Microsoft.Authorization", "roleAssignments", "roleDefinitions", "Trainshed.Identity", "principals", "tokens",
         "Trainshed.Audit", "entries",
         "planJob", "evict",

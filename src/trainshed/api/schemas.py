@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
-from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterProperties, ClusterUpdate
+from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterProperties, ClusterUpdate, NodeSetup
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
@@ -33,7 +33,10 @@ _MODELS = (
     JobPlanCreate, SchedulingRulesCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, ClusterProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
+_EXTENDED = (
+    JobProperties, ClusterProperties, AutoScaleSettings, NodeSetup, TensorFlowSettings, MountVolumes,
+    AzureBlobFileSystem,
+)  # fmt: skip
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"
@@ -210,6 +213,7 @@ def _answers() -> dict[str, Schema]:
                             ),
                             "attempt": _newer(_WHOLE | {"description": "How many times it was started"}),
                             "retries": _newer(_WHOLE | {"description": "How many failures its retryPolicy forgave"}),
+                            "preemptions": _newer(_WHOLE | {"description": "How often it had to give up its nodes"}),
                             "whyWaiting": _newer(reason),
                             "requeueReason": _newer(reason),
                         }

@@ -66,6 +66,16 @@ class Jobs(Noun[M]):
         return (yield from change(request("POST", f"{self.scope.job_path(name)}/terminate"), wait=wait))
 
     @operation
+    def preempt(self, name: str, *, attempt: int | None = None) -> Steps[Job]:
+        """Make a running job give up its nodes: it is warned, stopped and queued again. The job as it is now.
+
+        ``attempt`` is the number of the attempt that is meant; nothing happens to a later one. Raises ConflictError
+        for a job that does not run.
+        """
+        path = f"{self.scope.job_path(name)}/preempt"
+        return Job((yield from send(request("POST", path, query={"attempt": attempt}))).json())
+
+    @operation
     def delete(self, name: str, *, wait: bool = True) -> Steps[bool]:
         """Stop the job if it runs and forget it; its files stay. False when it was not there."""
         return (yield from change(request("DELETE", self.scope.job_path(name)), wait=wait))

@@ -235,6 +235,11 @@ class Job(Resource):
         return int(self.properties.get("attempt") or 0)
 
     @property
+    def preemptions(self) -> int:
+        """How often it had to give up its nodes."""
+        return int(self.properties.get("preemptions") or 0)
+
+    @property
     def why_waiting(self) -> Problem | None:
         """Why it is queued, and what would change that."""
         found = self.properties.get("whyWaiting")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from trainshed.control.locked import Locked
 from trainshed.engines.protocol import ClusterSpec, FileServerSpec, GangSpec, NodeSpec
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 
 
@@ -23,6 +24,8 @@ class StopGang:
 
     attempt_id: str
     reason: Reason
+    #: What its processes get before.
+    warning: StopWarning | None = None
 
 
 @dataclass(frozen=True, slots=True)

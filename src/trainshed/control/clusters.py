@@ -26,6 +26,7 @@ from trainshed.resources.lifecycle import (
     ProvisioningEvent,
     ProvisioningState,
 )
+from trainshed.resources.preemption import may_preempt
 from trainshed.resources.quotas import ClusterUse, counters
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.vmsizes import find_size
@@ -99,6 +100,8 @@ class ClusterPass:
         self.refused: set[str] = set()
         #: Whether any cluster scales by itself.
         self.automatic = False
+        #: Whether on any cluster jobs take nodes from others.
+        self.preempting = False
         #: What all clusters use, read when the first one is to grow.
         self._uses: dict[usages.Region, list[ClusterUse]] | None = None
 
@@ -126,6 +129,7 @@ class ClusterPass:
         recovery, refusal, members = self._recover(cluster, members)
         target, step = plan_size(self._tx, cluster, members, self._now)
         self.automatic = self.automatic or "autoScale" in cluster.scale
+        self.preempting = self.preempting or may_preempt(cluster.definition)
         if step.draining:
             self.draining.add(cluster.uid)
         replacing = any(_leaves_for(node, ReasonCode.NODE_REPLACED) for node in members)

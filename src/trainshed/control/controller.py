@@ -217,7 +217,9 @@ class Controller:
             introduce=not self._introduced,
         )
         clusters.run()
-        self._held = Held(frozenset(clusters.draining), frozenset(clusters.refused), clusters.automatic)
+        self._held = Held(
+            frozenset(clusters.draining), frozenset(clusters.refused), clusters.automatic, clusters.preempting
+        )
         self._full_house = False
         actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, now)
@@ -231,7 +233,8 @@ class Controller:
         end_jobs(tx, actions, now)
         if not self._full_house or ended:
             place_jobs(tx, actions, self._held, self._settings, now)
-            self._full_house = not self._held.automatic and not nodes.any_idle(tx)
+            watched = self._held.automatic or self._held.preempting
+            self._full_house = not watched and not nodes.any_idle(tx)
         return actions
 
     def _set_alarm(self, due: int | None, now: int) -> None:
@@ -334,7 +337,7 @@ class Controller:
         )
 
     async def _stop(self, stop: StopGang) -> None:
-        await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds)
+        await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds, stop.warning)
 
     async def _change_nodes(self, actions: Actions) -> None:
         for plan in actions.ensure_clusters:

@@ -13,6 +13,7 @@ from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningState,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, jobs, operations, secrets
 from trainshed.store.records import AttemptRecord, JobRecord
@@ -44,13 +45,25 @@ def end_jobs(tx: Connection, actions: Actions, now: int) -> None:
 
 
 def stop_attempt(
-    tx: Connection, attempt: AttemptRecord, reason: Reason, after: str, actions: Actions, now: int
+    tx: Connection,
+    attempt: AttemptRecord,
+    reason: Reason,
+    after: str,
+    actions: Actions,
+    now: int,
+    warning: StopWarning | None = None,
 ) -> None:
-    """Record that the attempt is to stop, and have the engine told. Once is enough, but again does no harm."""
+    """Record that the attempt is to stop, and have the engine told. Once is enough, but again does no harm.
+
+    An attempt that is only warned is stopped by a later request without a warning, and not the other way round.
+    """
     stronger = after == "fail" and attempt.after_stop == "requeue"
-    if attempt.state is not AttemptState.STOPPING or stronger:
-        attempts.request_stop(tx, attempt.id, now, reason, after)
-    actions.stops.append(StopGang(attempt.id, reason))
+    sooner = attempt.stop_warning is not None and warning is None
+    if attempt.state is not AttemptState.STOPPING or stronger or sooner:
+        attempts.request_stop(tx, attempt.id, now, reason, after, warning)
+    elif attempt.stop_warning is None:
+        warning = None
+    actions.stops.append(StopGang(attempt.id, reason, warning))
 
 
 def delete_job(tx: Connection, job: JobRecord, now: int) -> None:

@@ -126,7 +126,7 @@ def sync_gangs(tx: Connection, view: EngineView, settings: ControlSettings, acti
             job = jobs.get_by_id(tx, attempt.job_id)
             actions.starts.append(start_of(tx, job, attempt, settings))
         elif gang_seen.result is None and attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
-            actions.stops.append(StopGang(attempt.id, attempt.stop_reason))
+            actions.stops.append(StopGang(attempt.id, attempt.stop_reason, attempt.stop_warning))
         elif gang_seen.result is None:
             record_start(tx, attempt.id, now)
 

@@ -18,11 +18,12 @@ from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningState,
 )
+from trainshed.resources.preemption import excused
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.health import LossLimits
 from trainshed.scheduling.retrying import Retrying
 from trainshed.store import attempts, jobs, operations
-from trainshed.store.errors import NotFound, StaleState
+from trainshed.store.errors import NotFound, StaleState, or_none
 from trainshed.store.records import AttemptRecord, JobRecord
 
 TERMINATED = Reason(ReasonCode.JOB_TERMINATED, "The specified job has been terminated by the user")
@@ -40,6 +41,7 @@ def settle(tx: Connection, status: GangStatus, now: int, limits: LossLimits) -> 
 
     Returns when (Unix ms) the job is tried again, if its retryPolicy has it wait.
     """
+    status = _as_preempted(tx, status)
     result = status.result
     assert result is not None, "only an ended gang can be settled"
     ended_at = status.ended_at or now
@@ -61,6 +63,20 @@ def settle(tx: Connection, status: GangStatus, now: int, limits: LossLimits) -> 
     job = jobs.get_by_id(tx, attempt.job_id)
     count_usage(tx, job, attempt, ended_at)
     return _settle_job(tx, job, attempt, status, now, ended_at, limits)
+
+
+def _as_preempted(tx: Connection, status: GangStatus) -> GangStatus:
+    """A job that ends badly while it makes room for others has made room: it is not asked why."""
+    if status.result is not GangResult.FAILED or not excused(status.reason.code if status.reason else None):
+        return status
+    attempt = or_none(attempts.get, tx, status.attempt_id)
+    if attempt is None or attempt.after_stop != attempts.REQUEUE or not _made_room(attempt):
+        return status
+    return replace(status, result=GangResult.STOPPED, reason=attempt.stop_reason)
+
+
+def _made_room(attempt: AttemptRecord) -> bool:
+    return attempt.stop_reason is not None and attempt.stop_reason.code is ReasonCode.PREEMPTED
 
 
 def record_start(tx: Connection, attempt_id: str, now: int) -> None:
@@ -87,6 +103,8 @@ def _settle_job(
     elif attempt.after_stop == "fail":
         errors = (attempt.stop_reason,) if attempt.stop_reason else ()
         finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=errors, ended_at=ended_at)
+    elif attempt.stop_reason is not None and _made_room(attempt):
+        jobs.preempt(tx, job.id, now, attempt.stop_reason)
     elif status.result is GangResult.STOPPED or attempt.after_stop == "requeue":
         reason = attempt.stop_reason or status.reason or why_lost(tx, attempt, None)
         jobs.requeue(tx, job.id, now, reason, lost=False)

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions
+from trainshed.control.endings import stop_attempt
 from trainshed.control.gangs import start_of
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import attainable_nodes, is_idle, snapshot_of
 from trainshed.resources.lifecycle import ProvisioningState
+from trainshed.resources.preemption import may_preempt, warning_of
+from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import decide
+from trainshed.scheduling.snapshot import Preemption
 from trainshed.store import attempts, clusters, jobs, nodes
 from trainshed.store.errors import or_none
+from trainshed.store.records import ClusterRecord
 from trainshed.store.usage import Holder
 
 
@@ -29,6 +34,8 @@ class Held:
     refused: frozenset[str] = frozenset()
     #: Whether any cluster scales by itself: a longer queue then means more nodes.
     automatic: bool = False
+    #: Whether on any cluster jobs take nodes from others: a full cluster is looked at too.
+    preempting: bool = False
 
 
 def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSettings, now: int) -> None:
@@ -44,12 +51,31 @@ def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSe
         refused = cluster_uid in held.refused
         if "autoScale" in cluster.scale and attainable_nodes(cluster, members, refused=refused) > len(members):
             actions.grow = True
-        if not any(map(is_idle, members)):
+        if not any(map(is_idle, members)) and not may_preempt(cluster.definition):
             continue
         snapshot = snapshot_of(tx, cluster, members, policies, settings, now, refused=refused)
         rules = policies.of(cluster.workspace_key)
-        for placement in decide(snapshot, rules.ledger, rules.limits).placements:
+        decision = decide(snapshot, rules.ledger, rules.limits)
+        for preemption in decision.preemptions:
+            _preempt(tx, actions, preemption, cluster, now)
+        for placement in decision.placements:
             policies.placed(_record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, now))
+
+
+def _preempt(tx: Connection, actions: Actions, preemption: Preemption, cluster: ClusterRecord, now: int) -> None:
+    """Have a running job make room: it is warned, and queued again before the others of its priority."""
+    attempt = attempts.live_of_job(tx, preemption.victim)
+    if attempt is None:
+        return
+    victim, other = jobs.get_by_id(tx, preemption.victim), jobs.get_by_id(tx, preemption.beneficiary)
+    reason = Reason(
+        ReasonCode.PREEMPTED,
+        f"Job {other.name}, which has a higher priority, needed the nodes; the job is queued again before the others "
+        "of its own priority.",
+        {"preemptedBy": other.name},
+    )
+    warning = warning_of(victim.definition, cluster.definition)
+    stop_attempt(tx, attempt, reason, attempts.REQUEUE, actions, now, warning)
 
 
 def _record(

@@ -12,6 +12,7 @@ from trainshed.control.policies import Policies, WorkspacePolicy, limit_ms, owne
 from trainshed.control.settings import ControlSettings
 from trainshed.resources.cluster import MAX_NODES
 from trainshed.resources.lifecycle import AttemptState, NodeState
+from trainshed.resources.preemption import may_preempt, usual_grace
 from trainshed.scheduling.policy import Policy
 from trainshed.scheduling.snapshot import NEVER, Arrival, ClusterSnapshot, Gang, Owner, RunningGang
 from trainshed.store import jobs
@@ -82,6 +83,7 @@ def snapshot_of(
     ready = sum(1 for node in members if node.state is NodeState.READY)
     waiting = waiting_lanes(tx, cluster, rules, now, max_nodes=attainable, first=len(idle) + 1)
     grace = round(1000 * settings.grace_seconds)
+    room = grace + round(1000 * usual_grace(cluster.definition))
     return ClusterSnapshot(
         lanes=[map(gang_of, lane) for lane in waiting],
         idle_nodes=idle,
@@ -92,8 +94,9 @@ def snapshot_of(
         draining=draining,
         policy=Policy(
             backfill=cluster.definition.get("backfill", True),
+            preemption=may_preempt(cluster.definition),
             fair_share=rules.fair_share,
-            grace=grace,
+            grace=room,
         ),
         by_owner=rules.by_owner,
     )
@@ -117,7 +120,7 @@ def waiting_lanes(
 def gang_of(job: QueuedJob) -> Gang:
     """A waiting job."""
     owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
-    return Gang(job.id, job.priority, job.node_count, wall_clock_ms(job.wall_clock_seconds), owner)
+    return Gang(job.id, job.priority, job.node_count, wall_clock_ms(job.wall_clock_seconds), owner, bool(job.returned))
 
 
 def _running(policies: Policies, cluster_uid: str, grace: int) -> list[RunningGang]:
@@ -128,7 +131,11 @@ def _running(policies: Policies, cluster_uid: str, grace: int) -> list[RunningGa
 
 def _running_gang(holder: Holder, grace: int) -> RunningGang:
     stopping = holder.state == AttemptState.STOPPING.value
-    ends_by = holder.state_at + grace if stopping else min(NEVER, holder.placed_at + limit_ms(holder))
+    ends_by = (
+        holder.state_at + grace + round(1000 * holder.warned)
+        if stopping
+        else min(NEVER, holder.placed_at + limit_ms(holder))
+    )
     return RunningGang(
         holder.job_id,
         holder.priority,

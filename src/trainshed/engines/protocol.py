@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 from trainshed.resources.users import JobUser
 from trainshed.resources.volume_sources import VolumeSource
@@ -243,8 +244,16 @@ class Engine(Protocol):
         """Start an attempt. Idempotent by attempt id, also after it ended. Its end comes through the listener."""
         ...
 
-    async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
-        """SIGTERM, then SIGKILL after the grace; the gang's status then is STOPPED with this reason. Idempotent."""
+    async def stop_gang(
+        self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
+    ) -> None:
+        """SIGTERM, then SIGKILL after the grace; the gang's status then is STOPPED with this reason. Idempotent.
+
+        With a warning its ranks get that signal first, each once, and it goes on for the warning's seconds. A gang that
+        ends meanwhile has SUCCEEDED with 0 and is STOPPED with anything else but its wall clock and its disk limit. A
+        further call with a warning changes nothing; one without stops a gang that was only warned. One whose
+        processes have not started yet is stopped at once.
+        """
         ...
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:

@@ -70,6 +70,7 @@ CLUSTER_OPERATOR = Role(
         "Microsoft.BatchAI/workspaces/clusters/*",
         "Microsoft.BatchAI/workspaces/fileservers/*",
         "Microsoft.BatchAI/workspaces/experiments/jobs/terminate/action",
+        "Microsoft.BatchAI/workspaces/experiments/jobs/preempt/action",
         "Microsoft.BatchAI/workspaces/experiments/jobs/remoteLoginInformation/action",
         "Microsoft.Resources/*/read",
     ),

@@ -23,6 +23,7 @@ from trainshed.resources.common import (
 from trainshed.resources.durations import DurationOrZero
 from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
+from trainshed.resources.preemption_settings import ClusterPreemption
 
 #: Most nodes of a cluster (behaviour 2).
 MAX_NODES = 100
@@ -154,7 +155,7 @@ class ClusterProperties(Model):
     """ClusterBaseProperties of the contract, and what the newer version adds."""
 
     read_only: ClassVar[frozenset[str]] = CLUSTER_READ_ONLY
-    since_2026: ClassVar[frozenset[str]] = frozenset({"backfill"})
+    since_2026: ClassVar[frozenset[str]] = frozenset({"backfill", "preemption"})
 
     vm_size: VmSizeName = Field(description="Size of every node", examples=["STANDARD_D2"])
     vm_priority: VmPriority = "dedicated"
@@ -171,6 +172,8 @@ class ClusterProperties(Model):
     #: 2026-11-01: whether jobs that cannot delay the first one that waits for nodes may start before it;
     #: absent: yes.
     backfill: bool | None = None
+    #: 2026-11-01: whether its jobs take nodes from one another; they do not when absent.
+    preemption: ClusterPreemption | None = None
 
 
 def vm_priority(definition: Mapping[str, Any]) -> str:

@@ -17,7 +17,10 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 #: Id of the standard output directory in listOutputFiles.
 STDOUTERR = "stdouterr"
-#: The directory below it of the logs that are nobody's in the contract.
+#: Id of the directory of its checkpoints there, which every job has; and the variable that names its path.
+CHECKPOINTS = "checkpoints"
+CHECKPOINT_VARIABLE = "TRAINSHED_CHECKPOINT_DIR"
+#: The directory below ``stdouterr`` of the logs that are nobody's in the contract.
 RANKS = "ranks"
 #: Log files of toolkits that have one pair for all their processes (behaviour 6.3).
 MAIN_LOGS = ("stdout.txt", "stderr.txt")
@@ -73,6 +76,11 @@ def kept_logs(mount_root: str, segment: str) -> str:
 def output_directory(prefix: str, segment: str, suffix: str | None = None) -> str:
     """Where an output directory lies: the word ``outputs`` is between segment and suffix (behaviour 6.2)."""
     return join(prefix, segment, "outputs", suffix or "")
+
+
+def checkpoint_directory(prefix: str, segment: str) -> str:
+    """Where a job's checkpoints lie, the same for all its attempts: beside the output directories of that prefix."""
+    return join(prefix, segment, CHECKPOINTS)
 
 
 def setup_directory(prefix: str, segment: str) -> str:
@@ -198,6 +206,7 @@ def job_environment(
     )
     for directory in properties.get("inputDirectories") or []:
         own[f"AZ_BATCHAI_INPUT_{directory['id']}"] = expand(directory["path"], known)
+    own[CHECKPOINT_VARIABLE] = checkpoint_directory(_lasting(properties, service, known), place.segment)
     for directory in properties.get("outputDirectories") or []:
         path = output_directory(
             expand(directory["pathPrefix"], known), place.segment, expand(directory.get("pathSuffix") or "", known)
@@ -207,8 +216,21 @@ def job_environment(
     return _with_user_variables(own, user, place.secrets, node)
 
 
+def _lasting(properties: Mapping[str, Any], service: Mapping[str, str], known: Mapping[str, str]) -> str:
+    """A directory that outlives the job's nodes: the first output directory's that does, else the cluster's own."""
+    roots = [service["AZ_BATCHAI_MOUNT_ROOT"]]
+    if properties.get("mountVolumes"):
+        roots.append(service["AZ_BATCHAI_JOB_MOUNT_ROOT"])
+    for directory in properties.get("outputDirectories") or []:
+        prefix = expand(directory["pathPrefix"], known)
+        if any(is_below(prefix, root) for root in roots):
+            return prefix
+    return roots[0]
+
+
 def output_path(properties: Mapping[str, Any], directory_id: str, environment: Mapping[str, str]) -> str | None:
-    """The absolute path of an output directory by its id (``stdouterr`` included), or None if the job has no such.
+    """The absolute path of an output directory by its id, or None if the job has no such. ``stdouterr`` is one of them,
+    and ``checkpoints`` where the job has none of its own by that id.
 
     ``environment`` is what job_environment gave, or service_environment's where the job's nodes are gone.
     """
@@ -216,6 +238,8 @@ def output_path(properties: Mapping[str, Any], directory_id: str, environment: M
         return environment.get("AZ_BATCHAI_STDOUTERR_DIR")
     if any(directory["id"] == directory_id for directory in properties.get("outputDirectories") or []):
         return environment.get(f"AZ_BATCHAI_OUTPUT_{directory_id}")
+    if directory_id == CHECKPOINTS:
+        return environment.get(CHECKPOINT_VARIABLE)
     return None
 
 

@@ -11,6 +11,8 @@ from trainshed.resources.times import duration_seconds, format_duration
 
 #: Days that a .NET TimeSpan holds, which the original's durations were. More is no limit, and overflows databases.
 _LONGEST_DAYS = 10_675_199
+#: Longest warning before a job is pre-empted, in days.
+_LONGEST_WARNING_DAYS = 1
 #: Longest pause in days: ten years.
 _LONGEST_PAUSE_DAYS = 3650
 
@@ -44,3 +46,11 @@ def _pause(given: Any) -> Any:
 
 #: ``PT0S`` is allowed.
 DurationOrZero = Annotated[str, BeforeValidator(_pause), Field(examples=["PT5M"])]
+
+
+def _warning(given: Any) -> Any:
+    return _canonical(given, _LONGEST_WARNING_DAYS)
+
+
+#: At most a day; ``PT0S`` is allowed.
+GracePeriod = Annotated[str, BeforeValidator(_warning), Field(examples=["PT30S"])]

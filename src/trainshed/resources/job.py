@@ -20,6 +20,7 @@ from trainshed.resources.common import (
 from trainshed.resources.durations import Duration
 from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
+from trainshed.resources.preemption_settings import JobPreemption
 from trainshed.resources.retries import RetryPolicy
 from trainshed.resources.settings import (
     Caffe2Settings,
@@ -103,11 +104,12 @@ class JobProperties(Model):
             "whyWaiting",
             "attempt",
             "retries",
+            "preemptions",
             "requeueReason",
         }
     )
     since_2026: ClassVar[frozenset[str]] = frozenset(
-        {"codeSnapshot", "retryPolicy", "gpusPerProcess", *NEWER_TOOL_TYPES}
+        {"codeSnapshot", "retryPolicy", "gpusPerProcess", "preemption", *NEWER_TOOL_TYPES}
     )
 
     scheduling_priority: SchedulingPriority = "normal"
@@ -152,6 +154,8 @@ class JobProperties(Model):
     code_snapshot: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     #: 2026-11-01: how often the job is tried again after a failure of its own.
     retry_policy: RetryPolicy | None = None
+    #: 2026-11-01: how it is warned before it is pre-empted; as the defaults say when absent.
+    preemption: JobPreemption | None = None
     #: 2026-11-01: how many GPUs of its node each process sees; all of them when absent.
     gpus_per_process: Annotated[int, Field(ge=1, le=MAX_GPUS_PER_PROCESS)] | None = Field(
         default=None, description="How many GPUs of its node each process sees; all when absent", examples=[1]

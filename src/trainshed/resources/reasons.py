@@ -44,6 +44,7 @@ class ReasonCode(StrEnum):
     RUNNER_LOST = "RunnerLost"
     ENGINE_STOPPED = "EngineStopped"
     REQUEUED_BY_SCALE_DOWN = "RequeuedByScaleDown"
+    PREEMPTED = "Preempted"
     TOO_MANY_LOST_ATTEMPTS = "TooManyLostAttempts"
     JOB_KILLS_NODES = "JobKillsNodes"
     DELETED_BY_USER = "DeletedByUser"

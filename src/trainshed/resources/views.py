@@ -27,8 +27,16 @@ _JOB_AFTER = (
     "constraints",
     "codeSnapshot",
     "retryPolicy",
+    "preemption",
 )
-_CLUSTER_TAIL = ("backfill", "virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
+_CLUSTER_TAIL = (
+    "virtualMachineConfiguration",
+    "userAccountSettings",
+    "nodeSetup",
+    "subnet",
+    "backfill",
+    "preemption",
+)
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")
 
 

@@ -1,6 +1,6 @@
 """The runner's line to whatever started it: JSON lines over a socket pair.
 
-Parent to runner: ``{"stop": reason, "grace": seconds, "attempt": id}``, and, to a runner that serves,
+Parent to runner: ``{"stop": reason, "grace": seconds, "warning": ..., "attempt": id}``, and, to one that serves,
 ``{"run": spec, "secrets": ..., "private": ..., "token": ...}``. Runner to parent: ``{"running": true}``,
 ``{"holder": pid}`` when it started the holder of the attempt's volumes, and at the end
 ``{"outcome": ..., "attempt": id, "again": whether it takes another}``. When the line is cut the parent is dead.
@@ -14,8 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from trainshed.resources.preemption import StopWarning
 from trainshed.runner.events import EventLoop
 from trainshed.runner.failure import ParentDied
+
+#: Gets why an attempt is to stop, the grace in seconds (None: the attempt's own), and the warning before.
+OnStop = Callable[[dict[str, Any], float | None, StopWarning | None], None]
 
 
 class Control:
@@ -24,12 +28,12 @@ class Control:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd) if fd >= 0 else None
         self._buffer = b""
-        self._on_stop: Callable[[dict[str, Any], float | None], None] | None = None
+        self._on_stop: OnStop | None = None
         self._attempt_id = ""
         self._next: list[dict[str, Any]] = []
 
-    def attach(self, loop: EventLoop, attempt_id: str, on_stop: Callable[[dict[str, Any], float | None], None]) -> None:
-        """Call ``on_stop(reason, grace)`` for each request; raise ParentDied from the loop when the line is cut.
+    def attach(self, loop: EventLoop, attempt_id: str, on_stop: OnStop) -> None:
+        """Call ``on_stop`` for each request; raise ParentDied from the loop when the line is cut.
 
         A request that names another attempt came too late and is not this one's.
         """
@@ -70,4 +74,5 @@ class Control:
             if "run" in message:
                 self._next.append(message)
             elif self._on_stop is not None and message.get("attempt", self._attempt_id) == self._attempt_id:
-                self._on_stop(message["stop"], message.get("grace"))
+                warning = StopWarning.from_json(message.get("warning"))
+                self._on_stop(message["stop"], message.get("grace"), warning)

@@ -2,11 +2,11 @@
 
 The runner of the first node coordinates. Members connect to it and say ``{"prepared": true}`` after their preparation;
 when all have, it sends ``{"start": facts}``, and everybody makes the same plan from the same facts. Members report the
-ends of their processes and ranks; whoever meets an end of its own (a failed preparation, a stop) sends
-``{"outcome": ...}``. The coordinator decides and sends ``{"end": outcome, "grace": seconds}``; a member whose volumes
-cannot keep what was written says ``{"unwritten": reason}``, and one that has ended its processes and has its outcome on
-disk answers ``{"gone": true}``. The coordinator's own outcome comes last: when it is there, nothing of the attempt
-lives anywhere that can be reached.
+ends of their processes and ranks, and ``{"warned": true}`` before these are warned; whoever meets an end of its own (a
+failed preparation, a stop) sends ``{"outcome": ...}``. The coordinator decides and sends ``{"end": outcome, "grace":
+seconds}``; a member whose volumes cannot keep what was written says ``{"unwritten": reason}``, and one that has ended
+its processes and has its outcome on disk answers ``{"gone": true}``. The coordinator's own outcome comes last: when it
+is there, nothing of the attempt lives anywhere that can be reached.
 
 A gang of one node has no sockets.
 """
@@ -43,6 +43,10 @@ class Crew(Protocol):
 
     def begin(self, plan: LaunchPlan) -> None:
         """The plan is known; processes start now."""
+        ...
+
+    def warned(self) -> None:
+        """This node's processes are about to be warned: they may leave one after another, with any exit code."""
         ...
 
     def process_ended(self, role: str, index: int, code: int) -> None:
@@ -93,6 +97,10 @@ class Solo:
 
     def begin(self, plan: LaunchPlan) -> None:
         self._supervisor = Supervisor(plan, self._node.spec.hosts)
+
+    def warned(self) -> None:
+        assert self._supervisor is not None
+        self._supervisor.warned()
 
     def process_ended(self, role: str, index: int, code: int) -> None:
         self._heard_process(0, role, index, code)
@@ -222,6 +230,9 @@ class Coordinator(Solo):
             self._prepared.add(index)
         elif "outcome" in message:
             raise AttemptEnded(Outcome.from_dict(message["outcome"]), grace=message.get("grace"))
+        elif "warned" in message:
+            # Before it is warned itself, perhaps: what this node's processes do next is not their failure.
+            self.warned()
         elif "process" in message:
             role, number, code = message["process"]
             self._heard_process(index, role, number, code)
@@ -272,6 +283,9 @@ class Member:
 
     def begin(self, plan: LaunchPlan) -> None:
         """The coordinator supervises."""
+
+    def warned(self) -> None:
+        self._send({"warned": True})
 
     def process_ended(self, role: str, index: int, code: int) -> None:
         self._send({"process": [role, index, code]})

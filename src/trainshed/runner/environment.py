@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainshed.resources import directories
+from trainshed.resources.preemption import warning_signal
+from trainshed.runner import warned
 from trainshed.runner.spec import RunnerSpec
 from trainshed.runner.view import USER_NAME
 
@@ -75,6 +77,8 @@ def node_environment(
     base["TRAINSHED_JOB_ID"] = spec.identity.uid
     base["TRAINSHED_ATTEMPT"] = str(spec.attempt_number)
     base["TRAINSHED_ATTEMPT_ID"] = spec.attempt_id
+    base[warned.SIGNAL_VARIABLE] = warning_signal(spec.properties)
+    base[warned.NOTICE_VARIABLE] = f"{_job_temp(spec)}/{warned.NOTICE_NAME}"
     if spec.gpu_devices:
         base.update(dict.fromkeys(_GPU_VARIABLES, spec.gpu_devices[spec.node_index]))
     if on_loopback(spec):
@@ -92,9 +96,12 @@ def stranger_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _stranger(spec: RunnerSpec) -> dict[str, str]:
+    return {"HOME": _job_temp(spec), "USER": USER_NAME, "LOGNAME": USER_NAME, "SHELL": "/bin/bash"}
+
+
+def _job_temp(spec: RunnerSpec) -> str:
     identity = spec.identity
-    home = directories.job_temp(spec.directories.job_temp_root, identity.workspace, identity.experiment, identity.job)
-    return {"HOME": home, "USER": USER_NAME, "LOGNAME": USER_NAME, "SHELL": "/bin/bash"}
+    return directories.job_temp(spec.directories.job_temp_root, identity.workspace, identity.experiment, identity.job)
 
 
 def on_loopback(spec: RunnerSpec) -> bool:

@@ -44,6 +44,10 @@ class Hands(Protocol):
         """A descriptor of a new, empty file; one that is there is replaced."""
         ...
 
+    def publish(self, path: str, content: bytes) -> None:
+        """A file that is there as a whole or not at all."""
+        ...
+
     def make_fifo(self, path: str) -> int:
         """A descriptor, for both directions and never blocking, of a new FIFO."""
         ...
@@ -67,6 +71,9 @@ class Own:
 
     def create(self, path: str, mode: int) -> int:
         return _create(path, mode)
+
+    def publish(self, path: str, content: bytes) -> None:
+        _publish(path, content)
 
     def make_fifo(self, path: str) -> int:
         return _make_fifo(path)
@@ -102,6 +109,10 @@ class Worn:
     def create(self, path: str, mode: int) -> int:
         with self._on():
             return _create(path, mode)
+
+    def publish(self, path: str, content: bytes) -> None:
+        with self._on():
+            _publish(path, content)
 
     def make_fifo(self, path: str) -> int:
         with self._on():
@@ -165,6 +176,9 @@ class Forked:
 
     def create(self, path: str, mode: int) -> int:
         return self._descriptor(lambda: _create(path, mode))
+
+    def publish(self, path: str, content: bytes) -> None:
+        self._ask(lambda: _publish(path, content))
 
     def make_fifo(self, path: str) -> int:
         return self._descriptor(lambda: _make_fifo(path))
@@ -286,6 +300,17 @@ def _create(path: str, mode: int) -> int:
     except FileExistsError:
         os.unlink(path)  # noqa: PTH108
         return os.open(path, flags, mode)
+
+
+def _publish(path: str, content: bytes) -> None:
+    """System calls only."""
+    new = f"{path}.new"
+    descriptor = _create(new, 0o644)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+    os.rename(new, path)  # noqa: PTH104
 
 
 def _make_fifo(path: str) -> int:

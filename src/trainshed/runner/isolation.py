@@ -14,6 +14,7 @@ until there are none. ``TRAINSHED_ISOLATION=none`` asks for this kind.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from trainshed.runner import linux
+from trainshed.runner import linux, warned
 from trainshed.runner.spec import View
 
 ISOLATION_VARIABLE = "TRAINSHED_ISOLATION"
@@ -32,10 +33,14 @@ _EMPTY = b"e"
 _TERMINATE = signal.SIGUSR1
 _REPORT_EMPTY = signal.SIGUSR2
 _CLEAR = signal.SIGHUP
+_WARN = signal.SIGURG
 _CLEARED = b"c"
 #: Seconds within which a namespace is empty after SIGKILL, or is given up; and between two looks.
 _CLEAR_PATIENCE = 5.0
 _CLEAR_PAUSE = 0.002
+#: Seconds within which the keeper says how many it has warned; and of how many trees it is told (unix(7): SCM_MAX_FD).
+_WARN_PATIENCE = 5.0
+_WARN_AT_ONCE = 250
 
 
 class Isolation(Protocol):
@@ -50,6 +55,12 @@ class Isolation(Protocol):
 
     def terminate(self) -> None:
         """SIGTERM to every process of the attempt."""
+        ...
+
+    def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
+        """The warning signal to who takes it below the caller's children ``roots``, or below the rank wrappers of this
+        path where there are any (see ``warned``). How many got it.
+        """
         ...
 
     def watch_empty(self) -> int | None:
@@ -178,6 +189,24 @@ class PidNamespace:
         with suppress(ProcessLookupError):
             os.kill(self._keeper, _TERMINATE)
 
+    def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
+        """The keeper does it, to whom alone these processes have the numbers of the namespace."""
+        trees: list[int] = []
+        try:
+            for pid in list(roots)[:_WARN_AT_ONCE]:
+                with suppress(ProcessLookupError):
+                    trees.append(os.pidfd_open(pid))
+            self._channel.settimeout(_WARN_PATIENCE)
+            socket.send_fds(self._channel, [json.dumps([number, wrapper]).encode()], trees)
+            os.kill(self._keeper, _WARN)
+            return int(self._channel.recv(64) or b"0")
+        except (OSError, ValueError):
+            return 0
+        finally:
+            self._channel.settimeout(None)
+            for tree in trees:
+                os.close(tree)
+
     def watch_empty(self) -> int | None:
         """Readable once the keeper has no child left; meaningful when the runner's own children have ended."""
         with suppress(ProcessLookupError):
@@ -214,7 +243,7 @@ def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
     """The keeper's life. Never returns."""
     try:
         linux.set_parent_death_signal(signal.SIGKILL)
-        watched = {signal.SIGCHLD, _TERMINATE, _REPORT_EMPTY, _CLEAR}
+        watched = {signal.SIGCHLD, _TERMINATE, _REPORT_EMPTY, _CLEAR, _WARN}
         signal.pthread_sigmask(signal.SIG_SETMASK, watched)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         fd = channel.fileno()
@@ -245,6 +274,8 @@ def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
                     os.kill(-1, signal.SIGTERM)
             elif number == _REPORT_EMPTY:
                 report = True
+            elif number == _WARN:
+                _warn(channel)
             elif number == _CLEAR:
                 _clear_namespace()
                 report = False
@@ -254,6 +285,28 @@ def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
                 report = False
     finally:
         os._exit(1)
+
+
+def _warn(channel: socket.socket) -> None:
+    """In the keeper: what the runner asks for; nothing when somebody else sent the signal."""
+    with suppress(OSError, ValueError):
+        asked, trees, _, _ = socket.recv_fds(
+            channel, 4096, _WARN_AT_ONCE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        )
+        number, wrapper = json.loads(asked)
+        try:
+            roots = [pid for tree in trees if (pid := _number_here(tree)) > 0]
+            sent = warned.warn(number, roots, wrapper, _living_parent)
+        finally:
+            for tree in trees:
+                os.close(tree)
+        channel.send(str(sent).encode())
+
+
+def _number_here(pidfd: int) -> int:
+    """Of the process that the descriptor is of, in the namespace of ``/proc``; -1 when it has ended (pidfd_open(2))."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as facts:
+        return next((int(line.split()[1]) for line in facts if line.startswith("Pid:")), -1)
 
 
 def _begin_pids_anywhere() -> None:
@@ -310,6 +363,10 @@ class Subreaper:
     def terminate(self) -> None:
         """SIGTERM to every descendant."""
         _signal_each(descendants(os.getpid()), signal.SIGTERM)
+
+    def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
+        """To whom it may concern among the descendants."""
+        return warned.warn(number, roots, wrapper, _living_parent, set(descendants(os.getpid())))
 
     def watch_empty(self) -> int | None:
         """Unknown: every detached process comes back as the runner's own child, which the runner watches anyway."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainshed import toolkits
 from trainshed.resources import directories
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import ReasonCode
-from trainshed.runner import mpi, ranklogs, ranks
+from trainshed.resources.times import format_time
+from trainshed.runner import mpi, ranklogs, ranks, warned
 from trainshed.runner.crew import Coordinator, Crew
 from trainshed.runner.environment import LOOPBACK_INTERFACE, on_loopback
 from trainshed.runner.failure import directory_error, failed
@@ -104,10 +108,36 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
                 switchboard = Switchboard(node.host.address, node.spec.port, node.spec.token, node.loop)
             Launching(node, switchboard, environment, crew.daemon_ended)
     crew.begin(plan)
+    node.launched = plan
     if isinstance(crew, Coordinator):
         crew.start_members(facts)
     for process in plan.on(node.spec.node_index):
         _start_process(node, crew, process, environment)
+
+
+def warn(node: Node, reason: Mapping[str, Any], warning: StopWarning) -> None:
+    """Tell the job's processes on this node that they are to leave: the notice first, then the signal."""
+    assert node.launched is not None
+    assert node.isolation is not None
+    deadline = time.time_ns() // 1_000_000 + round(warning.seconds * 1000)
+    notice = {
+        "deadline": format_time(deadline),
+        "deadlineUnixSeconds": deadline / 1000,
+        "signal": warning.signal,
+        "reason": {"code": reason["code"], "message": reason["text"]},
+    }
+    path = f"{node.job_temp}/{warned.NOTICE_NAME}"
+    try:
+        node.inside.publish(path, json.dumps(notice, indent=2).encode() + b"\n")
+    except OSError as error:
+        node.log.write(f"the notice {path} cannot be written: {error}")
+    wrapper = f"{tools_directory(node)}/rank.sh" if node.launched.wrapped_ranks else ""
+    sent = node.isolation.warn(warning.number, [pid for pid in node.started if pid in node.loop.living], wrapper)
+    who = f"{warning.signal} sent to {sent} process{'' if sent == 1 else 'es'}"
+    node.log.write(
+        f"{reason['text']} {who if sent else f'No process here takes {warning.signal}'}; "
+        f"SIGTERM follows in {warning.seconds:g} s"
+    )
 
 
 def _hear_ranks(node: Node, crew: Crew, logs: ranklogs.RankLogs) -> str:
@@ -132,9 +162,10 @@ def _start_process(node: Node, crew: Crew, process: Process, environment: dict[s
         node.log.write(f"{name} ended with exit code {code}")
         crew.process_ended(process.role, process.index, code)
 
-    node.start_logged(
+    pid = node.start_logged(
         process.command_line, {**environment, **process.environment}, process.stdout, process.stderr, ended
     )
+    node.started.append(pid)
     node.log.write(f"{name} started; its output is in {process.stdout} and {process.stderr}")
 
 

@@ -83,6 +83,7 @@ def output_folders(spec: RunnerSpec, environment: Mapping[str, str]) -> dict[str
     found = {"stdOutErrPathPrefix": environment["AZ_BATCHAI_STDOUTERR_DIR"]}
     for output in spec.properties.get("outputDirectories") or []:
         found[f"outputDirectories {output['id']}"] = environment[f"AZ_BATCHAI_OUTPUT_{output['id']}"]
+    found[directories.CHECKPOINT_VARIABLE] = environment[directories.CHECKPOINT_VARIABLE]
     return found
 
 

@@ -15,8 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.resources.directories import is_below
+from trainshed.resources.preemption import StopWarning, excused
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner import code, environment, hosts, isolation, launch, layout, linux, mounting, outcome, stranger
+from trainshed.runner import (
+    code,
+    environment,
+    hosts,
+    isolation,
+    launch,
+    layout,
+    linux,
+    mounting,
+    outcome,
+    stranger,
+)
 from trainshed.runner import view as views
 from trainshed.runner.containers import start as container
 from trainshed.runner.control import Control
@@ -25,6 +37,7 @@ from trainshed.runner.events import EventLoop
 from trainshed.runner.failure import (
     FAILED,
     LOST,
+    STOPPED,
     SUCCEEDED,
     AttemptEnded,
     ParentDied,
@@ -131,6 +144,8 @@ class Attempt:
         self._holding: VolumeHolding | None = None
         self._control = control
         self._ending = False
+        #: Why the job was warned, once it was: it is to leave by itself.
+        self._warned: dict[str, Any] | None = None
         self._said = ""
         control.attach(loop, spec.attempt_id, self._on_stop)
         loop.on_signal((signal.SIGTERM, signal.SIGINT), self._on_signal)
@@ -236,6 +251,7 @@ class Attempt:
         node = self.node
         grace = self._spec.grace_seconds if ended.grace is None else ended.grace
         over = ended.outcome.result == SUCCEEDED or (ended.outcome.result == FAILED and not node.several)
+        ended = self._as_asked(ended)
         if over and not self._loop.living:
             # The job's processes are done. What serves them (parameter servers) would get the grace; what they left in
             # the background is killed.
@@ -271,6 +287,13 @@ class Attempt:
         self._write(final)
         self._crew.done()
         return final
+
+    def _as_asked(self, ended: AttemptEnded) -> AttemptEnded:
+        """A job that was warned and leaves has done what it was asked to."""
+        outcome = ended.outcome
+        if self._warned is None or outcome.result != FAILED or not excused((outcome.reason or {}).get("code")):
+            return ended
+        return AttemptEnded(replace(outcome, result=STOPPED, reason=self._warned), grace=ended.grace)
 
     def _say_end(self, outcome: Outcome) -> None:
         """The last line of the execution log, unless it is that already."""
@@ -318,16 +341,32 @@ class Attempt:
             return replace(lost(ReasonCode.RUNNER_LOST, text).outcome, ended_at=final.ended_at)
         return final
 
-    def _on_stop(self, reason: dict[str, Any], grace: float | None) -> None:
+    def _on_stop(self, reason: dict[str, Any], grace: float | None, warning: StopWarning | None) -> None:
         if self._ending:
+            return
+        if warning is not None and self.node.launched:
+            if self._warned is None:
+                self._warn(reason, grace, warning)
             return
         if reason.get("code") == ReasonCode.JOB_DISK_LIMIT_EXCEEDED:
             raise AttemptEnded(Outcome(FAILED, None, reason), grace=grace)
         raise stopped(reason, grace)
 
+    def _warn(self, reason: dict[str, Any], grace: float | None, warning: StopWarning) -> None:
+        """The job's processes go on until they have left or the time is up."""
+        self._warned = reason
+        self._crew.warned()
+        launch.warn(self.node, reason, warning)
+
+        def time_is_up() -> None:
+            if not self._ending:
+                raise stopped(reason, grace)
+
+        self._loop.after(warning.seconds, time_is_up)
+
     def _on_signal(self) -> None:
         reason = Reason(ReasonCode.JOB_TERMINATED, "The runner was asked to stop by a signal.")
-        self._on_stop(reason.to_json(), None)
+        self._on_stop(reason.to_json(), None, None)
 
     def _on_wall_clock(self) -> None:
         if not self._ending:

@@ -19,6 +19,7 @@ from trainshed.runner.failure import directory_error, failed
 from trainshed.runner.ground import Ground
 from trainshed.runner.hands import Hands, Own
 from trainshed.runner.spec import HostSpec, RunnerSpec
+from trainshed.toolkits.launch import LaunchPlan
 from trainshed.volumes import CommandResult
 
 #: Seconds that preparing a command's answer (``mpirun --version``, mount commands) may take.
@@ -82,6 +83,9 @@ class Node:
         self.folder = ""
         self.stdouterr = ""
         self.prelude = ""
+        #: The plan that is carried out here, and the processes that were started for it.
+        self.launched: LaunchPlan | None = None
+        self.started: list[int] = []
         #: Notes how the logs grow, once there are processes; it has to be closed.
         self.rank_logs: Closing | None = None
         self.deadline = None if spec.wall_clock_seconds is None else time.monotonic() + spec.wall_clock_seconds

@@ -80,16 +80,26 @@ class Supervisor:
         self._failed_launcher: tuple[int, dict[str, str]] | None = None
         #: (host, exit code) of the first of MPI's daemons that failed.
         self._failed_daemon: tuple[int, int] | None = None
+        self._warned = False
+
+    def warned(self) -> None:
+        """The processes are to leave: one that does must not take from the others the time to save their work.
+
+        So a failure ends the attempt only once nothing is left of it that could come to an end by itself.
+        """
+        self._warned = True
 
     def process_ended(self, host: int, role: str, index: int, code: int) -> Wait | None:
         """A process ended. What to wait for, or None.
 
         Raises AttemptEnded when that ends the attempt.
         """
+        # Servers that were warned leave as they were asked to; what the others make of it is their own end.
+        ignored = self._warned and (host, role, index) not in self._essential
         self._essential.discard((host, role, index))
-        if code != 0:
+        if code != 0 and not ignored:
             failure = (code, self._details(host, role, index))
-            if not self._ranks:
+            if not self._ranks and not self._warned:
                 raise job_failed(*failure)
             self._failed_launcher = self._failed_launcher or failure
         # The rank that caused it may speak a moment later than the launcher.
@@ -110,7 +120,8 @@ class Supervisor:
             self._failed_ranks.append((_part(code, asked), code, details))
         if not self._mpi or not self._essential:
             return self._after_launcher()
-        if code != 0:
+        over = bool(self._failed_ranks) and len(self._words) == self._ranks if self._warned else code != 0
+        if over:
             return Wait(LAUNCHER_SECONDS, self.time_is_up)
         return Wait(LAST_SECONDS, self._launcher_hangs) if self._all_well else None
 
@@ -164,7 +175,7 @@ class Supervisor:
         )
 
     def _after_launcher(self) -> Wait | None:
-        if not self._mpi and self._failed_launcher is not None:
+        if not self._mpi and self._failed_launcher is not None and not self._warned:
             return self._after_agent()
         if self._essential:
             return None

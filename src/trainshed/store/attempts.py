@@ -10,6 +10,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
 from trainshed.resources.lifecycle import ATTEMPT, AttemptEvent, AttemptState, NodeState
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 from trainshed.store import events
 from trainshed.store._statements import first, refused_as, rows_changed
@@ -56,8 +57,10 @@ _lost_of_cluster = (
 )
 _change = update(table).where(_of, table.c.state == bindparam("before"))
 _started = _change.values(state=bindparam("after"), state_at=bindparam("now"))
-_request_stop = _started.values(stop_reason=bindparam("why"), after_stop=bindparam("follows"))
-_set_after_stop = update(table).where(_of).values(after_stop=bindparam("follows"))
+_request_stop = _started.values(
+    stop_reason=bindparam("why"), after_stop=bindparam("follows"), stop_warning=bindparam("warned")
+)
+_hasten_stop = update(table).where(_of).values(after_stop=bindparam("follows"), stop_warning=None)
 _finish = _started.values(reason=bindparam("why"), exit_code=bindparam("code"), ended_at=bindparam("ended"))
 _mark_released = (
     update(nodes)
@@ -160,11 +163,13 @@ def started(tx: Connection, id: str, now: int) -> bool:
     return True
 
 
-def request_stop(tx: Connection, id: str, now: int, reason: Reason, after: str) -> AttemptRecord:
+def request_stop(
+    tx: Connection, id: str, now: int, reason: Reason, after: str, warning: StopWarning | None = None
+) -> AttemptRecord:
     """Record that the attempt is to be stopped, why, and whether its job then fails or is queued again.
 
-    Of an attempt that is stopping already the first reason stays, but ``FAIL`` replaces ``REQUEUE``. An attempt that
-    is over stays as it is. Raises NotFound.
+    Of an attempt that is stopping already the first reason stays, but ``FAIL`` replaces ``REQUEUE``, and a stop without
+    a warning one with a warning. An attempt that is over stays as it is. Raises NotFound.
     """
     if after not in (FAIL, REQUEUE):
         raise ValueError(f"after a stop comes {FAIL!r} or {REQUEUE!r}, not {after!r}")
@@ -172,12 +177,26 @@ def request_stop(tx: Connection, id: str, now: int, reason: Reason, after: str) 
     event = AttemptEvent.STOP_REQUESTED
     if ATTEMPT.allows(attempt.state, event):
         state = ATTEMPT.after(attempt.state, event)
-        _apply(tx, _request_stop, attempt, state, now, {"why": reason_to_text(reason), "follows": after})
-        _log(tx, job_key, attempt, event.value, attempt.state, state, now, reason, after=after)
-    elif attempt.state is AttemptState.STOPPING and after == FAIL and attempt.after_stop == REQUEUE:
-        tx.execute(_set_after_stop, {"of": id, "follows": FAIL})
-        _log(tx, job_key, attempt, event.value, attempt.state, attempt.state, now, reason, after=FAIL)
+        told = None if warning is None else warning.to_json()
+        parameters = {
+            "why": reason_to_text(reason),
+            "follows": after,
+            "warned": None if told is None else to_json(told),
+        }
+        _apply(tx, _request_stop, attempt, state, now, parameters)
+        details = {} if told is None else {"warning": told}
+        _log(tx, job_key, attempt, event.value, attempt.state, state, now, reason, after=after, **details)
+    elif attempt.state is AttemptState.STOPPING and _hastens(attempt, after, warning):
+        follows = FAIL if after == FAIL else attempt.after_stop
+        tx.execute(_hasten_stop, {"of": id, "follows": follows})
+        _log(tx, job_key, attempt, event.value, attempt.state, attempt.state, now, reason, after=follows)
     return get(tx, id)
+
+
+def _hastens(attempt: AttemptRecord, after: str, warning: StopWarning | None) -> bool:
+    """Whether a further request to stop changes anything about the one that there is."""
+    sooner = attempt.stop_warning is not None and warning is None
+    return sooner or (after == FAIL and attempt.after_stop == REQUEUE)
 
 
 def finish(
@@ -225,6 +244,7 @@ def finish(
         reason,
         attempt.stop_reason,
         attempt.after_stop,
+        attempt.stop_warning,
     )
 
 
@@ -282,6 +302,7 @@ def _record(row: Sequence[Any]) -> AttemptRecord:
         reason,
         stop_reason,
         after_stop,
+        stop_warning,
     ) = row
     return AttemptRecord(
         id,
@@ -297,4 +318,5 @@ def _record(row: Sequence[Any]) -> AttemptRecord:
         reason_from_text(reason),
         reason_from_text(stop_reason),
         after_stop,
+        StopWarning.from_json(from_json(stop_warning)) if stop_warning else None,
     )

@@ -41,6 +41,8 @@ _requeue = (
         started_at=None,
         lost_attempts=table.c.lost_attempts + bindparam("lost"),
         retries=table.c.retries + bindparam("retried"),
+        preemptions=table.c.preemptions + bindparam("preempted"),
+        returned=bindparam("preempted"),
         not_before=bindparam("not_before", type_=table.c.not_before.type),
         requeue_reason=bindparam("why"),
     )
@@ -88,7 +90,15 @@ def requeue(tx: Connection, job_id: int, now: int, reason: Reason, lost: bool) -
 
     ``lost`` counts the attempt as lost to infrastructure. Raises NotFound, ImpossibleTransition.
     """
-    _requeue_as(tx, job_id, now, reason, {"lost": int(lost), "retried": 0, "not_before": None})
+    _requeue_as(tx, job_id, now, reason, {"lost": int(lost)})
+
+
+def preempt(tx: Connection, job_id: int, now: int, reason: Reason) -> None:
+    """The attempt had to make room: the job waits again, before the others of its class.
+
+    Raises NotFound, ImpossibleTransition.
+    """
+    _requeue_as(tx, job_id, now, reason, {"preempted": 1})
 
 
 def retry(tx: Connection, job_id: int, now: int, reason: Reason, not_before: int) -> None:
@@ -96,7 +106,7 @@ def retry(tx: Connection, job_id: int, now: int, reason: Reason, not_before: int
 
     Raises NotFound, ImpossibleTransition.
     """
-    _requeue_as(tx, job_id, now, reason, {"lost": 0, "retried": 1, "not_before": not_before})
+    _requeue_as(tx, job_id, now, reason, {"retried": 1, "not_before": not_before})
 
 
 def _requeue_as(tx: Connection, job_id: int, now: int, reason: Reason, counted: dict[str, Any]) -> None:
@@ -109,6 +119,10 @@ def _requeue_as(tx: Connection, job_id: int, now: int, reason: Reason, counted: 
         "after": after.value,
         "now": now,
         "why": reason_to_text(reason),
+        "lost": 0,
+        "retried": 0,
+        "preempted": 0,
+        "not_before": None,
         **counted,
     }
     _change(tx, _requeue, parameters, key)

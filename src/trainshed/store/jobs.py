@@ -13,7 +13,16 @@ from trainshed.store._statements import refused_as
 from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
-from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
+from trainshed.store.job_states import (
+    delete,
+    finish,
+    place,
+    preempt,
+    request_deletion,
+    request_termination,
+    requeue,
+    retry,
+)
 from trainshed.store.past_runs import past_runs
 from trainshed.store.queue import (
     clusters_with_queue,
@@ -48,6 +57,7 @@ __all__ = [
     "page",
     "past_runs",
     "place",
+    "preempt",
     "queue_ahead",
     "queue_head",
     "queue_length",

@@ -1,9 +1,9 @@
 """The queue: which jobs wait for a cluster, and in which order.
 
-A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then the order of
-submission (its id): a job that was queued again keeps its place. One that is to be tried again later (``not_before``)
-stands beside the queue until then: it asks for no nodes and holds nobody back. ``jobs`` offers these functions as its
-own.
+A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then those that were
+pre-empted, then the order of submission (its id): a job that was queued again keeps its place. One that is to be tried
+again later (``not_before``) stands beside the queue until then: it asks for no nodes and holds nobody back. ``jobs``
+offers these functions as its own.
 """
 
 from __future__ import annotations
@@ -32,17 +32,21 @@ _columns = (
     jobs.c.workspace_key,
     jobs.c.experiment_key,
     jobs.c.submitted_by,
+    jobs.c.returned,
 )
 _head = (
-    select(*_columns).where(_mine, QUEUED, _due).order_by(jobs.c.priority.desc(), jobs.c.id).limit(bindparam("limit"))
+    select(*_columns)
+    .where(_mine, QUEUED, _due)
+    .order_by(jobs.c.priority.desc(), jobs.c.returned.desc(), jobs.c.id)
+    .limit(bindparam("limit"))
 )
 _head_within = _head.where(jobs.c.node_count <= bindparam("max_nodes"))
 _page = _head_within.offset(bindparam("offset"))
 # Whose jobs wait: read from the index alone, those that stand beside the queue included.
 _lanes = (
-    select(jobs.c.priority, jobs.c.submitted_by, jobs.c.experiment_key)
+    select(jobs.c.priority, jobs.c.returned, jobs.c.submitted_by, jobs.c.experiment_key)
     .where(_mine, QUEUED)
-    .group_by(jobs.c.priority, jobs.c.submitted_by, jobs.c.experiment_key)
+    .group_by(jobs.c.priority, jobs.c.returned, jobs.c.submitted_by, jobs.c.experiment_key)
 )
 _in_lane = (
     select(*_columns)
@@ -51,6 +55,7 @@ _in_lane = (
         QUEUED,
         _due,
         jobs.c.priority == bindparam("priority"),
+        jobs.c.returned == bindparam("returned"),
         jobs.c.submitted_by.is_not_distinct_from(bindparam("submitted_by")),
         jobs.c.experiment_key == bindparam("experiment_key"),
         jobs.c.id > bindparam("after"),
@@ -67,7 +72,10 @@ _length_later = select(func.count()).select_from(jobs).where(_theirs, *_later)
 _ahead_later = _length_later.where(
     or_(
         jobs.c.priority > bindparam("priority"),
-        (jobs.c.priority == bindparam("priority")) & (jobs.c.id < bindparam("id")),
+        (jobs.c.priority == bindparam("priority")) & (jobs.c.returned > bindparam("returned")),
+        (jobs.c.priority == bindparam("priority"))
+        & (jobs.c.returned == bindparam("returned"))
+        & (jobs.c.id < bindparam("id")),
     )
 )
 _delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
@@ -75,10 +83,15 @@ _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
 _ranged = select(func.count()).select_from(jobs).where(_mine, QUEUED)
-# Two ranges of the index rather than one condition with OR, which would read the cluster's whole queue.
+# Three ranges of the index rather than one condition with OR, which would read the cluster's whole queue.
 _ahead = select(
     _ranged.where(jobs.c.priority > bindparam("priority")).scalar_subquery()
-    + _ranged.where(jobs.c.priority == bindparam("priority"), jobs.c.id < bindparam("id")).scalar_subquery()
+    + _ranged.where(jobs.c.priority == bindparam("priority"), jobs.c.returned > bindparam("returned")).scalar_subquery()
+    + _ranged.where(
+        jobs.c.priority == bindparam("priority"),
+        jobs.c.returned == bindparam("returned"),
+        jobs.c.id < bindparam("id"),
+    ).scalar_subquery()
 )
 
 # Jumps from one cluster to the next in the index instead of reading every queued job.
@@ -126,14 +139,15 @@ def lanes(tx: Connection, cluster_uid: str, *, now: int, first: int) -> list[Ite
 
 
 def _walk_lane(
-    tx: Connection, cluster_uid: str, lane: tuple[int, str | None, str], now: int, limit: int
+    tx: Connection, cluster_uid: str, lane: tuple[int, int, str | None, str], now: int, limit: int
 ) -> Iterator[QueuedJob]:
-    priority, submitted_by, experiment_key = lane
+    priority, returned, submitted_by, experiment_key = lane
     after = 0
     while True:
         parameters = {
             "cluster_uid": cluster_uid,
             "priority": priority,
+            "returned": returned,
             "submitted_by": submitted_by,
             "experiment_key": experiment_key,
             "now": now,
@@ -163,7 +177,7 @@ def queued_nodes(tx: Connection, cluster_uid: str, now: int) -> int:
 
 def queue_ahead(tx: Connection, job: JobRecord, now: int) -> tuple[int, QueuedJob | None]:
     """How many jobs of its cluster's queue are before ``job``, and the first of them."""
-    parameters = {"cluster_uid": job.cluster_uid, "priority": job.priority, "id": job.id}
+    parameters = {"cluster_uid": job.cluster_uid, "priority": job.priority, "returned": job.returned, "id": job.id}
     ahead = int(tx.execute(_ahead, parameters).scalar_one())
     if ahead:
         ahead -= int(tx.execute(_ahead_later, {**parameters, "now": now}).scalar_one())

@@ -14,6 +14,7 @@ from trainshed.resources.lifecycle import (
     OperationVerb,
     ProvisioningState,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 
 
@@ -197,6 +198,10 @@ class JobRecord:
     not_before: int | None = None
     #: Object id of the principal that submitted it.
     submitted_by: str | None = None
+    #: How often it had to give up its nodes to others: it then goes before those of its class that have not.
+    preemptions: int = 0
+    #: 1 while it waits because it was pre-empted.
+    returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +244,8 @@ class AttemptRecord:
     #: Why a stop was asked for, and what follows: ``fail`` or ``requeue``.
     stop_reason: Reason | None = None
     after_stop: str | None = None
+    #: What its processes get before they are stopped; None: nothing.
+    stop_warning: StopWarning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +262,8 @@ class QueuedJob:
     workspace_key: str = ""
     experiment_key: str = ""
     submitted_by: str | None = None
+    #: Whether it was pre-empted: it goes before others of its priority.
+    returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,6 +249,10 @@ jobs = Table(
     Column("not_before", Time),
     # The principal that submitted it.
     Column("submitted_by", Key),
+    # How often it had to give up its nodes to others.
+    Column("preemptions", BigInteger, nullable=False, server_default=text("0")),
+    # 1 while it waits because it was pre-empted: it goes before others of its priority.
+    Column("returned", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -257,6 +261,7 @@ jobs = Table(
         "ix_jobs_queue",
         "cluster_uid",
         text("priority DESC"),
+        text("returned DESC"),
         "id",
         sqlite_where=QUEUED,
         postgresql_where=QUEUED,
@@ -266,6 +271,7 @@ jobs = Table(
         "ix_jobs_lanes",
         "cluster_uid",
         "priority",
+        "returned",
         "submitted_by",
         "experiment_key",
         "id",
@@ -294,6 +300,8 @@ attempts = Table(
     Column("reason", Text),
     Column("stop_reason", Text),
     Column("after_stop", Text),
+    # The signal and the seconds that its processes get before they are stopped.
+    Column("stop_warning", Text),
     _one_of("state", AttemptState),
     UniqueConstraint("job_id", "number"),
     Index("uq_attempts_live_job", "job_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),

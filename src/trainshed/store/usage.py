@@ -10,6 +10,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_of
 
 from trainshed.store._statements import rows_changed
+from trainshed.store.encoding import from_json
 from trainshed.store.tables import attempts, jobs
 from trainshed.store.tables import usage as table
 
@@ -59,6 +60,7 @@ _running = (
         attempts.c.state,
         attempts.c.state_at,
         attempts.c.id,
+        attempts.c.stop_warning,
     )
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(text("attempts.state IN ('placed', 'running', 'stopping')"))
@@ -95,6 +97,8 @@ class Holder:
     state: str
     state_at: int
     attempt_id: str
+    #: Of one that was told to stop: seconds that it has before SIGTERM.
+    warned: float = 0.0
 
 
 def add(
@@ -130,4 +134,4 @@ def since(tx: Connection, workspace_key: str, start: int) -> list[Used]:
 def holders(tx: Connection) -> list[Holder]:
     """Every job that holds nodes now."""
     rows: list[tuple[Any, ...]] = [tuple(row) for row in tx.execute(_running)]
-    return [Holder(*row) for row in rows]
+    return [Holder(*row[:-1], warned=from_json(row[-1])["seconds"] if row[-1] else 0.0) for row in rows]

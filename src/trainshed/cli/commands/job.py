@@ -18,6 +18,7 @@ _COMMANDS = {
     "explain": ("job_wait", "explain", "Say why a job waits, or how it came to its end."),
     "events": ("job_wait", "events", "List what happened to a job."),
     "terminate": ("job", "terminate", "Stop a job."),
+    "preempt": ("job", "preempt", "Have a running job make room: warned, stopped, queued again."),
     "delete": ("job", "delete", "Forget a job; its files stay."),
     "files": ("job_files", "files", "List, follow and download a job's files."),
     "node": ("job_files", "node", "The nodes that run it."),
@@ -81,6 +82,23 @@ def terminate(session: Session, name: str, yes: bool, no_wait: bool) -> None:
     found = session.client.jobs.get(name)
     terminated = any(error.code == "JobTerminated" for error in found.errors)
     session.note(f"job {name} {'was terminated' if terminated else f'is {found.execution_state.value}'}")
+
+
+@click.command("preempt")
+@options.name("job")
+@options.yes
+@options.session(experiment=True)
+def preempt(session: Session, name: str, yes: bool) -> None:
+    """Have a running job make room for others.
+
+    Its processes get the signal of its `preemption` (SIGUSR2) and its gracePeriod (30 seconds) to save their work and
+    leave. Then it waits again, before the others of its priority, and goes on in its next attempt.
+    """
+    name = session.job_name(name)
+    session.confirm(f"Preempt job {name}?", yes=yes)
+    attempt = session.client.jobs.get(name).attempt
+    session.client.jobs.preempt(name, attempt=attempt)
+    session.note(f"job {name} makes room: trainshed job events {name}")
 
 
 @click.command("delete")

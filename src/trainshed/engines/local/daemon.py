@@ -69,7 +69,7 @@ class Daemon:
                     request["gang"], request["secrets"], request["private"]
                 ),
                 "stop_gang": lambda request: self._gangs.stop(
-                    request["attempt_id"], request["reason"], request["grace"]
+                    request["attempt_id"], request["reason"], request["grace"], request["warning"]
                 ),
                 "forget": lambda request: self._gangs.forget(request["attempt_ids"]),
                 "ensure_file_server": lambda request: self._file_servers.ensure(request["server"], request["password"]),

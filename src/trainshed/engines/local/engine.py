@@ -22,6 +22,7 @@ from trainshed.engines.protocol import (
     NodeSpec,
     NodeStatus,
 )
+from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 
 
@@ -91,9 +92,17 @@ class LocalEngine:
         spec["cluster_volumes"] = [source.to_json() for source in gang.cluster_volumes]
         await self._link.call("start_gang", gang=spec, secrets=gang.secrets, private=gang.private)
 
-    async def stop_gang(self, attempt_id: str, reason: Reason, grace_seconds: float) -> None:
-        """Ask the attempt's processes to end, then make them."""
-        await self._link.call("stop_gang", attempt_id=attempt_id, reason=reason.to_json(), grace=grace_seconds)
+    async def stop_gang(
+        self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
+    ) -> None:
+        """Warn the attempt's processes if that is asked for, ask them to end, then make them."""
+        await self._link.call(
+            "stop_gang",
+            attempt_id=attempt_id,
+            reason=reason.to_json(),
+            grace=grace_seconds,
+            warning=warning.to_json() if warning is not None else None,
+        )
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
         """Drop outcomes."""

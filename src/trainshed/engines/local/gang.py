@@ -20,6 +20,8 @@ class Gang:
     outcomes: dict[str, Outcome | None] = field(default_factory=dict)
     #: Why a stop was asked for.
     stop_reason: dict[str, Any] | None = None
+    #: Its processes have been warned and go on for a while.
+    warned: bool = False
     #: Why a part was lost, when that is known better than "its runner died".
     loss: Reason | None = None
     final: dict[str, Any] | None = None

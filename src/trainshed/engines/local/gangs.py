@@ -133,20 +133,31 @@ class GangKeeper:
             )
         return node
 
-    def stop(self, attempt_id: str, reason: dict[str, Any], grace: float) -> None:
-        """Ask the runners to end it; make them when they have not in time."""
-        gang = self._gangs.get(attempt_id)
-        if gang is None or gang.final is not None or gang.stop_reason is not None:
-            return
-        gang.stop_reason = reason
-        self._stop_parts(gang, reason, grace)
+    def stop(
+        self, attempt_id: str, reason: dict[str, Any], grace: float, warning: dict[str, Any] | None = None
+    ) -> None:
+        """Ask the runners to end it, after a warning if one is given; make them when they have not in time.
 
-    def _stop_parts(self, gang: Gang, reason: dict[str, Any], grace: float) -> None:
+        A stop without a warning overtakes one with a warning.
+        """
+        gang = self._gangs.get(attempt_id)
+        if gang is None or gang.final is not None:
+            return
+        if gang.stop_reason is not None and not (gang.warned and warning is None):
+            return
+        gang.stop_reason, gang.warned = reason, warning is not None
+        self._stop_parts(gang, reason, grace, warning)
+
+    def _stop_parts(
+        self, gang: Gang, reason: dict[str, Any], grace: float, warning: dict[str, Any] | None = None
+    ) -> None:
         for node_id in gang.running:
             node = self._keeper.nodes.get(node_id)
             if node is not None:
-                self._keeper.tell(node, {"stop": gang.attempt_id, "reason": reason, "grace": grace})
-        asyncio.get_running_loop().call_later(grace + _STOP_MARGIN, self._kill, gang)
+                told = {"stop": gang.attempt_id, "reason": reason, "grace": grace, "warning": warning}
+                self._keeper.tell(node, told)
+        patience = grace + _STOP_MARGIN + (warning["seconds"] if warning else 0.0)
+        asyncio.get_running_loop().call_later(patience, self._kill, gang)
 
     async def end_all(self, grace: float) -> None:
         """The daemon ends in good order: every attempt is stopped with a reason that its job is queued again for."""

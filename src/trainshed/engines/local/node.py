@@ -188,8 +188,8 @@ class Node:
         elif "stop" in message:
             attempt_id = message["stop"]
             if attempt_id in self._busy:
-                stop = {"stop": message["reason"], "grace": message["grace"], "attempt": attempt_id}
-                self._busy[attempt_id].send(stop)
+                stop = {name: message[name] for name in ("grace", "warning")}
+                self._busy[attempt_id].send({**stop, "stop": message["reason"], "attempt": attempt_id})
         elif "kill" in message:
             if message["kill"] in self._busy:
                 with suppress(ProcessLookupError):
