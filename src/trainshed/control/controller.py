@@ -11,7 +11,6 @@ also reads the engine's view and advances clusters, nodes and deletions.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -162,8 +161,9 @@ class Controller:
     async def _quick_pass(self) -> None:
         now = self._settings.clock()
         ended, self._ended = self._ended, {}
+        started = self._take_started(ended)
         try:
-            actions = await self._db.write(lambda tx: self._advance_jobs(tx, Actions(), ended, now))
+            actions = await self._db.write(lambda tx: self._advance_jobs(tx, Actions(), ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
@@ -179,7 +179,8 @@ class Controller:
             view = await self._engine.view()
             self._available = True
             now = self._settings.clock()
-            actions = await self._db.write(lambda tx: self._advance_all(tx, view, ended, now))
+            started = self._take_started(ended)
+            actions = await self._db.write(lambda tx: self._advance_all(tx, view, ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
@@ -189,7 +190,9 @@ class Controller:
         if actions.again:
             self.wake()
 
-    def _advance_all(self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], now: int) -> Actions:
+    def _advance_all(
+        self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], started: list[str], now: int
+    ) -> Actions:
         actions = Actions()
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
@@ -212,10 +215,12 @@ class Controller:
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
         self._full_house = False
         actions.wake_at(jobs.next_due(tx, now))
-        return self._advance_jobs(tx, actions, ended, now)
+        return self._advance_jobs(tx, actions, ended, started, now)
 
-    def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
-        for attempt_id in self._starts_to_record(ended):
+    def _advance_jobs(
+        self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], started: list[str], now: int
+    ) -> Actions:
+        for attempt_id in started:
             record_start(tx, attempt_id, now)
         for status in ended.values():
             actions.wake_at(settle(tx, status, now, self._settings.lost_attempts_limit))
@@ -243,9 +248,13 @@ class Controller:
         self._alarm = None
         self.wake()
 
-    def _starts_to_record(self, ended: dict[str, GangStatus]) -> list[str]:
-        """Attempts that have run for a moment: one that ends at once needs no record of having started."""
-        ripe = time.monotonic() - RECORD_START_SECONDS
+    def _take_started(self, ended: dict[str, GangStatus]) -> list[str]:
+        """Attempts that have run for a moment: one that ends at once needs no record of having started.
+
+        Before the transaction, whose function runs in another thread and perhaps twice. Starts whose record is lost
+        with it are found again in the engine's view.
+        """
+        ripe = asyncio.get_running_loop().time() - RECORD_START_SECONDS
         due = [attempt_id for attempt_id, since in self._started.items() if since <= ripe or attempt_id in ended]
         for attempt_id in due:
             del self._started[attempt_id]
@@ -298,7 +307,7 @@ class Controller:
         try:
             gang = await self._opener.gang(start.gang, start.secrets)
             await self._engine.start_gang(gang)
-            self._started[start.gang.attempt_id] = time.monotonic()
+            self._started[start.gang.attempt_id] = asyncio.get_running_loop().time()
             # A little later than it is ripe: the loop's clock may lag behind.
             asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
