@@ -80,7 +80,7 @@ class Profile:
                     faults[name] = roll.choice((0.02, 0.05, 0.15))
         return cls(
             length=roll.uniform(10, 40),
-            slow_clock=roll.choice((4.0, 10.0, 25.0)),
+            slow_clock=roll.choice((5.0, 15.0, 40.0)),
             latency=roll.choice((0.01, 0.1, 1.0)),
             clusters=roll.choice((1, 1, 1, 2, 2, 3)),
             jobs=roll.randint(2, 9),

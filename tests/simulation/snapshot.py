@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Any:
+    """JSON that nobody changes."""
+    return json.loads(text)
+
 
 LIVE = ("placed", "running", "stopping")
 
@@ -50,7 +58,7 @@ class Attempt(NamedTuple):
     @property
     def nodes(self) -> list[str]:
         """Its nodes, the master first."""
-        found: list[str] = json.loads(self.node_ids)
+        found: list[str] = _parsed(self.node_ids)
         return found
 
 
@@ -76,8 +84,7 @@ class ClusterRow(NamedTuple):
     @property
     def settings(self) -> dict[str, Any]:
         """The scale settings."""
-        found: dict[str, Any] = json.loads(self.scale)
-        return found
+        return _parsed(self.scale)
 
     @property
     def largest(self) -> int:

@@ -12,11 +12,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
+from tests.simulation.quick import QuickConnection
 from tests.support.factories import make_parents
 from trainshed.store.backend import Session
 from trainshed.store.errors import StoreUnavailable
@@ -61,6 +62,12 @@ class Store:
         self.session.begin()
         make_parents(self.session.connection)
         self.session.commit()
+        #: What the product's functions are given.
+        self.connection = cast(Connection, QuickConnection(self.session.connection, self.driver))
+
+    def plainly(self) -> None:
+        """From now on through SQLAlchemy alone."""
+        self.connection = self.session.connection
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
@@ -76,7 +83,7 @@ class Store:
         """One transaction, now. What the call raises takes all of it back."""
         self.session.savepoint()
         try:
-            value = call(self.session.connection)
+            value = call(self.connection)
         except BaseException:
             self.session.roll_back_to_savepoint()
             raise
@@ -87,7 +94,7 @@ class Store:
         """Run the call in a transaction that fails at its end: nothing of it stays but what it did to memory."""
         self.session.savepoint()
         try:
-            call(self.session.connection)
+            call(self.connection)
         finally:
             self.session.roll_back_to_savepoint()
 
@@ -148,7 +155,7 @@ class SimulatedDatabase:
 
     def _do_read(self, call: Callable[[Connection], T], future: asyncio.Future[T]) -> None:
         if self.alive:
-            _settle(future, lambda: call(self._store.session.connection))
+            _settle(future, lambda: call(self._store.connection))
 
     def _do_write(self, call: Callable[[Connection], T], future: asyncio.Future[T]) -> None:
         if not self.alive:

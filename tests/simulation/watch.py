@@ -56,7 +56,7 @@ class Watch:
 
     def ask(self, job: Job, explain: Explain, *, engine_available: bool) -> Reason:
         """Why the job waits; checked."""
-        tx = self._store.session.connection
+        tx = self._store.connection
         reason = explain(tx, jobs.get_by_id(tx, job.id))
         self._story.count(f"reason {reason.code.value}")
         facts = reasons.Facts(

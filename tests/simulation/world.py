@@ -236,6 +236,8 @@ class World:
                 yield f"cluster {cluster.name} is {cluster.state} and {cluster.allocation}"
             if ready != len(members) or not low <= ready <= cluster.largest:
                 yield f"cluster {cluster.name} has nodes {[node.state for node in members]} of {cluster.scale}"
+        if self.life is None or not self.life.controller.engine_available:
+            yield "the service has not reached the engine"
         for verb, key in operations_in_progress(self.store.driver):
             yield f"operation {verb} of {key} is in progress"
         for gang in self.machines.gangs:
@@ -266,7 +268,7 @@ class World:
     async def _until(self, seconds: float, done: Callable[[], bool]) -> bool:
         end = self.now + seconds
         while self.now < end:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             self._raise()
             if done():
                 return True

@@ -63,7 +63,12 @@ class SimulatedEngine:
 
     async def view(self) -> EngineView:
         self._check()
-        return EngineView(tuple(self.nodes.values()), tuple(self.gangs.values()), tuple(self.file_servers.values()))
+        return EngineView(
+            tuple(self.nodes.values()),
+            tuple(self.gangs.values()),
+            tuple(self.file_servers.values()),
+            tuple(self.clusters),
+        )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
         self._check()

@@ -260,7 +260,7 @@ class ClusterPass:
             self._actions.remove_clusters.append(cluster.uid)
             secrets.delete(self._tx, cluster.uid)
             clusters.delete(self._tx, cluster.key)
-            operations.finish_for(
-                self._tx, OperationVerb.DELETE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now
-            )
+            # It may have been deleted before it was provisioned: its creation is over too.
+            for verb in (OperationVerb.CREATE_CLUSTER, OperationVerb.DELETE_CLUSTER):
+                operations.finish_for(self._tx, verb, cluster.key, OperationEvent.SUCCEEDED, self._now)
             self._actions.again = True

@@ -26,7 +26,7 @@ from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
-from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
+from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes, unwanted_clusters
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
 from trainshed.control.settings import ControlSettings
@@ -197,6 +197,7 @@ class Controller:
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
         missing_nodes(tx, view, self._settings, actions)
+        unwanted_clusters(tx, view, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, view, actions, now, introduce=not self._introduced)

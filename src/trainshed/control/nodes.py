@@ -57,6 +57,14 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -
         nodes.set_reason(tx, node.id, status.reason)
 
 
+def unwanted_clusters(tx: Connection, view: EngineView, actions: Actions) -> None:
+    """Have the engine forget clusters that nobody has any more: it was told so before, and the call was lost."""
+    if not view.clusters:
+        return
+    wanted = clusters.uids(tx) | {node.cluster_uid for node in view.nodes}
+    actions.remove_clusters += [uid for uid in view.clusters if uid not in wanted]
+
+
 def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions) -> None:
     """Ask again for recorded nodes that the engine does not have (it was told before a crash, or never was)."""
     present = {status.node_id for status in view.nodes}
