@@ -79,11 +79,11 @@ class Profile:
                 if roll.random() < 0.4:
                     faults[name] = roll.choice((0.02, 0.05, 0.15))
         return cls(
-            length=roll.uniform(10, 40),
+            length=roll.uniform(8, 30),
             slow_clock=roll.choice((5.0, 15.0, 40.0)),
             latency=roll.choice((0.01, 0.1, 1.0)),
             clusters=roll.choice((1, 1, 1, 2, 2, 3)),
-            jobs=roll.randint(2, 9),
+            jobs=roll.randint(2, 8),
             cores=roll.choice((4, 8, 16, 600)),
             capacity=roll.choice((3, 6, 12, 100)),
             preparing=roll.choice((0.5, 3.0, 10.0)),

@@ -177,7 +177,15 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
                 f"attempt {attempt.number} of {job.name} is recorded as {attempt.state} ({attempt.exit_code}), "
                 f"but its processes {result.value} ({truth.exit_codes.get(attempt.id)})"
             )
-        if job.execution == "failed" and result is GangResult.FAILED and job.exit_code != attempt.exit_code:
+        cluster = now.clusters.get(job.cluster_uid)
+        # A job that was to be tried again ends without an exit code when its cluster is deleted.
+        retried = cluster is None or cluster.state == "deleting"
+        if (
+            job.execution == "failed"
+            and result is GangResult.FAILED
+            and job.exit_code != attempt.exit_code
+            and not (retried and job.exit_code is None)
+        ):
             yield f"job {job.name} failed with {job.exit_code}, its attempt with {attempt.exit_code}"
 
 
@@ -201,8 +209,8 @@ def tries_are_counted(before: Snapshot, now: Snapshot, context: Context) -> Iter
             yield f"job {job.name} was tried again {job.retries} times, its policy allows {policy['maxRetries']}"
         if job.lost_attempts >= context.settings.lost_attempts_limit:
             yield f"job {job.name} lost {job.lost_attempts} attempts and goes on"
-        if job.attempts > was.attempts and was.not_before is not None and was.not_before > context.settings.clock():
-            yield f"job {job.name} was placed at {context.settings.clock()}, not before {was.not_before}"
+        if job.attempts > was.attempts and job.not_before is not None and job.not_before > context.settings.clock():
+            yield f"job {job.name} was placed at {context.settings.clock()}, it should wait until {job.not_before}"
 
 
 _UNKNOWN = Truth()

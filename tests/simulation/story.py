@@ -18,7 +18,9 @@ class Violation(AssertionError):
 class Story:
     """Append-only. Lines are made only when somebody reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str | None = None) -> None:
+        #: The one invariant that is looked at; None for all of them.
+        self._only = only
         self._entries: list[tuple[float, str, tuple[Any, ...]]] = []
         self.counts: Counter[str] = Counter()
         self.violation: Violation | None = None
@@ -34,7 +36,7 @@ class Story:
 
     def violated(self, invariant: str, text: str) -> None:
         """The first violation is the one that counts: what follows may be its consequence."""
-        if self.violation is None:
+        if self.violation is None and self._only in (None, invariant):
             self.violation = Violation(invariant, text)
             self.tell("VIOLATION", invariant, text)
 

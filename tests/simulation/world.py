@@ -65,10 +65,10 @@ class Life:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, profile: Profile | None = None) -> None:
+    def __init__(self, seed: int, profile: Profile | None = None, *, only: str | None = None) -> None:
         self.seed = seed
         self.profile = profile or Profile.of(seed)
-        self.story = Story()
+        self.story = Story(only)
         self.store: Store = store()
         #: Of delays and of which message a fault hits; users and machines have their own.
         self.roll = dice(seed, "faults")
@@ -227,6 +227,8 @@ class World:
                 yield f"job {job.name} is {job.state} and {job.execution}"
             elif job.execution == "queued" and fits:
                 yield f"job {job.name} is queued although it fits"
+            elif job.execution == "queued" and (job.not_before or 0) > self.settings.clock():
+                yield f"job {job.name} waits to be tried again"
         for cluster in snapshot.clusters.values():
             members = [node for node in snapshot.nodes.values() if node.cluster_uid == cluster.uid]
             ready = sum(1 for node in members if node.state == "ready")

@@ -76,6 +76,7 @@ class ClusterPass:
         now: int,
         *,
         view_nodes: set[str],
+        view_whole: bool = True,
         refused: dict[str, tuple[int, Reason]],
         introduce: bool = False,
     ) -> None:
@@ -85,6 +86,8 @@ class ClusterPass:
         self._now = now
         #: Ids of the nodes that the engine has now.
         self._view_nodes = view_nodes
+        #: Whether a node that is not among them will not appear any more: no request for nodes is under way.
+        self._view_whole = view_whole
         #: Clusters whose nodes could not be had: until when (Unix ms) not to ask again, and why.
         self._refused = refused
         #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
@@ -221,7 +224,7 @@ class ClusterPass:
             if node.state is NodeState.LEAVING and node.attempt_id is None:
                 if node.id in self._view_nodes:
                     self._actions.remove_nodes.append(node.id)
-                else:
+                elif self._view_whole:
                     nodes.apply(self._tx, node.id, NodeEvent.REMOVED, self._now)
                     self._actions.again = True
 

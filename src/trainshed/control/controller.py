@@ -83,6 +83,8 @@ class Controller:
         #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
         self._full_house = False
         self._refused: dict[str, tuple[int, Reason]] = {}
+        #: Requests for nodes that are under way: the engine's view may not yet show what comes of them.
+        self._adding = 0
         self._available = False
         #: Whether the engine has been told of all clusters since this service started.
         self._introduced = False
@@ -176,11 +178,12 @@ class Controller:
         ended, self._ended = self._ended, {}
         try:
             self._growth = None
+            whole = self._adding == 0
             view = await self._engine.view()
             self._available = True
             now = self._settings.clock()
             started = self._take_started(ended)
-            actions = await self._db.write(lambda tx: self._advance_all(tx, view, ended, started, now))
+            actions = await self._db.write(lambda tx: self._advance_all(tx, view, whole, ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
@@ -191,13 +194,15 @@ class Controller:
             self.wake()
 
     def _advance_all(
-        self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], started: list[str], now: int
+        self, tx: Connection, view: EngineView, whole: bool, ended: dict[str, GangStatus], started: list[str], now: int
     ) -> Actions:
+        """``whole``: no request for nodes was under way when the engine was asked for its view."""
         actions = Actions()
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
         missing_nodes(tx, view, self._settings, actions)
-        unwanted_clusters(tx, view, actions)
+        if whole:
+            unwanted_clusters(tx, view, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, view, actions, now, introduce=not self._introduced)
@@ -209,6 +214,7 @@ class Controller:
             self._settings,
             now,
             view_nodes={node.node_id for node in view.nodes},
+            view_whole=whole,
             refused=self._refused,
             introduce=not self._introduced,
         )
@@ -287,6 +293,7 @@ class Controller:
         if actions.remove_directories:
             self._call(self._house.carry_out(actions))
         if actions.ensure_clusters or actions.add_nodes or actions.remove_nodes or actions.remove_clusters:
+            self._adding += bool(actions.add_nodes)
             self._call(self._change_nodes(actions))
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
@@ -339,10 +346,13 @@ class Controller:
         await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds)
 
     async def _change_nodes(self, actions: Actions) -> None:
-        for plan in actions.ensure_clusters:
-            await self._ensure_cluster(plan)
-        for addition in actions.add_nodes:
-            await self._add_nodes(addition)
+        try:
+            for plan in actions.ensure_clusters:
+                await self._ensure_cluster(plan)
+            for addition in actions.add_nodes:
+                await self._add_nodes(addition)
+        finally:
+            self._adding -= bool(actions.add_nodes)
         if actions.remove_nodes:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:

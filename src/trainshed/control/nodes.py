@@ -45,7 +45,9 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -
             ssh_port=status.ssh_port,
         )
     state = node.state
-    restarted = status.boot > node.boot > 0 or status.condition is NodeCondition.PREPARING
+    # One that the engine had lost and made again begins to count its boots anew.
+    mended = state is NodeState.UNUSABLE and status.condition is NodeCondition.READY
+    restarted = status.boot != node.boot > 0 or status.condition is NodeCondition.PREPARING or mended
     if restarted and state in (NodeState.READY, NodeState.UNUSABLE):
         nodes.apply(tx, node.id, NodeEvent.REBOOTED, now, status.reason)
         state = NodeState.PREPARING
