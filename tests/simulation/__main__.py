@@ -1,19 +1,36 @@
+"""``python -m tests.simulation``: one seed with its story, or many with a summary."""
+
+from __future__ import annotations
+
+import argparse
 import sys
+
+from tests.simulation.many import report, timed
 from tests.simulation.world import World
-import time
-from tests.simulation.store import store
-if len(sys.argv)>3: store().plainly()
-n=int(sys.argv[2]); a=int(sys.argv[1])
-World(0).run();t=time.process_time()
-from collections import Counter
-c=Counter(); v=Counter()
-for s in range(a,a+n):
-    w=World(s); st=w.run(); print(st.hash) if n<5 else 0; c+=st.counts
-    if st.violation:
-        v[st.violation.invariant]+=1
-        print(s, str(st.violation)[:600])
-        if n==1: print("\n".join(st.lines()), w.profile)
-e=time.process_time()-t
-print(n, "seeds", e/n*1000,"ms each"); print(v)
-if n>1:
-  for k in sorted(c): print("  ",k,c[k])
+
+
+def main() -> int:
+    """Returns 1 when an invariant is violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run this one")
+    parser.add_argument("--trace", action="store_true", help="show what happened, line by line (with --seed)")
+    parser.add_argument("--seeds", type=int, default=2000, metavar="N", help="run so many")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes")
+    arguments = parser.parse_args()
+    if arguments.seed is None:
+        seeds = range(arguments.first, arguments.first + arguments.seeds)
+        results, seconds = timed(seeds, arguments.workers, progress=True)
+        print(report(results, seconds))
+        return 1 if results.failures else 0
+    world = World(arguments.seed)
+    story = world.run()
+    if arguments.trace:
+        print(world.profile)
+        print("\n".join(story.lines()))
+    print(f"seed {arguments.seed}: story {story.hash}, {story.violation or 'all invariants hold'}")
+    return 1 if story.violation else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
