@@ -71,7 +71,7 @@ def node_in_one_gang(before: Snapshot, now: Snapshot, context: Context) -> Itera
 
 
 def all_or_nothing(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
-    """A live attempt holds all its nodes, as many different ones of its cluster as the job needs; no other holds any."""
+    """A live attempt holds all its nodes, as many of its cluster as the job needs; one that is over holds none."""
     held: dict[str, set[str]] = {}
     for node, attempt_id in now.holdings.items():
         held.setdefault(attempt_id, set()).add(node)
@@ -147,9 +147,8 @@ def lifecycles(before: Snapshot, now: Snapshot, context: Context) -> Iterator[st
     told = {event.key for event in now.events if event.kind == "job"}
     for job in now.jobs.values():
         was = before.jobs.get(job.id)
-        if was is not None and was.execution != job.execution:
-            if job.key not in told:
-                yield f"job {job.name} went from {was.execution} to {job.execution} without an event"
+        if was is not None and was.execution != job.execution and job.key not in told:
+            yield f"job {job.name} went from {was.execution} to {job.execution} without an event"
 
 
 def success_is_final(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:

@@ -36,7 +36,6 @@ outcomes_module = trainshed.control.outcomes
 placing_module = trainshed.control.placing
 
 
-
 @dataclass(frozen=True)
 class Mutant:
     """A planted bug."""

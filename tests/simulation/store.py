@@ -187,9 +187,7 @@ class SimulatedDatabase:
             future.set_exception(StoreUnavailable(f"simulated: {why}"))
 
 
-def _settle(
-    future: asyncio.Future[T], call: Callable[[], T], unless: Callable[[], bool] | None = None
-) -> None:
+def _settle(future: asyncio.Future[T], call: Callable[[], T], unless: Callable[[], bool] | None = None) -> None:
     try:
         value = call()
     except Exception as error:

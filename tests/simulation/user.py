@@ -243,9 +243,7 @@ class User:
 
     def _delete_cluster(self, tx: Connection, cluster: ClusterRecord) -> None:
         if cluster.state is not ProvisioningState.DELETING:
-            clusters.apply_provisioning(
-                tx, cluster.key, ProvisioningEvent.DELETE_REQUESTED, self._settings.clock()
-            )
+            clusters.apply_provisioning(tx, cluster.key, ProvisioningEvent.DELETE_REQUESTED, self._settings.clock())
         self._operation(tx, OperationVerb.DELETE_CLUSTER, cluster.key)
         self._story.tell("user: delete", cluster.name)
 
