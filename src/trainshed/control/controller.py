@@ -200,8 +200,9 @@ class Controller:
         actions = Actions()
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
-        missing_nodes(tx, view, self._settings, actions)
         if whole:
+            # Asked twice, a request may be refused once and granted once.
+            missing_nodes(tx, view, self._settings, actions)
             unwanted_clusters(tx, view, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
