@@ -275,8 +275,10 @@ async def a_cluster_keeps_its_files_when_its_nodes_are_gone(lab: Lab) -> None:
     await lab.end_of(await lab.run("echo kept > $AZ_BATCHAI_MOUNT_ROOT/model", nodes, cluster))
     await lab.engine.remove_nodes(nodes)
     await lab.until(lambda view: True if not view.nodes else None, "no node")
+    assert (await lab.engine.view()).clusters == (cluster.uid,)
     await lab.engine.remove_cluster(cluster.uid)
     await lab.engine.remove_cluster(cluster.uid)
+    assert (await lab.engine.view()).clusters == ()
     assert (mounts(lab, cluster) / "model").read_text() == "kept\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from trainshed.engines.protocol import (
@@ -43,6 +44,11 @@ class SimulatedEngine:
         self.file_server_refusal: Reason | None = None
         self.serve_slowly = False
         self.prepare_slowly = False
+        #: Requests for nodes take effect when this is set.
+        self.adds = asyncio.Event()
+        self.adds.set()
+        self.adds_waiting = 0
+        self.views = 0
         self.refusal: Reason | None = None
         self.start_refusal: Reason | None = None
         self.ignore_stops = False
@@ -65,7 +71,13 @@ class SimulatedEngine:
 
     async def view(self) -> EngineView:
         self._check()
-        return EngineView(tuple(self.nodes.values()), tuple(self.gangs.values()), tuple(self.file_servers.values()))
+        self.views += 1
+        return EngineView(
+            tuple(self.nodes.values()),
+            tuple(self.gangs.values()),
+            tuple(self.file_servers.values()),
+            tuple(self.clusters),
+        )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
         self._check()
@@ -77,6 +89,9 @@ class SimulatedEngine:
 
     async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
         self._check()
+        self.adds_waiting += 1
+        await self.adds.wait()
+        self.adds_waiting -= 1
         if self.refusal is not None:
             raise EngineError(self.refusal)
         condition = NodeCondition.PREPARING if self.prepare_slowly else NodeCondition.READY

@@ -83,6 +83,7 @@ class ClusterPass:
         now: int,
         *,
         view_nodes: set[str],
+        view_whole: bool = True,
         introduce: bool = False,
     ) -> None:
         self._tx = tx
@@ -91,6 +92,8 @@ class ClusterPass:
         self._now = now
         #: Ids of the nodes that the engine has now.
         self._view_nodes = view_nodes
+        #: Whether a node that is not among them will not appear any more: no request for nodes is under way.
+        self._view_whole = view_whole
         #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
         #: so an engine that was started again needs them from the service.
         self._introduce = introduce
@@ -265,7 +268,7 @@ class ClusterPass:
             if free or _leaves_for(node, ReasonCode.NODE_EVICTED):
                 if node.id in self._view_nodes:
                     self._actions.remove_nodes.append(node.id)
-                elif free:
+                elif free and self._view_whole:
                     nodes.apply(self._tx, node.id, NodeEvent.REMOVED, self._now)
                     self._actions.again = True
 
@@ -314,7 +317,7 @@ class ClusterPass:
             self._actions.remove_clusters.append(cluster.uid)
             secrets.delete(self._tx, cluster.uid)
             clusters.delete(self._tx, cluster.key)
-            operations.finish_for(
-                self._tx, OperationVerb.DELETE_CLUSTER, cluster.key, OperationEvent.SUCCEEDED, self._now
-            )
+            # It may have been deleted before it was provisioned: its creation is over too.
+            for verb in (OperationVerb.CREATE_CLUSTER, OperationVerb.DELETE_CLUSTER):
+                operations.finish_for(self._tx, verb, cluster.key, OperationEvent.SUCCEEDED, self._now)
             self._actions.again = True

@@ -11,7 +11,6 @@ also reads the engine's view and advances clusters, nodes and deletions.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -27,7 +26,7 @@ from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
-from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes
+from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes, unwanted_clusters
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
 from trainshed.control.settings import ControlSettings
@@ -83,6 +82,8 @@ class Controller:
         self._starting: set[str] = set()
         #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
         self._full_house = False
+        #: Requests for nodes that are under way: the engine's view may not yet show what comes of them.
+        self._adding = 0
         self._available = False
         #: Whether the engine has been told of all clusters since this service started.
         self._introduced = False
@@ -169,8 +170,9 @@ class Controller:
     async def _quick_pass(self) -> None:
         now = self._settings.clock()
         ended, self._ended = self._ended, {}
+        started = self._take_started(ended)
         try:
-            actions = await self._db.write(lambda tx: self._advance_jobs(tx, Actions(), ended, now))
+            actions = await self._db.write(lambda tx: self._advance_jobs(tx, Actions(), ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
@@ -183,10 +185,12 @@ class Controller:
         ended, self._ended = self._ended, {}
         try:
             self._growth = None
+            whole = self._adding == 0
             view = await self._engine.view()
             self._available = True
             now = self._settings.clock()
-            actions = await self._db.write(lambda tx: self._advance_all(tx, view, ended, now))
+            started = self._take_started(ended)
+            actions = await self._db.write(lambda tx: self._advance_all(tx, view, whole, ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
@@ -198,11 +202,17 @@ class Controller:
         if actions.again:
             self.wake()
 
-    def _advance_all(self, tx: Connection, view: EngineView, ended: dict[str, GangStatus], now: int) -> Actions:
+    def _advance_all(
+        self, tx: Connection, view: EngineView, whole: bool, ended: dict[str, GangStatus], started: list[str], now: int
+    ) -> Actions:
+        """``whole``: no request for nodes was under way when the engine was asked for its view."""
         actions = Actions()
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
-        missing_nodes(tx, view, self._settings, actions, now)
+        if whole:
+            # Asked twice, a request may be refused once and granted once.
+            missing_nodes(tx, view, self._settings, actions, now)
+            unwanted_clusters(tx, view, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, view, actions, now, introduce=not self._introduced)
@@ -214,6 +224,7 @@ class Controller:
             self._settings,
             now,
             view_nodes={node.node_id for node in view.nodes},
+            view_whole=whole,
             introduce=not self._introduced,
         )
         clusters.run()
@@ -222,10 +233,12 @@ class Controller:
         )
         self._full_house = False
         actions.wake_at(jobs.next_due(tx, now))
-        return self._advance_jobs(tx, actions, ended, now)
+        return self._advance_jobs(tx, actions, ended, started, now)
 
-    def _advance_jobs(self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], now: int) -> Actions:
-        for attempt_id in self._starts_to_record(ended):
+    def _advance_jobs(
+        self, tx: Connection, actions: Actions, ended: dict[str, GangStatus], started: list[str], now: int
+    ) -> Actions:
+        for attempt_id in started:
             record_start(tx, attempt_id, now)
         for status in ended.values():
             actions.wake_at(settle(tx, status, now, self._settings.losses))
@@ -254,9 +267,13 @@ class Controller:
         self._alarm = None
         self.wake()
 
-    def _starts_to_record(self, ended: dict[str, GangStatus]) -> list[str]:
-        """Attempts that have run for a moment: one that ends at once needs no record of having started."""
-        ripe = time.monotonic() - RECORD_START_SECONDS
+    def _take_started(self, ended: dict[str, GangStatus]) -> list[str]:
+        """Attempts that have run for a moment: one that ends at once needs no record of having started.
+
+        Before the transaction, whose function runs in another thread and perhaps twice. Starts whose record is lost
+        with it are found again in the engine's view.
+        """
+        ripe = asyncio.get_running_loop().time() - RECORD_START_SECONDS
         due = [attempt_id for attempt_id, since in self._started.items() if since <= ripe or attempt_id in ended]
         for attempt_id in due:
             del self._started[attempt_id]
@@ -288,6 +305,7 @@ class Controller:
         if actions.remove_directories:
             self._call(self._house.carry_out(actions))
         if actions.ensure_clusters or actions.add_nodes or actions.remove_nodes or actions.remove_clusters:
+            self._adding += bool(actions.add_nodes)
             self._call(self._change_nodes(actions))
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
@@ -309,7 +327,7 @@ class Controller:
         try:
             gang = await self._opener.gang(start.gang, start.secrets)
             await self._engine.start_gang(gang)
-            self._started[start.gang.attempt_id] = time.monotonic()
+            self._started[start.gang.attempt_id] = asyncio.get_running_loop().time()
             # A little later than it is ripe: the loop's clock may lag behind.
             asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)
         except EngineUnavailable:
@@ -340,10 +358,13 @@ class Controller:
         await self._engine.stop_gang(stop.attempt_id, stop.reason, self._settings.grace_seconds, stop.warning)
 
     async def _change_nodes(self, actions: Actions) -> None:
-        for plan in actions.ensure_clusters:
-            await self._ensure_cluster(plan)
-        for addition in actions.add_nodes:
-            await self._add_nodes(addition)
+        try:
+            for plan in actions.ensure_clusters:
+                await self._ensure_cluster(plan)
+            for addition in actions.add_nodes:
+                await self._add_nodes(addition)
+        finally:
+            self._adding -= bool(actions.add_nodes)
         if actions.remove_nodes:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:

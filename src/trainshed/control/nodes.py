@@ -65,7 +65,9 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, actions: Ac
     if _taken_out(node):
         return  # That it starts again does not make it better.
     state = node.state
-    restarted = status.boot > node.boot > 0 or status.condition is NodeCondition.PREPARING
+    # One that the engine had lost and made again begins to count its boots anew.
+    mended = state is NodeState.UNUSABLE and status.condition is NodeCondition.READY
+    restarted = status.boot != node.boot > 0 or status.condition is NodeCondition.PREPARING or mended
     if restarted and state in (NodeState.READY, NodeState.UNUSABLE):
         nodes.apply(tx, node.id, NodeEvent.REBOOTED, now, status.reason)
         state = NodeState.PREPARING
@@ -77,6 +79,14 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, actions: Ac
             stop_attempt(tx, attempts.get(tx, node.attempt_id), status.reason, "requeue", actions, now)
     elif state is NodeState.PREPARING and status.reason is not None and status.reason != node.reason:
         nodes.set_reason(tx, node.id, status.reason)
+
+
+def unwanted_clusters(tx: Connection, view: EngineView, actions: Actions) -> None:
+    """Have the engine forget clusters that nobody has any more: it was told so before, and the call was lost."""
+    if not view.clusters:
+        return
+    wanted = clusters.uids(tx) | {node.cluster_uid for node in view.nodes}
+    actions.remove_clusters += [uid for uid in view.clusters if uid not in wanted]
 
 
 def _taken_out(node: NodeRecord) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -88,7 +87,7 @@ def _record(
     now: int,
 ) -> Holder:
     job = jobs.get_by_id(tx, job_id)
-    attempt_id = uuid.uuid4().hex
+    attempt_id = settings.new_id()
     attempt = attempts.insert(
         tx, id=attempt_id, job_id=job_id, number=job.attempts + 1, cluster_uid=cluster_uid, node_ids=node_ids, now=now
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,11 @@ LONGEST_ALLOCATION_PAUSE_SECONDS = 600.0
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """An id for an attempt, never given before."""
+    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class ControlSettings:
     #: Whom jobs of the workspace with this number run as; None for the service's own user.
     job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
     clock: Callable[[], int] = field(default=now_ms)
+    new_id: Callable[[], str] = field(default=new_id)
 
     @property
     def losses(self) -> LossLimits:

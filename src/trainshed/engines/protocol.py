@@ -188,11 +188,12 @@ class FileServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """Everything an engine knows, at one moment: its nodes, all gangs not yet forgotten, its file servers."""
+    """Everything an engine knows, at one moment: nodes, all gangs not yet forgotten, file servers, uids of clusters."""
 
     nodes: tuple[NodeStatus, ...]
     gangs: tuple[GangStatus, ...]
     file_servers: tuple[FileServerStatus, ...] = ()
+    clusters: tuple[str, ...] = ()
 
 
 #: Called (from the event loop) whenever something changed. With a gang's final status when that is what changed

@@ -35,6 +35,7 @@ _insert = insert_into(table).inline()
 _get = select(table).where(_of)
 _get_by_uid = select(table).where(table.c.uid == bindparam("uid"))
 _all = select(table).order_by(table.c.key)
+_uids = select(table.c.uid)
 _page = _all.where(table.c.workspace_key == bindparam("workspace_key"), table.c.key > bindparam("after")).limit(
     bindparam("limit")
 )
@@ -129,6 +130,11 @@ def page(tx: Connection, workspace_key: str, after: str | None, limit: int) -> l
 def all(tx: Connection) -> list[ClusterRecord]:
     """Every cluster."""
     return [_record(row) for row in tx.execute(_all)]
+
+
+def uids(tx: Connection) -> set[str]:
+    """uids of every cluster."""
+    return {row[0] for row in tx.execute(_uids)}
 
 
 def next_pool(tx: Connection) -> int:

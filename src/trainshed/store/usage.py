@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text
@@ -133,5 +133,9 @@ def since(tx: Connection, workspace_key: str, start: int) -> list[Used]:
 
 def holders(tx: Connection) -> list[Holder]:
     """Every job that holds nodes now."""
-    rows: list[tuple[Any, ...]] = [tuple(row) for row in tx.execute(_running)]
-    return [Holder(*row[:-1], warned=from_json(row[-1])["seconds"] if row[-1] else 0.0) for row in rows]
+    return [_holder(*row) for row in tx.execute(_running)]
+
+
+def _holder(*row: Any) -> Holder:
+    *facts, warning = row
+    return replace(Holder(*facts), warned=from_json(warning)["seconds"] if warning else 0.0)

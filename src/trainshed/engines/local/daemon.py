@@ -136,6 +136,7 @@ class Daemon:
             "nodes": [node.status() for node in self._keeper.nodes.values()],
             "gangs": self._gangs.statuses(),
             "file_servers": self._file_servers.statuses(),
+            "clusters": list(self._clusters),
         }
 
     def _ensure_cluster(self, request: Message) -> None:

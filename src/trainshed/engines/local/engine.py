@@ -63,6 +63,8 @@ class LocalEngine:
             tuple(map(_node, told["nodes"])),
             tuple(map(_gang, told["gangs"])),
             tuple(map(_served, told["file_servers"])),
+            # A daemon that runs since an earlier version does not tell.
+            tuple(told.get("clusters", ())),
         )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
