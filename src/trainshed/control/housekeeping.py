@@ -9,7 +9,7 @@ import structlog
 from trainshed.control.actions import Actions
 from trainshed.control.settings import ControlSettings
 from trainshed.store import removals
-from trainshed.store.database import Database
+from trainshed.store.database import Database, FencedDatabase
 from trainshed.volumes.embedded import EmbeddedStorage
 
 log = structlog.get_logger(__name__)
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 class Housekeeping:
     """Carries out what passes found, each piece once at a time. What fails is found again by the next full pass."""
 
-    def __init__(self, db: Database, settings: ControlSettings) -> None:
+    def __init__(self, db: Database | FencedDatabase, settings: ControlSettings) -> None:
         self._db = db
         self._settings = settings
         self._storage = EmbeddedStorage(settings.home) if settings.home is not None else None

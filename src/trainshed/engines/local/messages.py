@@ -7,7 +7,7 @@ from typing import Any
 
 Message = dict[str, Any]
 #: Of what service and daemon say to each other; raised with every change that an older counterpart would misunderstand.
-PROTOCOL = 3
+PROTOCOL = 4
 #: Longest message that is read: a job with its code manifest.
 MESSAGE_LIMIT = 64 * 2**20
 
