@@ -218,7 +218,7 @@ class Leadership:
     async def _hold(self, token: int, asked_at: float, term: Term, starting: asyncio.Task[None]) -> None:
         """Renew the lease until it cannot be, or the term cannot begin."""
         confirmed_at = asked_at
-        failed = False
+        failed = renew_now = False
         lost = asyncio.create_task(self._lost.wait())
         renewal: asyncio.Task[bool] | None = None
         watched: asyncio.Task[None] | None = starting
@@ -231,8 +231,8 @@ class Leadership:
                     return
                 if renewal is None:
                     pause = self._times.until_renewal(asked_at, now, failed=failed)
-                    if pause == 0.0:
-                        asked_at = now
+                    if pause == 0.0 or renew_now:
+                        asked_at, renew_now = now, False
                         available = self._term is not None and term.engine_available
                         renewal = asyncio.create_task(
                             self._coordination.renew(token, self._times.seconds, engine_available=available)
@@ -249,7 +249,8 @@ class Leadership:
                         await self._coordination.release(token)
                         await asyncio.sleep(_UNUSED_PAUSE)
                         return
-                    watched = None
+                    # At once, so that all processes know that the engine is there.
+                    watched, renew_now = None, True
                 if renewal is not None and renewal.done():
                     try:
                         if not renewal.result():
