@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.live_service import custom
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.replicas import Replica, Site, site, wait_for
+from tests.support.replicas import Nursery, Replica, Site, site, wait_for
 from trainshed.client import Client
 from trainshed.resources.lifecycle import JobState
 from trainshed.store import clusters, jobs
@@ -36,10 +36,18 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """What starts processes."""
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def shared(postgres: PostgresServer, tmp_path: Path) -> Iterator[Site]:
+def shared(postgres: PostgresServer, nursery: Nursery, tmp_path: Path) -> Iterator[Site]:
     """A home and a database, without any process."""
-    with site(tmp_path / "home", postgres.url(postgres.create()), LEASE) as made:
+    with site(nursery, tmp_path / "home", postgres.url(postgres.create()), LEASE) as made:
         yield made
 
 
@@ -133,7 +141,7 @@ def _told(shared: Site) -> int | None:
 
 
 def _stands_by(shared: Site, leader: Replica) -> bool:
-    others = [one for one in shared.controllers if one is not leader and one.process.poll() is None]
+    others = [one for one in shared.controllers if one is not leader and one.alive]
     return any(one.ready()["role"] == "standby" for one in others)
 
 

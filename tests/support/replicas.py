@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -25,9 +27,34 @@ T = TypeVar("T")
 
 #: Seconds within which anything that must happen has to.
 PATIENCE = 30.0
-#: The same for several interpreters that start at once.
-_START = 90.0
 _READY = re.compile(r"Trainshed is ready at (\S+)")
+
+
+class Nursery:
+    """Where processes of the service come from, quickly (``warm_service``)."""
+
+    def __init__(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.warm_service"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def fork(self, arguments: list[str], variables: dict[str, str], log: Path) -> int:
+        """Start one; its pid."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        json.dump({"arguments": arguments, "variables": variables, "log": str(log)}, self._process.stdin)
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it, and whatever it started and is still there."""
+        self._process.communicate()
 
 
 class Replica:
@@ -36,29 +63,37 @@ class Replica:
     def __init__(self, site: Site, number: int, *arguments: str) -> None:
         self._site = site
         self.log = site.home.parent / f"replica-{number}.log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_URL")}
-        environment |= {"TRAINSHED_DATABASE_URL": site.database_url, "TRAINSHED_HOME": str(site.home)}
-        command = [sys.executable, "-m", "trainshed", "serve", "--lease", str(site.lease), *arguments]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environment)
-        self.frozen = False
+        self.log.touch()
+        variables = {"TRAINSHED_DATABASE_URL": site.database_url, "TRAINSHED_HOME": str(site.home)}
+        self.pid = site.nursery.fork(["--lease", str(site.lease), *arguments], variables, self.log)
+        self._process = os.pidfd_open(self.pid)
         self.controls = "api" not in arguments
         self._client: Client | None = None
 
     @property
-    def pid(self) -> int:
-        return self.process.pid
+    def alive(self) -> bool:
+        """Whether it is there."""
+        return not select.select([self._process], [], [], 0)[0]
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it is there."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, number)
+
+    def wait(self) -> None:
+        """Until it is gone."""
+        assert select.select([self._process], [], [], PATIENCE)[0], f"{self.pid} does not end"
 
     @property
     def url(self) -> str:
         """Where it listens; waits until it does."""
 
         def told() -> str | None:
-            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            assert self.alive, self.log.read_text()[-2000:]
             found = _READY.search(self.log.read_text())
             return found.group(1) if found else None
 
-        return str(wait_for(told, "a process that listens", _START))
+        return str(wait_for(told, "a process that listens"))
 
     @property
     def client(self) -> Client:
@@ -77,32 +112,29 @@ class Replica:
 
     def kill(self) -> None:
         """kill -9."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
+        self.signal(signal.SIGKILL)
+        self.wait()
 
     def freeze(self) -> None:
         """SIGSTOP."""
-        self.process.send_signal(signal.SIGSTOP)
-        self.frozen = True
+        self.signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """SIGCONT."""
-        self.process.send_signal(signal.SIGCONT)
-        self.frozen = False
+        self.signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """A clean stop; the exit status."""
-        if self.frozen:
-            self.go_on()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        self.signal(signal.SIGTERM)
+        self.wait()
+        return int(self.log.read_text().split()[-1])
 
 
 class Site:
     """A home, a database, and the processes on them."""
 
-    def __init__(self, home: Path, database_url: str, lease: float) -> None:
+    def __init__(self, nursery: Nursery, home: Path, database_url: str, lease: float) -> None:
+        self.nursery = nursery
         self.home = home
         self.database_url = database_url
         self.lease = lease
@@ -132,7 +164,7 @@ class Site:
             if lease is None or not lease.held:
                 return None
             pid = int(lease.name.rpartition(" ")[2])
-            alive = (one for one in self.replicas if one.process.poll() is None and one is not but)
+            alive = (one for one in self.replicas if one.alive and one is not but)
             return next((one for one in alive if one.pid == pid), None)
 
         return wait_for(found, "a leader")
@@ -150,18 +182,17 @@ def wait_for(check: Callable[[], T | None], what: str, seconds: float = PATIENCE
 
 
 @contextlib.contextmanager
-def site(home: Path, database_url: str, lease: float = 2.0) -> Iterator[Site]:
+def site(nursery: Nursery, home: Path, database_url: str, lease: float = 2.0) -> Iterator[Site]:
     """Without any process at first; ended with its nodes, and nothing of it is left."""
-    made = Site(home, database_url, lease)
+    made = Site(nursery, home, database_url, lease)
     try:
         yield made
     finally:
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            for replica in made.replicas:
+                replica.signal(number)
         for replica in made.replicas:
-            with contextlib.suppress(ProcessLookupError):
-                replica.process.send_signal(signal.SIGCONT)
-                replica.process.terminate()
-        for replica in made.replicas:
-            replica.process.wait(PATIENCE)
+            replica.wait()
         if made.replicas:
             last = made.start("--stop-nodes", "--role", "controller")
             _ = last.url
