@@ -28,6 +28,7 @@ from trainshed.service_home import only_service_of
 from trainshed.store import meta
 from trainshed.store.database import Database, FencedDatabase
 from trainshed.store.records import JobRecord
+from trainshed.volumes.embedded import EmbeddedStorage
 
 #: Facts in ``meta``, of a database that several processes use: what names it, the home that it belongs to, and why
 #: others than its administrator may reach one of the processes.
@@ -93,7 +94,7 @@ def hold(home: Path, url: str) -> Iterator[Holding]:
     Raises AlreadyRunning, ForeignHome, StoreError.
     """
     with contextlib.ExitStack() as stack:
-        if url.startswith("sqlite:"):
+        if is_sqlite(url):
             stack.enter_context(only_service_of(home))
         db = Database.open(url)
         stack.callback(db.close_sync)
@@ -107,9 +108,15 @@ def hold(home: Path, url: str) -> Iterator[Holding]:
         def when_alone() -> None:
             # No former leader is left: nothing of it has to be turned away, and nobody reaches it any more.
             Layout(home).leader.unlink(missing_ok=True)
+            EmbeddedStorage(home).forget_marks()
             db.write_sync(lambda tx: meta.set(tx, _REACHED, ""))
 
         yield Holding(db, database, stack.enter_context(one_of_several(home, database, when_alone)))
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether the database is a file, which one process has for itself."""
+    return url.partition(":")[0].partition("+")[0] == "sqlite"
 
 
 def note_reached(holding: Holding, why: str) -> None:

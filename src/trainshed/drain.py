@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from trainshed.controlling import Holding, hold
+from trainshed.controlling import Holding, hold, is_sqlite
 from trainshed.service_home import AlreadyRunning
 from trainshed.store import attempts, draining
 from trainshed.store.database import Database
@@ -67,12 +67,14 @@ def _wait(db: Database, home: Path, url: str, id: str) -> int | None:
 
 
 def _nobody_serves(home: Path, url: str) -> bool:
-    """Whether this process could have the home for itself now."""
+    """Whether this process could have the home for itself now. Raises AlreadyRunning."""
     try:
         with hold(home, url) as holding:
             return _alone(holding)
     except AlreadyRunning:
-        return False
+        if is_sqlite(url):
+            return False
+        raise  # Who serves the home uses another database.
 
 
 def _alone(holding: Holding) -> bool:

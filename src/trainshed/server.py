@@ -170,6 +170,7 @@ async def _serve(
         host_directories=host_directories,
         job_user=job_user,
         drain_known=drain_known,
+        shared=holding.shared,
     )
     if job_users.warning:
         log.warning("jobs are not isolated", why=job_users.warning)

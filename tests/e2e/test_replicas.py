@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 #: Seconds of a lease; and by how much a take-over may come later: a process that is ready has to get the CPU.
 LEASE, LATE = 2.0, 1.0
-#: Seconds between two kills of the leader, and how many there are (more by hand: see docs/decisions).
+#: Seconds between two kills of the leader, and how many there are.
 EVERY = float(os.environ.get("TRAINSHED_TEST_KILL_EVERY", "3.5"))
 KILLS = int(os.environ.get("TRAINSHED_TEST_KILLS", "6"))
 

@@ -43,7 +43,7 @@ class Housekeeping:
         if current is None:
             return
         try:
-            await asyncio.to_thread(self._storage.remove, current, uid)
+            await asyncio.to_thread(self._storage.remove, current, uid, leave_mark=self._settings.shared)
         except OSError as error:
             log.warning("a directory cannot be removed and is tried again", path=current, error=str(error))
             return
