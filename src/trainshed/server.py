@@ -1,7 +1,7 @@
 """The composition root: what ``trainshed serve`` puts together, starts and stops again.
 
-One process: the API and the control loops. The node daemon is another process, found or started by the engine; it
-goes on when this one ends, unless asked otherwise.
+One process: the API and the control loops; on PostgreSQL there may be more of them, one of which controls. The node
+daemon is another process, found or started by the engine; it goes on when this one ends, unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,22 @@ from typing import IO
 import psutil
 import structlog
 import uvloop
+from sqlalchemy import Connection
 
+from trainshed import drain
 from trainshed.api.app import create_app
 from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
-from trainshed.control.controller import Controller
+from trainshed.control.lease import DEFAULT_SECONDS, LeaseTimes
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.controlling import Control, Holding, hold, is_reached, make_control, note_reached
 from trainshed.engines.local.disk import reserve
 from trainshed.engines.local.doctor import Check, capabilities
-from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
+from trainshed.engines.local.layout import Layout
 from trainshed.engines.protocol import EngineUnavailable
+from trainshed.home_sharing import ForeignHome
 from trainshed.http_server import HttpServer
 from trainshed.identity import LinkSigner, Tokens, UnsafeSecretFile, Vault, VaultError, oidc_settings
 from trainshed.identity.keyvault import open_keyvault
@@ -39,21 +44,20 @@ from trainshed.resources.host_directories import InvalidHostDirectories
 from trainshed.resources.prices import InvalidPrices
 from trainshed.resources.quotas import InvalidQuotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints
-from trainshed.resources.users import DEFAULT_RANGE, UserRange
+from trainshed.resources.users import DEFAULT_RANGE, JobUser, UserRange
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
+    ServiceFile,
     load_host_directories,
     load_prices,
     load_quotas,
     load_storage_endpoints,
-    only_service_of,
     prepare_home,
-    write_service_file,
 )
-from trainshed.store import principals
+from trainshed.store import draining, principals
 from trainshed.store.database import Database
-from trainshed.store.errors import SchemaMismatch
+from trainshed.store.errors import StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -63,15 +67,19 @@ _START_ERRORS = (
     CannotIsolate,
     CannotListen,
     EngineUnavailable,
+    ForeignHome,
     InvalidEndpoints,
     InvalidHostDirectories,
     InvalidIssuers,
     InvalidPrices,
     InvalidQuotas,
-    SchemaMismatch,
+    StoreError,
     UnsafeSecretFile,
     VaultError,
 )
+
+#: Seconds between two looks at whether the service is to leave, and whether clients still find one of its processes.
+_LOOK_AGAIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,12 @@ class ServeOptions:
     database_url: str | None = None
     #: End nodes and jobs with the service.
     stop_nodes: bool = False
+    #: ``all``, ``api`` (it never controls) or ``controller`` (it answers probes only).
+    role: str = "all"
+    #: How long a controller is believed to live after it last said so.
+    lease_seconds: float = DEFAULT_SECONDS
+    #: Finish what runs, start nothing more, and leave (True); go on as usual (False); as it is (None).
+    drain: bool | None = None
     #: An OpenID provider to trust, and what its tokens' ``aud`` must hold.
     oidc_issuer: str | None = None
     oidc_audiences: tuple[str, ...] = ()
@@ -100,8 +114,9 @@ class ServeOptions:
 
 
 def serve(options: ServeOptions) -> int:
-    """Run the service until SIGTERM or SIGINT. Returns the exit status."""
+    """Run the service until SIGTERM or SIGINT, or until it has drained. Returns the exit status."""
     home, host = options.home, options.host
+    url = options.database_url or f"sqlite:///{home / 'trainshed.db'}"
     try:
         require_protection(host, tls=options.tls_files is not None, insecure=options.insecure_listen)
         tls = None if options.tls_files is None else Tls(options.tls_files)
@@ -109,19 +124,36 @@ def serve(options: ServeOptions) -> int:
         issuers = oidc_settings.load(home)
         if options.oidc_issuer is not None:
             issuers += (oidc_settings.issuer_of(options.oidc_issuer, list(options.oidc_audiences)),)
-        with only_service_of(home):
+        if options.drain is not None:
+            told = drain.tell(home, url, wanted=options.drain)
+            if told is not None:
+                return told
+        with hold(home, url) as holding:
+            _require_role(options, holding)
             _configure_logging()
             uvloop.install()
             mode, users = Mode(options.isolate_jobs), UserRange.parse(options.job_users)
-            job_users = JobUsers(home, mode, users, reached_at="" if is_loopback(host) else host)
-            return asyncio.run(_serve(options, tls, issuers, job_users))
+            reached_at = "" if is_loopback(host) else host
+            note_reached(holding, reached_at or ("OpenID providers are trusted" if issuers else ""))
+            job_users = JobUsers(home, mode, users, reached_at)
+            return asyncio.run(_serve(options, holding, tls, issuers, job_users))
     except _START_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, ...], job_users: JobUsers) -> int:
-    home = options.home
+def _require_role(options: ServeOptions, holding: Holding) -> None:
+    if options.role != "all" and not holding.shared:
+        raise CannotListen(
+            f"--role {options.role} is for several processes on one PostgreSQL: with SQLite one process does all; "
+            "leave it out, or give --database-url"
+        )
+
+
+async def _serve(
+    options: ServeOptions, holding: Holding, tls: Tls | None, issuers: tuple[Issuer, ...], job_users: JobUsers
+) -> int:
+    home, db = options.home, holding.db
     listener = listen(options.host, options.port)
     tokens = Tokens.load_or_create(home)
     vault = Vault.load_or_create(home)
@@ -129,9 +161,13 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
     host_directories = load_host_directories(home)
-    db = await asyncio.to_thread(Database.open, options.database_url or f"sqlite:///{home / 'trainshed.db'}")
-    engine = LocalEngine(home)
     keyvault = open_keyvault(home)
+    drain_known = await db.read(draining.known_at_start)
+
+    def job_user(tx: Connection, number: int) -> JobUser | None:
+        several = bool(issuers) or principals.count(tx) > 0 or (holding.shared and is_reached(tx))
+        return job_users.of(number, several_users=several)
+
     settings = ControlSettings(
         local_sizes=machine_sizes,
         home=home,
@@ -140,11 +176,14 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         storage_endpoints=endpoints,
         host_directories=host_directories,
         allocation_retry_seconds=options.node_retry_seconds,
-        job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
+        job_user=job_user,
+        drain_known=drain_known,
+        shared=holding.shared,
     )
     if job_users.warning:
         log.warning("jobs are not isolated", why=job_users.warning)
-    controller = Controller(db, engine, vault.unseal_text, settings, keyvault.get)
+    times = LeaseTimes(options.lease_seconds)
+    control = make_control(holding, home, options.role, times, settings, vault.unseal_text, keyvault.get)
     services = Services(
         db=db,
         vault=vault,
@@ -152,14 +191,16 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         authenticator=Authenticator(db, tokens, verifier, now_ms),
         keyvault=keyvault,
         home=home,
-        wake=controller.wake,
-        wake_queue=controller.wake_queue,
-        explain=controller.explain,
-        explain_fully=controller.explain_fully,
-        queue=controller.queue,
+        wake=control.wake,
+        wake_queue=control.wake_queue,
+        explain=control.explain,
+        explain_fully=control.explain_fully,
+        queue=control.queue,
         prices=settings.prices,
-        mount_root=engine.mount_root,
-        engine_available=lambda: controller.engine_available,
+        mount_root=lambda uid: str(Layout(home.absolute()).mount_root(uid)),
+        engine_available=lambda: control.engine_available,
+        standing=control.standing,
+        alone=holding.members.alone,
         local_sizes=machine_sizes,
         quotas=quotas,
         storage_endpoints=endpoints,
@@ -168,30 +209,59 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )
-    service_file = home / "service.json"
-    url = url_of(options.host, listener, tls=tls is not None)
+    found = ServiceFile(home / "service.json", url_of(options.host, listener, tls=tls is not None), tokens.admin)
 
     def ready() -> None:
-        write_service_file(service_file, url, tokens.admin)
-        _announce(url, home)
+        if options.role != "controller":
+            found.say(unless_served=holding.shared)
+        _announce(found.url, home)
 
-    server = HttpServer(create_app(services), ready, tls)
+    server = HttpServer(create_app(services, probes_only=options.role == "controller"), ready, tls)
     loop = asyncio.get_running_loop()
     if tls is not None:
         loop.add_signal_handler(signal.SIGHUP, _reload, tls)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
+    return await _run(options, holding, control, server, listener, found, drain_known)
+
+
+async def _run(
+    options: ServeOptions,
+    holding: Holding,
+    control: Control,
+    server: HttpServer,
+    listener: socket.socket,
+    found: ServiceFile,
+    drain_known: str | None,
+) -> int:
+    watch: asyncio.Task[None] | None = None
     try:
-        await controller.start()
+        await control.start()
+        keep = found if holding.shared and options.role != "controller" else None
+        watch = asyncio.create_task(_watch(holding.db, drain_known, server, keep), name="watch")
         await server.serve(sockets=[listener])
     finally:
-        service_file.unlink(missing_ok=True)
-        await controller.stop()
-        if options.stop_nodes:
-            await engine.shut_down()
-        await engine.close()
-        await db.close()
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        found.remove()
+        await control.stop(stop_nodes=options.stop_nodes)
     return 0
+
+
+async def _watch(db: Database, known: str | None, server: HttpServer, keep: ServiceFile | None) -> None:
+    """Leave when all is drained; and when the process that clients were to find is gone, be found in its place."""
+    while not server.should_exit:
+        await asyncio.sleep(_LOOK_AGAIN)
+        try:
+            drain = await db.read(lambda tx: draining.wanted(tx, known))
+        except StoreError:
+            drain = None
+        if drain is not None and drain.done:
+            log.info("nothing runs any more, as was asked for: the service leaves")
+            server.stop()
+        elif keep is not None and server.started:
+            keep.say(unless_served=True)
 
 
 def _reload(tls: Tls) -> None:

@@ -105,11 +105,47 @@ def only_service_of(home: Path) -> Iterator[None]:
         yield
 
 
-def write_service_file(path: Path, url: str, token: str) -> None:
-    """Atomically, with mode 0600 from the first byte."""
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        json.dump({"url": url, "token": token, "pid": os.getpid()}, out)
-    temporary.replace(path)
+class ServiceFile:
+    """``service.json``, by which clients of this machine find a process of the service."""
+
+    def __init__(self, path: Path, url: str, token: str) -> None:
+        self.url = url
+        self._path = path
+        self._token = token
+
+    def say(self, *, unless_served: bool) -> None:
+        """Name this process; ``unless_served``: leave another that is named when it is there.
+
+        Atomically, with mode 0600 from the first byte.
+        """
+        if unless_served and self._is_served():
+            return
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            json.dump({"url": self.url, "token": self._token, "pid": os.getpid()}, out)
+        temporary.replace(self._path)
+
+    def remove(self) -> None:
+        """This process ends; where the file names another, it stays."""
+        if self._named() == os.getpid():
+            self._path.unlink(missing_ok=True)
+
+    def _is_served(self) -> bool:
+        pid = self._named()
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+    def _named(self) -> int | None:
+        try:
+            return int(json.loads(self._path.read_text(encoding="utf-8"))["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

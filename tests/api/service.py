@@ -83,7 +83,7 @@ class FakeController:
         return WAITING
 
     def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
-        return explain_fully(tx, job, ControlSettings(clock=self.clock), engine_available=True)
+        return explain_fully(tx, job, ControlSettings(clock=self.clock), WAITING)
 
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         settings = ControlSettings(clock=self.clock)

@@ -18,7 +18,7 @@ from trainshed.engines.local.cgroups import trees
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.messages import PROTOCOL, encode
-from trainshed.engines.protocol import EngineError, GangResult, NodeCondition, NodeSpec
+from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, Leader, NodeCondition, NodeSpec
 from trainshed.resources.reasons import ReasonCode
 
 pytestmark = pytest.mark.slow
@@ -230,6 +230,47 @@ def test_a_former_controller_is_fenced(in_lab: InLab, home: Path) -> None:
             former.close()
         assert (await lab.engine.view()).gangs == ()
         assert living(name) == []
+
+    in_lab(body)
+
+
+def test_a_leader_that_was_superseded_is_turned_away_also_by_another_daemon(in_lab: InLab, home: Path) -> None:
+    """It connects again by itself, as it does when the daemon was gone; what it still asks for is not carried out."""
+
+    async def body(lab: Lab) -> None:
+        cluster = cluster_spec()
+        nodes = await lab.add_nodes(1, cluster)
+        await lab.engine.close()
+        former = LocalEngine(home, Leader("d", 7))
+        await former.start(lambda status: None)
+        assert len((await former.view()).nodes) == 1
+        current = LocalEngine(home, Leader("d", 8))
+        await current.start(lambda status: None)
+        name = mark()
+        spec = gang_spec(sleeper(name), nodes, cluster)
+        for engine in (former, LocalEngine(home, Leader("d", 7))):
+            with pytest.raises(EngineUnavailable):
+                if engine is not former:
+                    await engine.start(lambda status: None)
+                await engine.start_gang(spec)
+        assert (await current.view()).gangs == ()
+        # The lease's own holder may come again, and one of another database has the home now if it is let in at all.
+        for leader in (Leader("d", 8), Leader("e", 1)):
+            await current.close()
+            current = LocalEngine(home, leader)
+            await current.start(lambda status: None)
+        await current.close()
+        await former.close()
+        current = LocalEngine(home, Leader("e", 1))
+        await current.start(lambda status: None)
+        await current.shut_down()
+        await current.close()
+        late = LocalEngine(home, Leader("e", 0))
+        with pytest.raises(EngineUnavailable, match="another process"):
+            await late.start(lambda status: None)
+        await late.close()
+        assert living(name) == []
+        await lab.restart_service()
 
     in_lab(body)
 

@@ -107,6 +107,11 @@ class LiveService:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(PATIENCE)
 
+    def wait(self, seconds: float = PATIENCE) -> int:
+        """The exit status of a service that ends by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def make_cluster(self, nodes: int = 2) -> str:
         """Workspace, experiment and a cluster ``c`` of idle nodes; the cluster's id."""
         client = self.client

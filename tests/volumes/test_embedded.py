@@ -20,6 +20,31 @@ def storage(tmp_path: Path) -> Iterator[EmbeddedStorage]:
     os.umask(before)
 
 
+def test_who_was_frozen_before_it_moved_a_directory_aside_cannot_move_its_successor(
+    storage: EmbeddedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has looked, and found nothing aside; then another process removes all, and an account is made anew."""
+    storage.make_share("mydata", "old")
+    look = Path.exists
+
+    def frozen_after_looking(path: Path) -> bool:
+        found = look(path)
+        monkeypatch.setattr(Path, "exists", look)
+        storage.remove("storage/mydata", "u-1", leave_mark=True)
+        storage.make_share("mydata", "new")
+        return found
+
+    monkeypatch.setattr(Path, "exists", frozen_after_looking)
+    with pytest.raises(NotADirectoryError):
+        storage.remove("storage/mydata", "u-1", leave_mark=True)
+    storage.remove("storage/mydata", "u-1", leave_mark=True)
+    assert (tmp_path / "storage/mydata/files/new").is_dir()
+    assert not (tmp_path / "storage/mydata/files/old").exists()
+    assert [path.name for path in (tmp_path / "storage/.removed").iterdir()] == ["u-1"]
+    storage.forget_marks()
+    assert list((tmp_path / "storage/.removed").iterdir()) == []
+
+
 def test_the_layout(storage: EmbeddedStorage, tmp_path: Path) -> None:
     for _ in range(2):
         assert storage.make_share("mydata", "my-share") == tmp_path / "storage/mydata/files/my-share"

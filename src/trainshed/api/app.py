@@ -20,6 +20,9 @@ from trainshed.api.routing import Endpoint, route
 from trainshed.api.services import Services
 from trainshed.api.versions import VERSION_PARAMETER, version_of
 
+#: What shows whether the process is well.
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
 
 class Trainshed(FastAPI):
     """FastAPI with the API's own document: bodies are read by the resource models, which say more than a schema can."""
@@ -34,8 +37,11 @@ async def describe(call: Call) -> Response:
     return answer(document(version_of(call.query)) if call.query.get(VERSION_PARAMETER) else document())
 
 
-def create_app(services: Services) -> FastAPI:
-    """The API over these services. Nothing is started: the composition root owns the database and the loops."""
+def create_app(services: Services, *, probes_only: bool = False) -> FastAPI:
+    """The API over these services. Nothing is started: the composition root owns the database and the loops.
+
+    ``probes_only``: only what shows whether the process is well.
+    """
     app = Trainshed(
         title="Trainshed",
         version=__version__,
@@ -48,7 +54,11 @@ def create_app(services: Services) -> FastAPI:
     metrics = Metrics()
     scrape = Endpoint("GET", "/metrics", metrics.answer, "Probes_Metrics", action=OPEN)
     description = Endpoint("GET", "/openapi.json", describe, "OpenApi_Get", action=OPEN)
-    app.router.routes.extend(route(services, endpoint) for endpoint in (*ENDPOINTS, scrape, description))
+    app.router.routes.extend(
+        route(services, endpoint)
+        for endpoint in (*ENDPOINTS, scrape, description)
+        if endpoint.path in PROBES or not probes_only
+    )
     # Added from the inside out.
     app.add_middleware(GateMiddleware, authenticator=services.authenticator)
     app.add_middleware(FailureMiddleware)

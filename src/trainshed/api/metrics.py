@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainshed.api.call import Call
 from trainshed.api.routing import ROUTE
+from trainshed.control.standing import Role, Standing
 from trainshed.resources.lifecycle import JobState, NodeState
 from trainshed.store import jobs, nodes
 
@@ -39,6 +40,12 @@ class Metrics:
         self._jobs = Gauge("trainshed_jobs", "Jobs by execution state.", ["state"], registry=self.registry)
         self._nodes = Gauge("trainshed_nodes", "Nodes by state.", ["state"], registry=self.registry)
         self._queue = Gauge("trainshed_queue_length", "Jobs that wait.", registry=self.registry)
+        self._leads = Gauge(
+            "trainshed_leader", "1 in the process that controls, 0 in the others.", registry=self.registry
+        )
+        self._term = Gauge(
+            "trainshed_leadership_token", "Token of the lease: grows with each take-over.", registry=self.registry
+        )
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -54,16 +61,18 @@ class Metrics:
     async def answer(self, call: Call) -> Response:
         """GET /metrics."""
 
-        def query(tx: Connection) -> tuple[dict[JobState, int], dict[NodeState, int]]:
-            return jobs.counts_by_state(tx), nodes.counts_by_state(tx)
+        def query(tx: Connection) -> tuple[dict[JobState, int], dict[NodeState, int], Standing]:
+            return jobs.counts_by_state(tx), nodes.counts_by_state(tx), call.services.standing(tx)
 
-        job_counts, node_counts = await call.read(query)
+        job_counts, node_counts, standing = await call.read(query)
         for state in JobState:
             self._jobs.labels(state.value).set(job_counts.get(state, 0))
         for node_state in NodeState:
             if node_state is not NodeState.GONE:
                 self._nodes.labels(node_state.value).set(node_counts.get(node_state, 0))
         self._queue.set(job_counts.get(JobState.QUEUED, 0))
+        self._leads.set(standing.role in (Role.SOLE, Role.LEADER))
+        self._term.set(standing.token or 0)
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
 

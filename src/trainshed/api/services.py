@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from trainshed.api.authentication import Authenticator
 from trainshed.control.explaining import Explanation, Waiting
+from trainshed.control.standing import Role, Standing
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.host_directories import AllowedDirectory
@@ -35,6 +37,14 @@ def _always() -> bool:
 
 def _never() -> bool:
     return False
+
+
+def _sole(tx: Connection) -> Standing:
+    return Standing(Role.SOLE)
+
+
+def _alone() -> AbstractContextManager[bool]:
+    return nullcontext(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +92,9 @@ class Services:
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Whether the engine can be used now (``/readyz``).
     engine_available: Callable[[], bool] = _always
+    #: Who controls, and what this process is.
+    standing: Callable[[Connection], Standing] = _sole
+    #: Whether no other process serves this home; none joins while the block runs.
+    alone: Callable[[], AbstractContextManager[bool]] = _alone
     #: Whether the service is being stopped: streams that would go on then end.
     stopping: Callable[[], bool] = _never

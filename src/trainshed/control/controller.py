@@ -20,8 +20,9 @@ from sqlalchemy import Connection
 from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFileServer, StartGang, StopGang
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
+from trainshed.control.draining import is_draining, standstill, why
 from trainshed.control.endings import end_jobs, stop_attempt
-from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully, why_waiting
+from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
 from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
@@ -41,7 +42,8 @@ from trainshed.engines.protocol import (
 from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, jobs, nodes, removals
-from trainshed.store.database import Database
+from trainshed.store.database import Database, FencedDatabase
+from trainshed.store.errors import StaleLeader
 from trainshed.store.records import ClusterRecord, JobRecord
 
 log = structlog.get_logger(__name__)
@@ -61,7 +63,7 @@ class Controller:
 
     def __init__(
         self,
-        db: Database,
+        db: Database | FencedDatabase,
         engine: Engine,
         unseal: Unseal,
         settings: ControlSettings,
@@ -126,15 +128,17 @@ class Controller:
 
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
-        return why_waiting(tx, job, self._settings, engine_available=self._available)
+        return why(tx, job, self._settings, engine_available=self._available)
 
     def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
         """The same with when it starts, as a range, and which nodes it cannot have."""
-        return explain_fully(tx, job, self._settings, engine_available=self._available)
+        return explain_fully(tx, job, self._settings, self.explain(tx, job))
 
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""
-        return QueueExplainer(tx, cluster, self._settings, engine_available=self._available).queue(limit)
+        why_none = standstill(tx, self._settings)
+        explainer = QueueExplainer(tx, cluster, self._settings, engine_available=self._available, standstill=why_none)
+        return explainer.queue(limit)
 
     def _on_engine_event(self, status: GangStatus | None) -> None:
         if status is not None and status.result is not None:
@@ -161,6 +165,9 @@ class Controller:
             except EngineUnavailable as error:
                 self._available = False
                 log.warning("engine unavailable", reason=error.reason.text)
+            except StaleLeader as error:
+                log.warning("the controller stops", reason=str(error))
+                return
             except Exception:
                 # A pass that fails must not end the loop: the next one starts from what is recorded.
                 log.exception("controller pass failed")
@@ -244,7 +251,10 @@ class Controller:
             actions.wake_at(settle(tx, status, now, self._settings.losses))
             actions.forget.append(status.attempt_id)
         end_jobs(tx, actions, now)
-        if not self._full_house or ended:
+        if is_draining(tx, self._settings):
+            # Should it be taken back, nodes that are idle now are to be looked at.
+            self._full_house = False
+        elif not self._full_house or ended:
             place_jobs(tx, actions, self._held, self._settings, now)
             watched = self._held.automatic or self._held.preempting
             self._full_house = not watched and not nodes.any_idle(tx)
@@ -320,6 +330,8 @@ class Controller:
             # The engine reconnects by itself and then asks for a full pass.
             self._available = False
             log.warning("engine unavailable", reason=error.reason.text)
+        except StaleLeader as error:
+            log.warning("an engine call came to nothing", reason=str(error))
         except Exception:
             log.exception("engine call failed")
 

@@ -57,10 +57,9 @@ class Explanation:
     refused_nodes: tuple[NodeRecord, ...] = ()
 
 
-def explain_fully(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Explanation:
-    """Why this queued job waits, when it starts, and which nodes it cannot have."""
+def explain_fully(tx: Connection, job: JobRecord, settings: ControlSettings, reason: Reason) -> Explanation:
+    """The reason why this queued job waits, with when it starts, and which nodes it cannot have."""
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
-    reason = why_waiting(tx, job, settings, engine_available=engine_available)
     if cluster is None:
         return Explanation(reason)
     refused = tuple(node for node in nodes.of_cluster(tx, cluster.uid) if node.state is not NodeState.READY)
@@ -73,9 +72,17 @@ class QueueExplainer:
     """Explains the queue of one cluster at one moment: the scheduler is asked once for all its jobs."""
 
     def __init__(
-        self, tx: Connection, cluster: ClusterRecord, settings: ControlSettings, *, engine_available: bool
+        self,
+        tx: Connection,
+        cluster: ClusterRecord,
+        settings: ControlSettings,
+        *,
+        engine_available: bool,
+        standstill: Reason | None = None,
     ) -> None:
+        """``standstill``: why no job of any cluster starts now, if that is so."""
         self._tx = tx
+        self._standstill = standstill
         self._cluster = cluster
         self._settings = settings
         self._now = settings.clock()
@@ -140,6 +147,8 @@ class QueueExplainer:
         )
 
     def _reason(self, job: JobRecord, ahead: int, first_ahead: str | None) -> Reason:
+        if self._standstill is not None:
+            return self._standstill
         held = self._decision.held.get(job.id)
         return explain(
             replace(

@@ -12,7 +12,7 @@ from trainshed.control import kept_logs
 from trainshed.control.actions import Actions
 from trainshed.control.settings import ControlSettings
 from trainshed.store import jobs, removals
-from trainshed.store.database import Database
+from trainshed.store.database import Database, FencedDatabase
 from trainshed.store.errors import or_none
 from trainshed.volumes.embedded import EmbeddedStorage
 
@@ -25,7 +25,7 @@ SWEEP_SECONDS = 600.0
 class Housekeeping:
     """Carries out what passes found, each piece once at a time. What fails is found again by the next full pass."""
 
-    def __init__(self, db: Database, settings: ControlSettings) -> None:
+    def __init__(self, db: Database | FencedDatabase, settings: ControlSettings) -> None:
         self._db = db
         self._settings = settings
         self._storage = EmbeddedStorage(settings.home) if settings.home is not None else None
@@ -77,7 +77,7 @@ class Housekeeping:
         if current is None:
             return
         try:
-            await asyncio.to_thread(self._storage.remove, current, uid)
+            await asyncio.to_thread(self._storage.remove, current, uid, leave_mark=self._settings.shared)
         except OSError as error:
             log.warning("a directory cannot be removed and is tried again", path=current, error=str(error))
             return

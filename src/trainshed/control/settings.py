@@ -63,6 +63,10 @@ class ControlSettings:
     host_directories: tuple[AllowedDirectory, ...] = ()
     #: Whom jobs of the workspace with this number run as; None for the service's own user.
     job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
+    #: Whether other processes may control this home before and after this one.
+    shared: bool = False
+    #: The request to drain that was done before this process started (``store.draining``).
+    drain_known: str | None = None
     clock: Callable[[], int] = field(default=now_ms)
     new_id: Callable[[], str] = field(default=new_id)
 

@@ -32,6 +32,18 @@ class EngineUnavailable(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """Who speaks to an engine that several processes can reach: the holder of a database's lease, by its token.
+
+    An engine that was spoken to under one token carries out nothing of a lower one of the same database any more. So a
+    process that was frozen while another took over can, when it goes on, start nothing that the other has settled.
+    """
+
+    database: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """What an engine must know of a cluster."""
 

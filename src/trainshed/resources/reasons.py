@@ -66,6 +66,8 @@ class ReasonCode(StrEnum):
     NODES_PREPARING = "NodesPreparing"
     NODES_UNUSABLE = "NodesUnusable"
     ENGINE_UNAVAILABLE = "EngineUnavailable"
+    NO_ACTIVE_CONTROLLER = "NoActiveController"
+    SERVICE_DRAINING = "ServiceDraining"
 
     # Why a node is not usable, or a cluster is short of nodes.
     NODE_STARTING = "NodeStarting"

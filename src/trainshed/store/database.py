@@ -13,11 +13,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Self, TypeVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainshed.store import leadership
 from trainshed.store.backend import Backend, backend_of
-from trainshed.store.errors import StoreUnavailable
+from trainshed.store.errors import StaleLeader, StoreUnavailable
 from trainshed.store.readers import Readers
 from trainshed.store.schema import bring_up_to_date
 from trainshed.store.tickets import async_ticket, sync_ticket
@@ -50,6 +51,11 @@ class Database:
         except SQLAlchemyError as exc:
             raise StoreUnavailable(f"cannot open the database: {exc}") from exc
         return cls(backend, readers=readers)
+
+    @property
+    def url(self) -> URL:
+        """Where it is, with the password."""
+        return make_url(self._backend.url)
 
     @property
     def dialect(self) -> str:
@@ -88,3 +94,30 @@ class Database:
         """``close`` for a thread without an event loop."""
         self._readers.close()
         self._writer.close()
+
+
+class FencedDatabase:
+    """The database for a controller that holds a lease: once another process controls, it takes nothing more."""
+
+    def __init__(self, db: Database, token: int, on_stale: Callable[[], None]) -> None:
+        """``on_stale`` is called, from the event loop, when a write was refused."""
+        self._db = db
+        self._token = token
+        self._on_stale = on_stale
+
+    async def read(self, call: Callable[[Connection], T]) -> T:
+        """See ``Database.read``."""
+        return await self._db.read(call)
+
+    async def write(self, call: Callable[[Connection], T]) -> T:
+        """See ``Database.write``. Raises StaleLeader; nothing is stored then."""
+
+        def fenced(tx: Connection) -> T:
+            leadership.fence(tx, self._token)
+            return call(tx)
+
+        try:
+            return await self._db.write(fenced)
+        except StaleLeader:
+            self._on_stale()
+            raise

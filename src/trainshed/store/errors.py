@@ -49,6 +49,14 @@ class InUse(StoreError):
     """The row cannot go while others belong to it: delete those first."""
 
 
+class StaleLeader(StoreError):
+    """Another process controls now: nothing of what this one decided is stored."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(f"the lease with token {token} is over: another process controls, or is about to")
+        self.token = token
+
+
 class StoreUnavailable(StoreError):
     """The database could not be reached, or did not take the change; nothing of the change is stored."""
 

@@ -23,6 +23,9 @@ _PASSING = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "55P03", "25P
 #: How long to ask a restarted server what became of a commit, in seconds.
 _ASKING = 15.0
 
+#: Seconds after which the server takes back a write transaction in which nothing is said.
+IDLE_SECONDS = 5
+
 _LOCK_AND_NAME = text(f"SELECT pg_advisory_xact_lock({LOCK}), txid_current()")
 _STATUS = text("SELECT txid_status(:xid)")
 
@@ -90,8 +93,8 @@ class PostgresBackend:
 
     def writer(self) -> Session:
         connection = self._connect("READ COMMITTED")
-        # A process that was frozen in the middle of a write must not hold up the others for ever.
-        connection.exec_driver_sql("SET idle_in_transaction_session_timeout = '30s'")
+        # A process that was frozen in the middle of a write must not hold up the others: no lease ends sooner.
+        connection.exec_driver_sql(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
         connection.exec_driver_sql("SET lock_timeout = '40s'")
         connection.exec_driver_sql("SET synchronous_commit = on")
         connection.commit()

@@ -459,3 +459,20 @@ audit = Table(
     Column("request_id", Key, nullable=False),
     sqlite_autoincrement=True,
 )
+
+#: One row: who controls. ``token`` grows with each take-over and is unique so that changing it waits for transactions
+#: that hold a key-share lock on the row, and renewing does not (PostgreSQL, Explicit Locking). Unused on SQLite.
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("acquired_at", Time, nullable=False),
+    Column("renewed_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("engine_available", BigInteger, nullable=False),
+    UniqueConstraint("token"),
+    CheckConstraint("id = 1", name="one_row"),
+)

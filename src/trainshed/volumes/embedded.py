@@ -68,11 +68,29 @@ class EmbeddedStorage:
                 self._make(self._home / aside)
         return aside
 
-    def remove(self, path: str, uid: str) -> None:
-        """Remove the directory with all that is in it. Raises OSError when something cannot be removed."""
+    def remove(self, path: str, uid: str, *, leave_mark: bool = False) -> None:
+        """Remove the directory with all that is in it. Raises OSError when something cannot be removed.
+
+        ``leave_mark``: an empty file stays in its place. Another process that was frozen just before it moved the
+        directory aside cannot move what was made in that place since: nothing can be renamed onto a file.
+        """
         aside = self._home / self.move_aside(path, uid)
-        with suppress(FileNotFoundError):
-            shutil.rmtree(aside)
+        going = aside
+        if leave_mark:
+            going = aside.with_name(f"{uid}.going")
+            if aside.is_dir():
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(going)
+                aside.rename(going)
+            aside.touch(mode=0o600)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(going)
+
+    def forget_marks(self) -> None:
+        """No other process is there that marks have to keep from anything."""
+        for path in (self._home / _REMOVED).glob("*"):
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
     def _make_inside(self, account: str, kind: str, name: str) -> Path:
         if not is_container(name):

@@ -68,6 +68,27 @@ def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
     help="First pause before nodes that failed are replaced or asked for again; it doubles with each failure.",
 )
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
+@click.option(
+    "--drain/--no-drain",
+    default=None,
+    help="Start no more jobs, let those that run end, then leave; of a service that runs, wait for that. --no-drain "
+    "has it go on.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["all", "api", "controller"]),
+    default="all",
+    show_default=True,
+    help="Of several processes on one PostgreSQL: api never controls, controller answers no calls.",
+)
+@click.option(
+    "--lease",
+    type=click.FloatRange(2, 300),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a controller that says nothing keeps the others from taking over.",
+)
 @click.option("--tls-cert", type=_FILE, help="Certificate (PEM, with those that lead to its issuer): speak HTTPS.")
 @click.option("--tls-key", type=_FILE, help="Its key (PEM). SIGHUP reads both again.")
 @click.option("--tls-key-password-file", type=_FILE, help="The key's password, if it has one.")
@@ -85,6 +106,9 @@ def serve(
     job_users: str,
     node_retry_seconds: float,
     stop_nodes: bool,
+    drain: bool | None,
+    role: str,
+    lease: float,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_key_password_file: Path | None,
@@ -102,6 +126,9 @@ def serve(
         port=port,
         database_url=database_url,
         stop_nodes=stop_nodes,
+        drain=drain,
+        role=role,
+        lease_seconds=lease,
         oidc_issuer=oidc_issuer,
         oidc_audiences=oidc_audience,
         tls_files=server.TlsFiles(tls_cert, tls_key, tls_key_password_file) if tls_cert else None,

@@ -14,18 +14,25 @@ from trainshed.cli.session import Session
 @options.session(workspace=False)
 def status(session: Session) -> int:
     """The service, its clusters and its queue at a glance. Exits 1 when the service is not ready."""
+    import json
+
     from trainshed.cli.output import Format, structured, table
     from trainshed.cli.tables import CLUSTERS
     from trainshed.client.models import Cluster
 
     connection = session.client.connection
     ready, said = session.client.probes.ready()
+    try:
+        told_of = dict(json.loads(said))
+    except ValueError:
+        told_of = {}
     clusters, jobs = _gather(session) if ready else ([], {})
     if session.form in (Format.JSON, Format.YAML):
         told = {
             "url": connection.url,
             "pid": connection.pid,
             "ready": ready,
+            **{name: told_of[name] for name in ("role", "leader", "draining") if name in told_of},
             "clusters": [cluster.json for cluster in clusters],
             "jobs": jobs,
         }
@@ -33,6 +40,10 @@ def status(session: Session) -> int:
         return 0 if ready else 1
     process = f" (pid {connection.pid})" if connection.pid else ""
     click.echo(f"service  {connection.url}{process}: {'ready' if ready else 'not ready: ' + said}")
+    if "leader" in told_of:
+        click.echo(f"leader   {told_of['leader']}; this process: {told_of['role']}")
+    if "draining" in told_of:
+        click.echo(f"draining {told_of['draining']}")
     if not ready:
         session.note("try: trainshed doctor")
         return 1

@@ -17,6 +17,7 @@ from trainshed.engines.protocol import (
     GangResult,
     GangSpec,
     GangStatus,
+    Leader,
     Listener,
     NodeCondition,
     NodeSpec,
@@ -31,9 +32,10 @@ class LocalEngine:
 
     name = "local"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, leader: Leader | None = None) -> None:
+        """``leader``: under which lease the daemon is spoken to; None for the only service of the home."""
         self._layout = Layout(home.absolute())
-        self._link = Link(self._layout, self._heard, self._found_again)
+        self._link = Link(self._layout, self._heard, self._found_again, leader)
         self._listener: Listener = lambda status: None
         #: Clusters whose nodes need secrets: a daemon that was started again has to be told them again.
         self._with_secrets: dict[str, ClusterSpec] = {}

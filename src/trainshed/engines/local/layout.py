@@ -32,6 +32,11 @@ class Layout:
         return self.root / "daemon.lock"
 
     @property
+    def leader(self) -> Path:
+        """Under which lease the daemon was last spoken to."""
+        return self.root / "leader.json"
+
+    @property
     def log(self) -> Path:
         """What the daemon writes to its standard error."""
         return self.home / "logs" / "daemon.log"

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import MARK_VARIABLE
 from trainshed.engines.local.messages import MESSAGE_LIMIT, PROTOCOL, Message, encode
-from trainshed.engines.protocol import EngineError, EngineUnavailable
+from trainshed.engines.protocol import EngineError, EngineUnavailable, Leader
 from trainshed.resources.reasons import Reason, ReasonCode
 
 #: Seconds until a daemon that was started must answer, and until one that is there must greet.
@@ -45,9 +46,14 @@ class Link:
     """
 
     def __init__(
-        self, layout: Layout, on_message: Callable[[Message], None], on_again: Callable[[], Awaitable[None]]
+        self,
+        layout: Layout,
+        on_message: Callable[[Message], None],
+        on_again: Callable[[], Awaitable[None]],
+        leader: Leader | None = None,
     ) -> None:
         self._layout = layout
+        self._greeting: Message = {"protocol": PROTOCOL, "leader": asdict(leader) if leader is not None else None}
         self._on_message = on_message
         self._on_again = on_again
         self._writer: asyncio.StreamWriter | None = None
@@ -216,7 +222,7 @@ class Link:
         async with asyncio.timeout(_GREET_PATIENCE):
             reader, writer = await asyncio.open_unix_connection(self._layout.socket, limit=MESSAGE_LIMIT)
             try:
-                writer.write(encode({"protocol": PROTOCOL}))
+                writer.write(encode(self._greeting))
                 line = await reader.readline()
                 if not line:
                     raise ConnectionResetError("the daemon is ending")
@@ -226,6 +232,8 @@ class Link:
                         f"the node daemon of {self._layout.home} is of another version; let its jobs end, then stop "
                         "it: trainshed serve --stop-nodes with the version that started it"
                     )
+                if "superseded" in answer:
+                    raise _unavailable("the node daemon serves another process of the service, which leads now")
             except BaseException:
                 writer.close()
                 raise

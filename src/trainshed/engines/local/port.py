@@ -1,7 +1,9 @@
 """Where the service speaks with the daemon: one controller at a time over a Unix socket, requests in order.
 
 A new controller's greeting closes the former one's connection, so nothing that a dead service had still in flight is
-carried out afterwards. With that, an attempt that was forgotten cannot be started again by a straggler.
+carried out afterwards. With that, an attempt that was forgotten cannot be started again by a straggler. Where several
+processes share the home, the greeting names the lease, and one of a former lease is turned away, also by a daemon that
+was started since.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from trainshed.engines.local.layout import Layout
+from trainshed.engines.local.layout import Layout, write_durably
 from trainshed.engines.local.messages import MESSAGE_LIMIT, PROTOCOL, Message, encode
 from trainshed.engines.local.wire import Refused
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -73,6 +75,10 @@ class Port:
                 writer.write(encode({"error": f"the daemon speaks version {PROTOCOL}", "protocol": PROTOCOL}))
                 await writer.drain()
                 return
+            if not self._admit(greeting.get("leader")):
+                writer.write(encode({"protocol": PROTOCOL, "superseded": True}))
+                await writer.drain()
+                return
             if self._controller is not None:
                 self._controller.close()
             self._controller = writer
@@ -86,6 +92,22 @@ class Port:
             if self._controller is writer:
                 self._controller = None
             writer.close()
+
+    def _admit(self, leader: dict[str, Any] | None) -> bool:
+        """Whether the lease is the newest, which it is from now on. Raises OSError when that cannot be kept.
+
+        Of two databases the home's own lock allows one at a time, and a service without a lease is alone.
+        """
+        if leader is None:
+            return True
+        try:
+            last = json.loads(self._layout.leader.read_text())
+        except (FileNotFoundError, ValueError):
+            last = None
+        if last is not None and last["database"] == leader["database"] and last["token"] >= leader["token"]:
+            return bool(last["token"] == leader["token"])
+        write_durably(self._layout.leader, leader)
+        return True
 
     def _answer(self, writer: asyncio.StreamWriter, request: Message) -> None:
         answer: Message = {"answer": request["id"]}
