@@ -310,7 +310,14 @@ class Machines:
         self.tell(None)
 
     def restart(self) -> None:
-        """The engine's own processes start again: all nodes boot again, what ran is lost, outcomes are kept."""
+        """The engine's own processes start again: all nodes boot again, outcomes are kept.
+
+        What ran is lost, or was stopped in good order before.
+        """
+        if self._roll.random() < 0.7:
+            for gang in list(self.gangs.values()):
+                reason = Reason(ReasonCode.ENGINE_STOPPED, "The engine was stopped while the job ran.")
+                self._end(gang, GangResult.STOPPED, None, reason)
         for node in list(self.nodes.values()):
             if not node.removing:
                 self.reboot(node, tell=False)
