@@ -1,0 +1,9 @@
+"""What holds for every test: programs that tests start keep their compiled bytecode."""
+
+from __future__ import annotations
+
+import os
+
+# A service, a node daemon and a command are started some five hundred times. Without bytecode each start compiles all
+# of the package again, which takes longer than the start itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
