@@ -42,14 +42,18 @@ for volume in %(volumes)s; do
   mine=$AZ_BATCHAI_JOB_MOUNT_ROOT/$volume/of-$me
   mkdir -p $mine
   for number in $(seq %(small)d); do echo "$number of $me" > $mine/small-$number; done
-  [ $me = 1 ] || [ $volume = bfs ] || head -c %(big)d /dev/urandom > $mine/big
-  (cd $mine; sha256sum small-* $(ls big 2>/dev/null || true) > ../sums-$me.new)
+  (cd $mine; sha256sum small-*) > $AZ_BATCHAI_JOB_TEMP/sums
+  # Its sum is that of what was written, not of what would be read back.
+  [ $me = 1 ] || [ $volume = bfs ] ||
+    head -c %(big)d /dev/urandom | tee $mine/big | sha256sum | sed 's/-$/big/' >> $AZ_BATCHAI_JOB_TEMP/sums
+  cp $AZ_BATCHAI_JOB_TEMP/sums $mine/../sums-$me.new
   mv $mine/../sums-$me.new $mine/../sums-$me
 done
 for volume in %(volumes)s; do
   cd $AZ_BATCHAI_JOB_MOUNT_ROOT/$volume
   until [ -s sums-$other ] && (cd of-$other && ls $(cut -c67- ../sums-$other) > /dev/null 2>&1 &&
-    sha256sum --quiet -c ../sums-$other) 2>&1; do sleep 0.5; done
+    { [ ! -e big ] || [ $(stat -c %%s big) = %(big)d ]; } && sha256sum --quiet -c ../sums-$other) 2>&1
+  do sleep 0.1; done
 done
 """
 #: After everything was unmounted and mounted again.

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.databases import copy_migrated
+from tests.support.warm_parent import WarmChild, warm_parent
 from trainshed.client import Client, Connection, Scope
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import MARK_VARIABLE
@@ -23,7 +25,11 @@ PATIENCE = 30.0
 
 
 class LiveService:
-    """One home, and the service on it."""
+    """One home, and the service on it.
+
+    A plain one is forked from a process that has loaded the program, and its new home begins with a migrated database.
+    One with arguments or variables of its own is started as users start it, on nothing.
+    """
 
     def __init__(
         self, home: Path, *arguments: str, stop_nodes: bool = True, more: Mapping[str, str] | None = None
@@ -33,7 +39,7 @@ class LiveService:
         self._arguments = arguments
         self._more = dict(more or {})
         self._stop_nodes = stop_nodes
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | WarmChild | None = None
         self._client: Client | None = None
 
     def start(self) -> LiveService:
@@ -41,11 +47,16 @@ class LiveService:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_URL")}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
         environment |= self._more
-        command = [sys.executable, "-m", "trainshed", "serve", "--home", str(self.home), *self._arguments]
+        command = ["serve", "--home", str(self.home), *self._arguments, *(["--stop-nodes"] if self._stop_nodes else [])]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *(["--stop-nodes"] if self._stop_nodes else [])], stderr=log, env=environment
-            )
+            if self._arguments or self._more:
+                full = [sys.executable, "-m", "trainshed", *command]
+                self._process = subprocess.Popen(full, stderr=log, env=environment)
+            else:
+                if not self.home.exists():
+                    self.home.mkdir(mode=0o700)
+                    copy_migrated(self.home / "trainshed.db")
+                self._process = warm_parent().start(command, environment, log)
         self.wait_for(self._is_up, "the service's start")
         return self
 

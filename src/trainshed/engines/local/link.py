@@ -88,6 +88,7 @@ class Link:
         self._closing = True
         if self._writer is None:
             await self._connect_to_end()
+        self._end_the_late_one()
         if self._writer is None:
             return
         try:
@@ -117,6 +118,13 @@ class Link:
             await asyncio.gather(self._staying, return_exceptions=True)
         with suppress(EngineError, OSError):
             await self._connect()
+
+    def _end_the_late_one(self) -> None:
+        """A daemon that was started beside another one and did not see it yet would take its place."""
+        late = self._started
+        if late is not None and late.pid != self._daemon_pid and late.poll() is None:
+            late.kill()
+            late.wait()
 
     async def call(self, name: str, **arguments: Any) -> Any:
         """Ask the daemon and return its answer. Raises EngineUnavailable, and EngineError when it refuses."""
@@ -210,7 +218,9 @@ class Link:
             except (OSError, ValueError) as error:
                 # One that was started before may still be on its way: a second one would outlive its end.
                 status = 0 if self._started is None else self._started.poll()
-                if status == 0 or (status is not None and not spawned):
+                # One that is starting takes whatever carries the home's mark for a leftover, ours too, and kills it.
+                killed = status is not None and status < 0 and loop.time() < deadline
+                if status == 0 or killed or (status is not None and not spawned):
                     # The former one has ended, or found another daemon there, which was about to end.
                     self._started = self._spawn()
                     spawned = True
