@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from tests.control.conftest import World
 from tests.support.factories import WORKSPACE_KEY, make_cluster, make_job
 from trainshed.engines.protocol import GangResult
-from trainshed.resources.lifecycle import JobState
+from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, clusters, jobs, principals, usage, workspaces
+from trainshed.store import attempts, clusters, jobs, nodes, principals, usage, workspaces
 from trainshed.store.records import JobRecord, PrincipalRecord
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
@@ -286,5 +286,21 @@ def test_nobody_is_stopped_where_the_cluster_does_not_allow_it(run: Run) -> None
         await world.write(lambda tx: make_job(tx, cluster, "urgent", priority=1000))
         await running(world, "low")
         assert not world.engine.stopped
+
+    run(scenario)
+
+
+def test_a_job_that_never_fits_makes_no_nodes(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        scale = {"autoScale": {"minimumNodeCount": 0, "maximumNodeCount": 2, "initialNodeCount": 0}}
+
+        def fill(tx: Connection) -> None:
+            make_job(tx, make_cluster(tx, scale=scale), "wide", nodes=3)
+
+        await world.write(fill)
+        await world.until(lambda tx: clusters.all(tx)[0].state is ProvisioningState.SUCCEEDED)
+        await world.controller._full_pass()
+        [cluster] = await world.db.read(clusters.all)
+        assert await world.db.read(lambda tx: nodes.of_cluster(tx, cluster.uid)) == []
 
     run(scenario)

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.scheduling.scaling import Deallocation, ScalingNode, resize, target_of
+from tests.scheduling.values import gang
+from trainshed.scheduling.ledger import Ledger
+from trainshed.scheduling.limits import NO_LIMITS, Limit, Limits, Measure
+from trainshed.scheduling.scaling import Deallocation, ScalingNode, resize, startable_nodes, target_of
+from trainshed.scheduling.snapshot import Owner, Scope
 
 NOW = 10_000_000
 
@@ -107,3 +111,13 @@ def test_an_auto_scaled_cluster_never_takes_a_node_with_work_and_stays_within_bo
     step = resize(scale, members, target)
     assert all(n.attempt_id is None for n in step.remove)
     assert not (step.add and step.remove)
+
+
+def test_only_gangs_that_could_start_ask_for_nodes() -> None:
+    ann = Owner("w", "ann", "w/x")
+    queue = [gang(1, nodes=5), gang(2, nodes=2, owner=ann), gang(3, nodes=2, owner=ann), gang(4)]
+    limits = Limits([Limit("w", Scope.USER, Measure.NODES, 3)])
+    ledger = Ledger()
+    assert startable_nodes(queue, ledger, limits, most=4) == 3, "one is too wide, one beyond its limit"
+    assert ledger.account(Scope.USER, ann).nodes == 0
+    assert startable_nodes([gang(n) for n in range(1, 100)], ledger, NO_LIMITS, most=4) == 4

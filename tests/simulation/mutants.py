@@ -106,7 +106,7 @@ def an_attempt_that_the_engine_does_not_show_is_taken_for_lost() -> Iterator[Non
         seen = {gang.attempt_id for gang in view.gangs}
         for attempt in attempts.live(tx):
             if attempt.id not in seen:
-                outcomes_module.settle(tx, GangStatus(attempt.id, GangResult.LOST), now, settings.lost_attempts_limit)
+                outcomes_module.settle(tx, GangStatus(attempt.id, GangResult.LOST), now, settings.losses)
         sync(tx, view, settings, actions, now)
 
     with mock.patch.object(controller_module, "sync_gangs", impatient):

@@ -12,7 +12,9 @@ from trainshed.control.actions import Actions, AddNodes
 from trainshed.control.endings import stop_attempt
 from trainshed.control.gangs import plan_of
 from trainshed.control.outcomes import finish_job
+from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
+from trainshed.control.snapshots import gang_of, waiting_lanes
 from trainshed.engines.protocol import NodeSpec
 from trainshed.resources.lifecycle import (
     AllocationEvent,
@@ -30,8 +32,17 @@ from trainshed.resources.preemption import may_preempt
 from trainshed.resources.quotas import ClusterUse, counters
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.vmsizes import find_size
+from trainshed.scheduling.order import Order, Walk
 from trainshed.scheduling.replacing import Recovery
-from trainshed.scheduling.scaling import Deallocation, Resize, ScalingNode, resize, target_of
+from trainshed.scheduling.scaling import (
+    Deallocation,
+    Resize,
+    ScalingNode,
+    largest_size,
+    resize,
+    startable_nodes,
+    target_of,
+)
 from trainshed.store import attempts, clusters, jobs, nodes, operations, secrets, usages, workspaces
 from trainshed.store.records import ClusterRecord, NodeRecord
 
@@ -53,19 +64,22 @@ def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeReco
     ]
 
 
-def plan_size(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord], now: int) -> tuple[int, Resize]:
+def plan_size(
+    tx: Connection, cluster: ClusterRecord, members: list[NodeRecord], policies: Policies, now: int
+) -> tuple[int, Resize]:
     """The number of nodes that the cluster should have now, and how to get there."""
     staying = scaling_nodes(tx, cluster, members)
-    queued = jobs.queued_nodes(tx, cluster.uid, now) if "autoScale" in cluster.scale else 0
+    queued = _startable(tx, cluster, policies, now) if "autoScale" in cluster.scale else 0
     target = target_of(cluster.scale, staying, queued, now, created=cluster.next_ordinal > 0)
     return target, resize(cluster.scale, staying, target)
 
 
-def largest_size(scale: dict[str, dict[str, int]]) -> int:
-    """The most nodes that the scale settings allow."""
-    if "autoScale" in scale:
-        return int(scale["autoScale"]["maximumNodeCount"])
-    return int(scale.get("manual", {}).get("targetNodeCount", 0))
+def _startable(tx: Connection, cluster: ClusterRecord, policies: Policies, now: int) -> int:
+    """How many nodes the waiting jobs could use."""
+    rules, most = policies.of(cluster.workspace_key), largest_size(cluster.scale)
+    lanes = [map(gang_of, lane) for lane in waiting_lanes(tx, cluster, rules, now, max_nodes=most)]
+    order = Order(rules.fair_share, rules.ledger, rules.limits, now)
+    return startable_nodes(Walk(lanes, order), rules.ledger, rules.limits, most)
 
 
 def _leaves_for(node: NodeRecord, code: ReasonCode) -> bool:
@@ -97,6 +111,7 @@ class ClusterPass:
         #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
         #: so an engine that was started again needs them from the service.
         self._introduce = introduce
+        self._policies = Policies(tx, now, settings.prices)
         #: Clusters on which nothing new may start.
         self.draining: set[str] = set()
         #: Clusters whose nodes could not be had and are not asked for again yet.
@@ -130,7 +145,7 @@ class ClusterPass:
 
     def _scale(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
         recovery, refusal, members = self._recover(cluster, members)
-        target, step = plan_size(self._tx, cluster, members, self._now)
+        target, step = plan_size(self._tx, cluster, members, self._policies, self._now)
         self.automatic = self.automatic or "autoScale" in cluster.scale
         self.preempting = self.preempting or may_preempt(cluster.definition)
         if step.draining:

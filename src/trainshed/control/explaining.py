@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from trainshed.control import recovering
-from trainshed.control.clusters import largest_size, plan_size
+from trainshed.control.clusters import plan_size
 from trainshed.control.estimating import estimates
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
@@ -20,6 +20,7 @@ from trainshed.scheduling.decide import Held, Hold, decide
 from trainshed.scheduling.estimate import Estimate
 from trainshed.scheduling.explain import WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
+from trainshed.scheduling.scaling import largest_size
 from trainshed.scheduling.snapshot import NEVER, Gang, Scope
 from trainshed.store import clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
@@ -87,8 +88,8 @@ class QueueExplainer:
         self._settings = settings
         self._now = settings.clock()
         members = nodes.of_cluster(tx, cluster.uid)
-        target, step = plan_size(tx, cluster, members, self._now)
         policies = Policies(tx, self._now, settings.prices)
+        target, step = plan_size(tx, cluster, members, policies, self._now)
         self._rules = policies.of(cluster.workspace_key)
         refused = recovering.read(cluster)[1] is not None
         snapshot = snapshot_of(

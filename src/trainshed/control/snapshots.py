@@ -7,13 +7,13 @@ from typing import overload
 
 from sqlalchemy import Connection
 
-from trainshed.control.clusters import largest_size
 from trainshed.control.policies import Policies, WorkspacePolicy, limit_ms, owner_of, wall_clock_ms
 from trainshed.control.settings import ControlSettings
 from trainshed.resources.cluster import MAX_NODES
 from trainshed.resources.lifecycle import AttemptState, NodeState
 from trainshed.resources.preemption import may_preempt, usual_grace
 from trainshed.scheduling.policy import Policy
+from trainshed.scheduling.scaling import largest_size
 from trainshed.scheduling.snapshot import NEVER, Arrival, ClusterSnapshot, Gang, Owner, RunningGang
 from trainshed.store import jobs
 from trainshed.store.records import ClusterRecord, NodeRecord, QueuedJob

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from trainshed.resources.cluster import DEFAULT_IDLE_TIME
 from trainshed.resources.times import duration_seconds
+from trainshed.scheduling.ledger import Ledger
+from trainshed.scheduling.limits import Limits
+from trainshed.scheduling.snapshot import Gang
 
 
 class Deallocation(StrEnum):
@@ -50,8 +53,8 @@ def target_of(
 ) -> int:
     """The number of nodes that the cluster should have now.
 
-    ``queued_nodes`` is the sum of nodeCount over the jobs that wait; ``created`` is False until the cluster has had its
-    initial nodes (``initialNodeCount`` counts at creation only).
+    ``queued_nodes`` is the sum of nodeCount over the jobs that wait and could start; ``created`` is False until the
+    cluster has had its initial nodes (``initialNodeCount`` counts at creation only).
     """
     auto = scale.get("autoScale")
     idle_time = 0 if auto is None else idle_time_ms(auto)
@@ -69,6 +72,32 @@ def target_for(scale: Mapping[str, Any], working: int, resting: int, queued_node
     wanted = 0 if created else int(auto.get("initialNodeCount") or 0)
     needed = max(working + queued_nodes, working + resting, wanted)
     return max(low, min(high, needed))
+
+
+def largest_size(scale: Mapping[str, Mapping[str, int]]) -> int:
+    """The most nodes that the scale settings allow."""
+    if "autoScale" in scale:
+        return int(scale["autoScale"]["maximumNodeCount"])
+    return int(scale.get("manual", {}).get("targetNodeCount", 0))
+
+
+def startable_nodes(queue: Iterable[Gang], ledger: Ledger, limits: Limits, most: int) -> int:
+    """How many nodes the waiting gangs could use at once: without those that are too wide or beyond a limit.
+
+    ``most`` is the most that the cluster may have: what is beyond it need not be counted.
+    """
+    wanted = 0
+    counted: list[Gang] = []
+    for gang in queue:
+        if gang.node_count <= most and limits.excess(gang.owner, gang.node_count, ledger) is None:
+            ledger.begin(gang.owner, gang.node_count, gang.limit, 0)
+            counted.append(gang)
+            wanted += gang.node_count
+            if wanted >= most:
+                break
+    for gang in counted:
+        ledger.take_back(gang.owner, gang.node_count, gang.limit, 0)
+    return wanted
 
 
 def idle_time_ms(auto: Mapping[str, Any]) -> int:
