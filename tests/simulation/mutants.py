@@ -26,6 +26,7 @@ from trainshed.control.controller import Controller
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.resources.lifecycle import AttemptState
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.scheduling.health import LossLimits
 from trainshed.scheduling.retrying import Retrying
 from trainshed.store import attempts, events, jobs
 
@@ -130,8 +131,8 @@ def nodes_are_not_held() -> Iterator[None]:
 def a_gang_starts_short_of_a_node() -> Iterator[None]:
     record = placing_module._record
 
-    def short(tx: Any, actions: Any, job_id: int, node_ids: tuple[str, ...], *more: Any) -> None:
-        record(tx, actions, job_id, node_ids[: max(1, len(node_ids) - 1)], *more)
+    def short(tx: Any, actions: Any, job_id: int, node_ids: tuple[str, ...], *more: Any) -> Any:
+        return record(tx, actions, job_id, node_ids[: max(1, len(node_ids) - 1)], *more)
 
     with mock.patch.object(placing_module, "_record", short):
         yield
@@ -228,12 +229,12 @@ def a_policy_never_ends() -> Iterator[None]:
 
 @catches("tries-are-counted")
 def nobody_waits_for_the_delay() -> Iterator[None]:
-    head = jobs.queue_head
+    walk = jobs.walk
 
     def early(*arguments: Any, now: int, **more: Any) -> Any:
-        return head(*arguments, now=now + 60_000, **more)
+        return walk(*arguments, now=now + 60_000, **more)
 
-    with mock.patch.object(jobs, "queue_head", early):
+    with mock.patch.object(jobs, "walk", early):
         yield
 
 
@@ -241,8 +242,8 @@ def nobody_waits_for_the_delay() -> Iterator[None]:
 def losses_have_no_limit() -> Iterator[None]:
     settle = outcomes_module.settle
 
-    def patient(tx: Any, status: GangStatus, now: int, limit: int) -> Any:
-        return settle(tx, status, now, 10**9)
+    def patient(tx: Any, status: GangStatus, now: int, limits: LossLimits) -> Any:
+        return settle(tx, status, now, LossLimits(10**9, 10**9, 10**9))
 
     with mock.patch.object(nodes_module, "settle", patient), mock.patch.object(controller_module, "settle", patient):
         yield
@@ -251,7 +252,7 @@ def losses_have_no_limit() -> Iterator[None]:
 @catches("every-wait-has-a-reason")
 def the_reason_is_always_the_same() -> Iterator[None]:
     same = Reason(ReasonCode.WAITING_BEHIND_JOBS, "Others are before it.")
-    with mock.patch.object(controller_module, "why_waiting", lambda *arguments, **more: same):
+    with mock.patch.object(controller_module, "why", lambda *arguments, **more: same):
         yield
 
 
