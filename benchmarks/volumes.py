@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import pytest
-from tests.volumes import servers
 
 from benchmarks.jobs import cluster_id
 from benchmarks.service import Bench, running_service
+from benchmarks.storage import MB, Place, of_the_service, storage
 
-MB, SMALL = 200, 200
+SMALL = 200
 _JOB = f"""
 import os, sys, time
 os.chdir(sys.argv[2])
@@ -45,42 +36,33 @@ print(*[timed(step) for step in steps])
 """
 
 
-@dataclass
-class Place:
-    """A kind of volume: where a job finds it, and its entry of mountVolumes."""
-
-    name: str
-    path: str
-    volumes: dict[str, Any] = field(default_factory=dict)
-
-
 def report() -> None:
     """Print the figures, or why there are none."""
     if os.geteuid() != 0:
         print("volumes: not measured, only root may mount")
         return
-    with places() as (files, found), running_service(1, files=files) as bench:
-        bench.client.storage_accounts.create("bench")
-        key = bench.client.storage_accounts.keys("bench")[0].get("value")
-        embedded = {"accountName": "bench", "azureFileUrl": "https://bench.file.core.windows.net/share"}
-        entry = {**embedded, "credentials": {"accountKey": key}, "relativeMountPath": "v"}
-        disk = Place("disk of the node", "$AZ_BATCHAI_MOUNT_ROOT")
-        found.insert(0, Place("embedded", "$AZ_BATCHAI_JOB_MOUNT_ROOT/v", {"azureFileShares": [entry]}))
+    with storage() as made, running_service(1, files=made.files) as bench:
+        disk = Place("disk of the node", path="$AZ_BATCHAI_MOUNT_ROOT")
         print(f"volumes, {MB} MB and {SMALL} files of 4 KiB:")
-        print(f"  {'':18}{'write MB/s':>12}{'read MB/s':>12}{'small files s':>15}{'flush s':>9}")
-        for place in (disk, *found):
-            _measure(bench, place)
+        print(f"  {'':18}{'mount s':>9}{'write MB/s':>12}{'read MB/s':>12}{'small files s':>15}{'flush s':>9}")
+        for place in (disk, *of_the_service(bench.client), *made.places):
+            print(f"  {place.name:18}{_measured(bench, place)}", flush=True)
 
 
-def _measure(bench: Bench, place: Place) -> None:
-    (write, small), flush = _run(bench, place, "write")
-    (read,), _ = _run(bench, place, "read")
-    print(f"  {place.name:18}{MB / write:12.0f}{MB / read:12.0f}{small:15.2f}{flush:9.2f}")
+def _measured(bench: Bench, place: Place) -> str:
+    if place.missing:
+        return f"  not installed: {place.missing}"
+    written, small, flush = f"{'-':>12}", f"{'-':>15}", f"{'-':>9}"
+    if place.written:
+        (write_seconds, small_seconds), _, flush_seconds = _run(bench, place, "write")
+        written, small, flush = f"{MB / write_seconds:12.0f}", f"{small_seconds:15.2f}", f"{flush_seconds:9.2f}"
+    (read_seconds,), mount_seconds, _ = _run(bench, place, "read")
+    return f"{mount_seconds:9.2f}{written}{place.megabytes / read_seconds:12.0f}{small}{flush}"
 
 
-def _run(bench: Bench, place: Place, what: str) -> tuple[list[float], float]:
-    """Seconds of the job's steps, and between its end and that of the attempt: the flush."""
-    name = f"{what}-{place.name}".replace(" ", "-")
+def _run(bench: Bench, place: Place, what: str) -> tuple[list[float], float, float]:
+    """Seconds of the job's steps, before them (the mounting), and from its end to that of the attempt (the flush)."""
+    name = f"{what}-{place.name}".replace(" ", "-").replace(",", "")
     bench.client.jobs.create(
         name,
         {
@@ -98,41 +80,13 @@ def _run(bench: Bench, place: Place, what: str) -> tuple[list[float], float]:
     segment = job.properties["jobOutputDirectoryPathSegment"]
     (stdout,) = bench.home.glob(f"clusters/*/mounts/logs/{segment}/stdouterr/stdout.txt")
     log = (stdout.parent / "execution.log").read_text().splitlines()
+    started = next(line for line in log if " started; " in line)
     ended = next(line for line in log if "ended with exit code" in line)
-    return [float(word) for word in stdout.read_text().split()], _seconds(log[-1]) - _seconds(ended)
+    steps = [float(word) for word in stdout.read_text().split()]
+    return steps, _seconds(started) - _seconds(log[0]), _seconds(log[-1]) - _seconds(ended)
 
 
 def _seconds(line: str) -> float:
     """Since midnight, of a line of the execution log."""
     hours, minutes, seconds = line.split("T", 1)[1].split("Z", 1)[0].split(":")
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-
-
-@contextmanager
-def places() -> Iterator[tuple[dict[str, str], list[Place]]]:
-    """Files for the home, and a place for each server that can be started here."""
-    endpoints: dict[str, dict[str, str]] = {}
-    found: list[Place] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainshed-bench-servers-")))
-        for kind, start in (("file", servers.samba), ("blob", servers.azurite)):
-            (folder / kind).mkdir()
-            try:
-                server: Any = stack.enter_context(start(folder / kind))
-            except pytest.skip.Exception as why:
-                print(f"volumes: {kind} is not measured: {why}")
-                continue
-            common = {"relativeMountPath": "v"}
-            if kind == "file":
-                endpoints[servers.SMB_USER] = {"file": server.address}
-                url = "https://x.file.core.windows.net/data"
-                entry = {"accountName": servers.SMB_USER, "azureFileUrl": url, **common}
-                volumes = {"azureFileShares": [{**entry, "credentials": {"accountKey": servers.SMB_PASSWORD}}]}
-            else:
-                server.make_container("data")
-                endpoints[servers.BLOB_ACCOUNT] = {"blob": server.endpoint}
-                entry = {"accountName": servers.BLOB_ACCOUNT, "containerName": "data", **common}
-                volumes = {"azureBlobFileSystems": [{**entry, "credentials": {"accountKey": servers.BLOB_KEY}}]}
-            name = "Azure Files" if kind == "file" else "Azure Blob"
-            found.append(Place(name, "$AZ_BATCHAI_JOB_MOUNT_ROOT/v", volumes))
-        yield {"storage-endpoints.json": json.dumps(endpoints)}, found

@@ -23,6 +23,7 @@ from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings, now_ms
+from trainshed.engines.local.disk import reserve
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.gpus import count_gpus
@@ -35,6 +36,7 @@ from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
 from trainshed.resources.host_directories import InvalidHostDirectories
+from trainshed.resources.prices import InvalidPrices
 from trainshed.resources.quotas import InvalidQuotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints
 from trainshed.resources.users import DEFAULT_RANGE, UserRange
@@ -42,6 +44,7 @@ from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     load_host_directories,
+    load_prices,
     load_quotas,
     load_storage_endpoints,
     only_service_of,
@@ -63,6 +66,7 @@ _START_ERRORS = (
     InvalidEndpoints,
     InvalidHostDirectories,
     InvalidIssuers,
+    InvalidPrices,
     InvalidQuotas,
     SchemaMismatch,
     UnsafeSecretFile,
@@ -91,6 +95,8 @@ class ServeOptions:
     #: Whether jobs run as users of their own, and of which ids.
     isolate_jobs: str = Mode.AUTO
     job_users: str = DEFAULT_RANGE
+    #: Seconds before nodes that failed are replaced or asked for again, the first time.
+    node_retry_seconds: float = ControlSettings.allocation_retry_seconds
 
 
 def serve(options: ServeOptions) -> int:
@@ -130,8 +136,10 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         local_sizes=machine_sizes,
         home=home,
         quotas=quotas,
+        prices=load_prices(home),
         storage_endpoints=endpoints,
         host_directories=host_directories,
+        allocation_retry_seconds=options.node_retry_seconds,
         job_user=lambda tx, number: job_users.of(number, several_users=bool(issuers) or principals.count(tx) > 0),
     )
     if job_users.warning:
@@ -147,12 +155,16 @@ async def _serve(options: ServeOptions, tls: Tls | None, issuers: tuple[Issuer, 
         wake=controller.wake,
         wake_queue=controller.wake_queue,
         explain=controller.explain,
+        explain_fully=controller.explain_fully,
+        queue=controller.queue,
+        prices=settings.prices,
         mount_root=engine.mount_root,
         engine_available=lambda: controller.engine_available,
         local_sizes=machine_sizes,
         quotas=quotas,
         storage_endpoints=endpoints,
         host_directories=host_directories,
+        disk_reserve=reserve(home),
         now_ms=now_ms,
         stopping=lambda: server.should_exit,
     )

@@ -16,6 +16,8 @@ from trainshed.resources.host_directories import (
     InvalidHostDirectories,
     read_host_directories,
 )
+from trainshed.resources.prices import FILE_NAME as PRICES_FILE
+from trainshed.resources.prices import InvalidPrices, Prices, read_prices
 from trainshed.resources.quotas import InvalidQuotas, Quotas, default_limits, read_quotas
 from trainshed.resources.storage_endpoints import InvalidEndpoints, StorageEndpoints, read_endpoints
 
@@ -48,6 +50,17 @@ def load_quotas(home: Path) -> Quotas:
         return Quotas(default_limits(promised))
     except (InvalidQuotas, UnicodeDecodeError, OSError) as error:
         raise InvalidQuotas(f"the quotas in {path} cannot be used: {error}. Mend or remove the file") from None
+
+
+def load_prices(home: Path) -> Prices:
+    """``prices.json`` of the home; none without it. Raises InvalidPrices naming the file."""
+    path = home / PRICES_FILE
+    try:
+        return read_prices(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Prices()
+    except (InvalidPrices, UnicodeDecodeError, OSError) as error:
+        raise InvalidPrices(f"the prices in {path} cannot be used: {error}. Mend or remove the file") from None
 
 
 def load_storage_endpoints(home: Path) -> StorageEndpoints:

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, text
 from trainshed.api.app import create_app
 from trainshed.api.authentication import Authenticator
 from trainshed.api.services import Services
+from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
+from trainshed.control.settings import ControlSettings
 from trainshed.identity import LinkSigner, Tokens, Vault
 from trainshed.identity.keyvault_files import FileKeyVault
 from trainshed.resources.lifecycle import (
@@ -31,7 +33,7 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.vmsizes import local_sizes
 from trainshed.store import attempts, clusters, experiments, jobs, nodes, operations, workspaces
 from trainshed.store.database import Database
-from trainshed.store.records import JobRecord, NodeRecord
+from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ WAITING = Reason(ReasonCode.WAITING_FOR_NODES, "It waits for 1 node of c.", {"cl
 BASE = "http://shed.test:8080"
 TABLES = ("workspaces", "experiments", "clusters", "nodes", "jobs", "attempts", "operations", "events", "secrets",
           "code_snapshots", "meta", "principals", "tokens", "role_assignments", "resource_groups", "storage_accounts",
-          "file_servers")  # fmt: skip
+          "file_servers", "usage")  # fmt: skip
 
 
 @dataclass
@@ -79,6 +81,13 @@ class FakeController:
 
     def explain(self, _tx: Connection, _job: JobRecord) -> Reason:
         return WAITING
+
+    def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
+        return explain_fully(tx, job, ControlSettings(clock=self.clock), engine_available=True)
+
+    def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
+        settings = ControlSettings(clock=self.clock)
+        return QueueExplainer(tx, cluster, settings, engine_available=True).queue(limit)
 
     def provision(self, key: str = CLUSTER_KEY, count: int = 0, ssh_port: int | None = None) -> list[str]:
         """Finish a cluster's creation and give it nodes that are ready."""
@@ -170,6 +179,8 @@ class Service:
             wake=self.controller.wake,
             wake_queue=self.controller.wake,
             explain=self.controller.explain,
+            explain_fully=self.controller.explain_fully,
+            queue=self.controller.queue,
             mount_root=lambda uid: self.controller.roots.get(uid, str(home / "mounts")),
             local_sizes=local_sizes(2, 4096, 0),
             now_ms=self.clock,
@@ -213,7 +224,9 @@ class Service:
         if token is not None:
             sent["Authorization"] = f"Bearer {self.tokens.admin if token == 'right' else token}"
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        params = {**query, **({"api-version": version} if version is not None and path.startswith("/") else {})}
+        params = {name.removesuffix("_"): value for name, value in query.items()}
+        if version is not None and path.startswith("/"):
+            params["api-version"] = version
         return await self.http.request(
             method, path, content=content, params=params or None, headers=sent | (headers or {})
         )

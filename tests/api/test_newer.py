@@ -11,6 +11,7 @@ from tests.api.service import (
     JOB,
     JOB_KEY,
     NEW,
+    OLD,
     WAITING,
     Service,
     cluster_body,
@@ -305,3 +306,19 @@ def test_newer_volumes_are_shown_by_the_newer_version_only(shed: Service) -> Non
     # A client of the original sends what it knows of the job.
     same = job_body(mountVolumes={"azureBlobFileSystems": [blobs]})
     assert (shed.send("PUT", JOB, same).status_code, shed.send("PUT", JOB, body, version=NEW).status_code) == (200, 200)
+
+
+def test_a_node_is_evicted_once_and_only_from_its_own_cluster(shed: Service) -> None:
+    node_id, other = shed.controller.provision(count=2)
+    url = f"{CLUSTER}/nodes/{node_id}/evict"
+    assert shed.send("POST", url, version=OLD).status_code == 400
+    for _ in range(2):
+        answer = shed.send("POST", url, version=NEW)
+        assert (answer.status_code, answer.json()["state"]) == (200, "leaving")
+        assert answer.json()["reason"]["code"] == "NodeEvicted"
+    states = {node["id"]: node["state"] for node in shed.send("GET", f"{CLUSTER}/nodes", version=NEW).json()["value"]}
+    assert states == {node_id: "leaving", other: "idle"}
+    shed.send("PUT", f"{CLUSTER}2", cluster_body())
+    for path in (f"{CLUSTER}/nodes/absent/evict", f"{CLUSTER}2/nodes/{other}/evict"):
+        refused = shed.send("POST", path, version=NEW)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "NodeNotFound")

@@ -127,7 +127,7 @@ def test_run_sends_the_folders_code(trainshed: Run, play: Play) -> None:
     manifest, _ = read_folder(Path.cwd(), [])
     digest = manifest["train.py"]["sha256"]
     play.stub.on("POST", f"{WORKSPACE}/code/missing", answer({"missing": [digest]}))
-    play.stub.on("PUT", f"{WORKSPACE}/code/blobs/{digest}", answer({}))
+    play.stub.on("POST", f"{WORKSPACE}/code/blobs", answer({"files": 1}))
     play.stub.on("PUT", f"{WORKSPACE}/code/snapshots/{snapshot_id(manifest)}", answer({}))
     result = trainshed("run", "--name", "j", "--", "python", "train.py")
     assert result.code == 0

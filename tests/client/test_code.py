@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.client.stub_service import WORKSPACE, Asked, StubService, answer
-from trainshed.client import Client
+from trainshed.client import Client, sending
 from trainshed.client.code import read_folder, snapshot_id
-from trainshed.client.errors import CodeFolderError
+from trainshed.client.errors import CodeFolderError, UploadError
 from trainshed.client.ignore import code_files
 
 
@@ -77,17 +78,21 @@ def test_only_missing_files_are_sent(client: Client, stub: StubService, tmp_path
     lack = hashlib.sha256(b"lack").hexdigest()
     manifest, _ = read_folder(tmp_path, [])
     stub.on("POST", f"{WORKSPACE}/code/missing", answer({"missing": [lack]}))
-    stub.on("PUT", f"{WORKSPACE}/code/blobs/{lack}", answer({}))
+    stub.on("POST", f"{WORKSPACE}/code/blobs", answer({"files": 1}))
     stub.on("PUT", f"{WORKSPACE}/code/snapshots/{snapshot_id(manifest)}", answer({}))
     snapshot = client.code.upload(tmp_path)
     assert (snapshot.files, snapshot.sent, snapshot.sent_size) == (3, 1, 4)
-    (blob,) = stub.requests("PUT", f"{WORKSPACE}/code/blobs/{lack}")
-    assert blob.body == b"lack"
+    (batch,) = stub.requests("POST", f"{WORKSPACE}/code/blobs")
+    described, _, contents = batch.body.partition(b"\n")
+    assert (json.loads(described), contents) == ({"files": [{"sha256": lack, "size": 4}]}, b"lack")
     (sent,) = stub.requests("PUT", f"{WORKSPACE}/code/snapshots/{snapshot.id}")
     assert sent.json() == manifest
 
 
-def test_a_blob_is_read_again_for_a_retry(client: Client, stub: StubService, tmp_path: Path) -> None:
+def test_a_large_file_travels_alone_and_is_read_again_for_a_retry(
+    client: Client, stub: StubService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "SMALL", 0)
     _tree(tmp_path, **{"a.py": "x"})
     digest = hashlib.sha256(b"x").hexdigest()
     manifest, _ = read_folder(tmp_path, [])
@@ -102,6 +107,37 @@ def test_a_blob_is_read_again_for_a_retry(client: Client, stub: StubService, tmp
     stub.on("PUT", f"{WORKSPACE}/code/snapshots/{snapshot_id(manifest)}", answer({}))
     client.code.upload(tmp_path)
     assert bodies == [b"x", b"x"]
+
+
+def test_many_files_go_in_requests_of_bounded_size(
+    client: Client, stub: StubService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "TOGETHER", 10)
+    monkeypatch.setattr(sending, "MOST_TOGETHER", 3)
+    _tree(tmp_path, **{name: name * 2 for name in "abcdefg"}, h="8 bytes.")
+    manifest, _ = read_folder(tmp_path, [])
+    hashes = [entry["sha256"] for entry in manifest.values()]
+    stub.on("POST", f"{WORKSPACE}/code/missing", answer({"missing": hashes}))
+    stub.on("POST", f"{WORKSPACE}/code/blobs", *[answer({})] * 4)
+    stub.on("PUT", f"{WORKSPACE}/code/snapshots/{snapshot_id(manifest)}", answer({}))
+    told: list[tuple[int, int]] = []
+    client.code.upload(tmp_path, progress=lambda done, whole: told.append((done, whole)))
+    sent = stub.requests("POST", f"{WORKSPACE}/code/blobs")
+    assert [len(json.loads(asked.body.partition(b"\n")[0])["files"]) for asked in sent] == [3, 3, 2]
+    assert told == [(3, 8), (6, 8), (8, 8)]
+
+
+def test_a_file_that_changes_while_it_is_sent_is_named(client: Client, stub: StubService, tmp_path: Path) -> None:
+    _tree(tmp_path, **{"a.py": "x"})
+
+    def change(asked: Asked) -> object:
+        (tmp_path / "a.py").write_text("y")
+        return answer({"missing": json.loads(asked.body)["sha256"]})
+
+    stub.on("POST", f"{WORKSPACE}/code/missing", change)
+    with pytest.raises(UploadError, match=r"a\.py was changed while it was sent"):
+        client.code.upload(tmp_path)
+    assert stub.requests("POST", f"{WORKSPACE}/code/blobs") == []
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

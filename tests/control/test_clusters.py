@@ -171,7 +171,9 @@ def test_a_node_whose_setup_fails_is_unusable_and_says_why(run: Run) -> None:
         await world.until(lambda tx: bool(world.engine.nodes))
         reason = Reason(ReasonCode.SETUP_TASK_FAILED, "The setup task ended with exit code 3.")
         world.engine.change(next(iter(world.engine.nodes)), NodeCondition.UNUSABLE, reason=reason)
-        await world.until(lambda tx: (found := found_cluster(tx, cluster)) and found.errors == (reason,))
+        found = await world.until(lambda tx: (found := found_cluster(tx, cluster)) and found.errors and found)
+        assert found.errors[0] == reason
+        assert [error.code for error in found.errors[1:]] == [ReasonCode.NODE_REPLACEMENT_SCHEDULED]
         job = await world.write(lambda tx: make_job(tx, cluster))
         explained = await world.db.read(lambda tx: world.controller.explain(tx, job))
         assert explained.code is ReasonCode.NODES_UNUSABLE and "exit code 3" in explained.text

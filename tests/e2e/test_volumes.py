@@ -243,11 +243,10 @@ def test_a_cluster_whose_volume_cannot_be_mounted_says_why(storage: Storage) -> 
     client.clusters.delete("wrong-key")
 
 
-#: The original's recipes whose programs are one Python script: each with its script on the share.
+#: Recipes whose programs are one Python script, here without their images (``test_container_recipes`` has all 17 with
+#: them): each with its script on the share.
 RECIPES = {
     "CNTK-GPU-Python": "cntk/ConvNet_MNIST.py",
-    "Caffe2-GPU-Distributed": "caffe2/resnet50_trainer.py",
-    "PyTorch-GPU-Distributed-Gloo": "pytorch/mnist_trainer.py",
     "TensorFlow-GPU-Distributed": "tensorflow/mnist_replica.py",
 }
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "recipes"
@@ -273,7 +272,6 @@ def test_recipes_run_from_their_own_job_files(storage: Storage, tmp_path: Path, 
         (account / path).parent.mkdir(parents=True, exist_ok=True)
         (account / path).write_text(text)
     job = json.loads(strip_comments((FOLDER / f"{recipe}.job.json").read_text(encoding="utf-8-sig")))
-    # The images are gone from the registries.
     del job["properties"]["containerSettings"]
     (tmp_path / "job.json").write_text(json.dumps(job))
     program = Program(storage.live.home, tmp_path)

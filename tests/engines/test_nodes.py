@@ -122,6 +122,21 @@ def test_failed_setup_task_makes_the_node_unusable(in_lab: InLab) -> None:
     in_lab(body)
 
 
+def test_a_node_that_dies_again_and_again_before_it_is_ready_is_unusable_and_stays_so(in_lab: InLab) -> None:
+    """Its setup kills the node's own process: what started the process that started the task."""
+    killer = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); sleep 60"
+
+    async def body(lab: Lab) -> None:
+        await lab.engine.add_nodes(cluster_spec(node_setup=setup(killer)), (NodeSpec("n", 0),))
+        status = await lab.node("n", NodeCondition.UNUSABLE)
+        assert status.reason is not None and status.reason.code is ReasonCode.NODE_KEEPS_DYING
+        assert (status.boot, "5 times in a row" in status.reason.text) == (5, True)
+        await lab.engine.remove_nodes(("n",))
+        await lab.until(lambda view: not view.nodes or None, "the node's end")
+
+    in_lab(body)
+
+
 def test_a_node_whose_setup_runs_is_preparing_and_says_so(in_lab: InLab) -> None:
     async def body(lab: Lab) -> None:
         cluster = cluster_spec(node_setup=setup("until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.02; done"))

@@ -54,6 +54,8 @@ class World:
             wake=self.controller.wake,
             wake_queue=self.controller.wake_queue,
             explain=self.controller.explain,
+            explain_fully=self.controller.explain_fully,
+            queue=self.controller.queue,
             engine_available=lambda: self.controller.engine_available,
         )
         self.app = create_app(self.services)

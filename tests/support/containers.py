@@ -16,6 +16,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+from tests.volumes.servers import die_with_parent
 from trainshed.runner import isolation
 from trainshed.runner.containers import executor
 from trainshed.runner.containers.errors import ContainerError
@@ -60,17 +61,28 @@ def hindrance() -> str:
     return ""
 
 
-def root_file_system(programs: tuple[str, ...] = ("bash", *PROGRAMS), more: dict[str, str] | None = None) -> bytes:
-    """A tar archive with programs of the machine (names or paths) and their libraries, and text files."""
+def root_file_system(
+    programs: tuple[str, ...] = ("bash", *PROGRAMS),
+    more: dict[str, str] | None = None,
+    copies: tuple[Path, ...] = (),
+) -> bytes:
+    """A tar archive with programs of the machine (names or paths) and their libraries, and text files.
+
+    ``copies`` are files and folders of the machine that the image has at the same path.
+    """
     files: dict[str, Path] = {}
     for name in programs:
         found = shutil.which(name)
         assert found, f"the machine has no {name}"
         path = Path(found).resolve()
         files[f"bin/{Path(name).name}"] = path
-        for library in re.findall(r"(/\S+)", subprocess.run(["ldd", path], capture_output=True, text=True).stdout):
-            if ":" not in library:
-                files.setdefault(library.lstrip("/"), Path(library).resolve())
+        files |= {library: real for library, real in _libraries(path).items() if library not in files}
+    for path in copies:
+        for file in [path] if path.is_file() else path.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                files[str(file).lstrip("/")] = file.resolve()
+    if copies:
+        files |= _libraries(*(path for path in files.values() if ".so" in path.suffixes))
     texts = {"etc/passwd": "root:x:0:0:root:/root:/bin/bash\n", "etc/group": "root:x:0:\n", **(more or {})}
     archive = BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -85,9 +97,16 @@ def root_file_system(programs: tuple[str, ...] = ("bash", *PROGRAMS), more: dict
                 tar.addfile(entry, file)
         for name, text in texts.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(text.encode()), 0o644
+            entry.size, entry.mode = len(text.encode()), 0o755 if name.startswith("bin/") else 0o644
             tar.addfile(entry, BytesIO(text.encode()))
     return archive.getvalue()
+
+
+def _libraries(*programs: Path) -> dict[str, Path]:
+    """What the dynamic linker loads for them, by path without the leading slash."""
+    said = subprocess.run(["ldd", *programs], capture_output=True, text=True).stdout
+    paths = [path for path in re.findall(r"(/\S+)", said) if ":" not in path]
+    return {path.lstrip("/"): Path(path).resolve() for path in paths}
 
 
 class Store:
@@ -159,7 +178,11 @@ class Registry:
     def __enter__(self) -> Registry:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["docker-registry", "serve", self._settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                ["docker-registry", "serve", self._settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,
             )
         host, _, port = self.address.partition(":")
         until = time.monotonic() + 20

@@ -50,7 +50,13 @@ def make_parents(tx: Connection, now: int = 1) -> None:
 
 
 def make_cluster(
-    tx: Connection, name: str = "c", *, nodes: int = 2, scale: dict[str, Any] | None = None, now: int = 1
+    tx: Connection,
+    name: str = "c",
+    *,
+    nodes: int = 2,
+    scale: dict[str, Any] | None = None,
+    now: int = 1,
+    **properties: Any,
 ) -> ClusterRecord:
     """A cluster that the controller has still to provision."""
     scale = scale or {"manual": {"targetNodeCount": nodes, "nodeDeallocationOption": "requeue"}}
@@ -62,7 +68,7 @@ def make_cluster(
         pool=clusters.next_pool(tx),
         engine="local",
         vm_size="STANDARD_D1",
-        definition={"vmSize": "STANDARD_D1", "vmPriority": "dedicated", "scaleSettings": scale},
+        definition={"vmSize": "STANDARD_D1", "vmPriority": "dedicated", "scaleSettings": scale, **properties},
         scale=scale,
         state=ProvisioningState.CREATING,
         state_at=now,
@@ -85,21 +91,24 @@ def make_job(
     priority: int = 0,
     command: str = "true",
     wall_clock_seconds: float | None = 3600,
+    submitted_by: str | None = None,
+    experiment: str = "exp",
     now: int = 1,
 ) -> JobRecord:
     """A queued job of a custom command."""
+    experiment_key = f"{WORKSPACE_KEY}/{experiment}"
     uid = str(uuid.uuid4())
     return jobs.insert(
         tx,
         NewJob(
-            key=f"{EXPERIMENT_KEY}/{name}",
-            experiment_key=EXPERIMENT_KEY,
+            key=f"{experiment_key}/{name}",
+            experiment_key=experiment_key,
             workspace_key=WORKSPACE_KEY,
             cluster_key=cluster.key,
             cluster_uid=cluster.uid,
             name=name,
             uid=uid,
-            segment=f"{SUBSCRIPTION}/trainshed/workspaces/default/experiments/exp/jobs/{name}/{uid}",
+            segment=f"{SUBSCRIPTION}/trainshed/workspaces/default/experiments/{experiment}/jobs/{name}/{uid}",
             priority=priority,
             node_count=nodes,
             tool_type="custom",
@@ -110,6 +119,7 @@ def make_job(
             },
             wall_clock_seconds=wall_clock_seconds,
             created_at=now,
+            submitted_by=submitted_by,
         ),
     )
 

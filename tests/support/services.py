@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ from tests.support.program import Program
 
 
 @contextlib.contextmanager
-def running(home: Path, *, more: Mapping[str, str] | None = None) -> Iterator[LiveService]:
+def running(
+    home: Path, *, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None
+) -> Iterator[LiveService]:
     """A service on the home, stopped at the end with its nodes; fails when anything of it is left.
 
-    ``more``: variables of its environment.
+    ``arguments``: more of ``trainshed serve``; ``more``: variables of its environment.
     """
-    live = LiveService(home, more=more)
+    live = LiveService(home, *arguments, more=more)
     try:
         yield live.start()
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +19,8 @@ import pytest
 from tests.servers.install import AZURITE
 from trainshed.volumes import rclone
 
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 #: Seconds in which a server must answer.
 PATIENCE = 30.0
 #: Azurite's well-known account, and a password for Samba's: both only on loopback.
@@ -136,10 +140,15 @@ def sshd(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, from when it is up to the end of the block."""
+    """A server, from when it is up to the end of the block, or of the tests' process if that is killed."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
     try:
         until = time.monotonic() + PATIENCE
@@ -154,6 +163,15 @@ def running(command: list[str], log: Path, is_up: Callable[[], bool]) -> Iterato
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def die_with_parent() -> None:
+    """For the child: the kernel ends it when who started it is gone (PR_SET_PDEATHSIG).
+
+    SIGTERM, so that a server can end its own children. The parent is the thread that started it: start servers in
+    one that lives as long as they are needed, as the main thread does.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM), 0, 0, 0)
 
 
 def listens(port: int) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.engines.conftest import run_in_lab
@@ -231,6 +232,29 @@ def test_what_one_node_writes_another_reads(served: Served) -> None:
     process = served.mount("touch", "{}/new", mountOptions="ro")
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "Read-only file system" in told
+
+
+#: 200 small files and a large one with their checksums, and then a file that is never closed.
+_WRITER = """
+set -e; cd "$0"; mkdir kept; cd kept; for n in $(seq 200); do echo $n > small-$n; done
+dd if=/dev/urandom of=big bs=1M count=150 status=none; sha256sum small-* big > sums
+exec 3> half; echo half >&3; echo written; exec sleep 1000
+"""
+_READER = 'cd "$0/kept" && sha256sum --quiet -c sums && ls | wc -l'
+
+
+def test_what_was_closed_is_there_when_job_and_mount_are_killed(served: Served) -> None:
+    reader = served.mount("sh", "-c", f"read go; {_READER}", "{}")
+    writer = served.mount("sh", "-c", _WRITER, "{}")
+    assert writer.stdout is not None and any("written" in line for line in writer.stdout)
+    for process in psutil.Process(writer.pid).children(recursive=True):
+        process.kill()
+    writer.kill()
+    writer.wait(60)
+    # Another node that had it mounted all the time, and one that mounts it now.
+    told, _ = reader.communicate("go\n", timeout=90)
+    assert reader.returncode == 0 and told.split()[-1] == "203", told
+    assert served.run_on("sh", "-c", f"{_READER} && rm -r $0/kept", "{}").split()[-1] == "203"
 
 
 def test_writers_of_full_disks_are_told(served: Served) -> None:

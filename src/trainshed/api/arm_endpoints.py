@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainshed.api import groups, providers, storage, subscriptions
+from trainshed.api import groups, providers, share_files, storage, subscriptions
 from trainshed.api.authorization import Reach
 from trainshed.api.routing import Endpoint
 
@@ -10,9 +10,12 @@ _ARM = "/subscriptions/{subscription}"
 _GROUPS = f"{_ARM}/resourceGroups"
 _ACCOUNTS = f"{_GROUPS}/{{group}}/providers/Microsoft.Storage/storageAccounts"
 _ACCOUNT = f"{_ACCOUNTS}/{{account}}"
+#: A file share (service ``files``) or container (``blobs``) of an account.
+_VOLUME = f"{_ACCOUNT}/services/{{service}}/volumes/{{volume}}"
 _RESOURCES = "Microsoft.Resources/subscriptions"
 _STORAGE = "Microsoft.Storage/storageAccounts"
 _PAGED = ("maxresults",)
+_OCTETS = "application/octet-stream"
 
 ARM_ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -215,5 +218,59 @@ ARM_ENDPOINTS: tuple[Endpoint, ...] = (
         "RegenerateKey",
         "StorageKeys",
         action=f"{_STORAGE}/regenerateKey/action",
+    ),
+    Endpoint(
+        "GET",
+        f"{_VOLUME}/content",
+        share_files.list_files,
+        "StorageFiles_List",
+        answer="FileList",
+        query=("directory", "linkexpiryinminutes", *_PAGED),
+        newer=True,
+        action=f"{_STORAGE}/files/list/action",
+    ),
+    Endpoint(
+        "PUT",
+        f"{_VOLUME}/content",
+        share_files.put_content,
+        "StorageFiles_Put",
+        "Bytes",
+        "StorageFile",
+        query=("path", "sha256", "executable"),
+        newer=True,
+        body_type=_OCTETS,
+        action=f"{_STORAGE}/files/write",
+    ),
+    Endpoint(
+        "POST",
+        f"{_VOLUME}/content",
+        share_files.put_contents,
+        "StorageFiles_PutBatch",
+        "Bytes",
+        "FilesTaken",
+        newer=True,
+        body_type=_OCTETS,
+        action=f"{_STORAGE}/files/write",
+    ),
+    Endpoint(
+        "POST",
+        f"{_VOLUME}/missing",
+        share_files.list_missing,
+        "StorageFiles_ListMissing",
+        "StorageFilesWanted",
+        "StorageFilesMissing",
+        newer=True,
+        action=f"{_STORAGE}/files/list/action",
+        reads=True,
+    ),
+    Endpoint(
+        "POST",
+        f"{_VOLUME}/remove",
+        share_files.remove_files,
+        "StorageFiles_Remove",
+        "StorageFilePaths",
+        "StorageFilesRemoved",
+        newer=True,
+        action=f"{_STORAGE}/files/delete",
     ),
 )

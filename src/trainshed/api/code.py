@@ -11,9 +11,12 @@ from starlette.responses import Response
 
 from trainshed.api import code_store
 from trainshed.api.answers import answer
+from trainshed.api.batches import contents, read_batch
 from trainshed.api.body import parse_object, read_body
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError, being_deleted, invalid_value
+from trainshed.api.room import check_room, disk_errors
+from trainshed.api.sha256 import check_sha256
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources.errors import INVALID_REQUEST_CONTENT, Problem
 from trainshed.resources.ids import Kind
@@ -31,33 +34,50 @@ async def list_missing(call: Call) -> Response:
     given = parse_object(await call.body(), '{"sha256": ["64 hexadecimal digits", ...]}').get("sha256")
     if not isinstance(given, list):
         raise invalid_value("sha256", 'The member sha256 is required: a list, as in {"sha256": ["..."]}.')
-    hashes = [code_store.check_sha256(entry, f"sha256[{index}]") for index, entry in enumerate(given)]
+    hashes = [check_sha256(entry, f"sha256[{index}]") for index, entry in enumerate(given)]
     return answer({"missing": await asyncio.to_thread(code_store.missing, store, hashes)})
 
 
 async def put_blob(call: Call) -> Response:
     """PUT the content of one file: 201, or 200 when the service had it. Durable when answered."""
-    digest = code_store.check_sha256(call.part("sha256"), "sha256")
+    digest = check_sha256(call.part("sha256"), "sha256")
     store = await _store(call)
     announced = call.request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > code_store.LARGEST_FILE:
         raise code_store.too_large()
+    await asyncio.to_thread(check_room, call.services, int(announced) if announced.isdigit() else 0)
     known = not await asyncio.to_thread(code_store.missing, store, [digest])
-    blob = await asyncio.to_thread(code_store.IncomingBlob, store, digest)
-    with blob:
-        try:
-            async for piece in code_store.gathered(call.request.stream()):
-                await asyncio.to_thread(blob.write, piece)
-        except ClientDisconnect:
-            message = "The connection was closed before the whole file was sent. Send it again."
-            raise ApiError(400, INVALID_REQUEST_CONTENT, message) from None
-        await asyncio.to_thread(blob.commit)
+    with disk_errors():
+        blob = await asyncio.to_thread(code_store.IncomingBlob, store, digest)
+        with blob:
+            try:
+                async for piece in code_store.gathered(call.request.stream()):
+                    await asyncio.to_thread(blob.write, piece)
+            except ClientDisconnect:
+                message = "The connection was closed before the whole file was sent. Send it again."
+                raise ApiError(400, INVALID_REQUEST_CONTENT, message) from None
+            await asyncio.to_thread(blob.commit)
     return answer({"sha256": digest, "size": blob.size}, 200 if known else 201)
+
+
+async def put_blobs(call: Call) -> Response:
+    """POST many small files (16 MiB at most): a line ``{"files": [{"sha256", "size"}]}``, then their contents."""
+    store = await _store(call)
+    body = await read_batch(call.request)
+
+    def put() -> int:
+        files = contents(body)
+        with disk_errors():
+            check_room(call.services, len(body))
+            code_store.put_all(store, files)
+        return len(files)
+
+    return answer({"files": await asyncio.to_thread(put)})
 
 
 async def put_snapshot(call: Call) -> Response:
     """PUT a manifest ``{path: {"sha256", "mode"}}`` under the SHA-256 of its canonical JSON. Again changes nothing."""
-    snapshot = code_store.check_sha256(call.part("snapshot"), "snapshot")
+    snapshot = check_sha256(call.part("snapshot"), "snapshot")
     files = await _store(call)
     manifest = parse_object(
         await read_body(call.request, _MANIFEST_LIMIT), '{"path": {"sha256": "...", "mode": 420}, ...}'

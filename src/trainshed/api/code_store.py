@@ -8,28 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from trainshed.api.batches import Content, grouped, wrong_content
 from trainshed.api.errors import ApiError, invalid_value
+from trainshed.api.sha256 import check_sha256
+from trainshed.volumes.drafts import Draft, sync_all
 
 #: Largest file in bytes.
 LARGEST_FILE = 1 << 30
 #: Most files of a snapshot, and the longest of their paths.
 MOST_FILES = 100_000
 _LONGEST_PATH = 4096
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def check_sha256(text: object, target: str) -> str:
-    """The hash, if it is one. Raises ApiError 400."""
-    if isinstance(text, str) and _SHA256.fullmatch(text):
-        return text
-    raise invalid_value(target, f"{str(text)[:100]!r} is not a SHA-256. Give 64 hexadecimal digits in lower case.")
 
 
 def missing(store: Path, hashes: Iterable[str]) -> list[str]:
@@ -42,57 +35,56 @@ def blob_path(store: Path, sha256: str) -> Path:
     return store / sha256[:2] / sha256
 
 
-class IncomingBlob:
+class IncomingBlob(Draft):
     """A file while it arrives. Left without ``commit``, it leaves nothing behind. Methods block on the disk."""
 
     def __init__(self, store: Path, sha256: str) -> None:
-        self.store = store
-        self.sha256 = sha256
-        self.size = 0
-        self._digest = hashlib.sha256()
-        folder = store / "incoming"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._draft = folder / f"{sha256}.{secrets.token_hex(8)}"
-        descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "wb")
+        super().__init__(store / "incoming")
+        self._store = store
+        self._named = sha256
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         """Take the next bytes. Raises ApiError 413 beyond the limit."""
-        self.size += len(piece)
-        if self.size > LARGEST_FILE:
+        if self.size + len(piece) > LARGEST_FILE:
             raise too_large()
-        self._digest.update(piece)
-        self._file.write(piece)
+        super().write(piece)
 
     def commit(self) -> None:
         """Check the content and put it into place, durably. Raises ApiError 400 when the content is another."""
-        found = self._digest.hexdigest()
-        if found != self.sha256:
-            raise invalid_value(
-                "sha256",
-                f"The content sent has SHA-256 {found}, not {self.sha256}. It was changed on the way, or the file "
-                "changed after it was hashed: hash it again and repeat.",
-            )
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        target = blob_path(self.store, self.sha256)
+        if self.sha256 != self._named:
+            raise wrong_content(self.sha256, self._named, "sha256")
+        _place(self._store, [(self._named, self)])
+
+
+def put_all(store: Path, files: Sequence[Content]) -> None:
+    """Put files whose content is known to be right into place, durably. Blocks on the disk."""
+
+    def put(group: Sequence[Content]) -> None:
+        with ExitStack() as stack:
+            drafts = []
+            for content in group:
+                draft = stack.enter_context(Draft(store / "incoming"))
+                draft.write(content.data)
+                drafts.append((content.sha256, draft))
+            _place(store, drafts)
+
+    grouped(list({content.sha256: content for content in files}.values()), put)
+
+
+def _place(store: Path, drafts: Sequence[tuple[str, Draft]]) -> None:
+    sync_all(draft.descriptor for _, draft in drafts)
+    folders = {store}
+    for sha256, draft in drafts:
+        target = blob_path(store, sha256)
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        self._draft.replace(target)
-        for folder in (target.parent, self.store):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self._draft.unlink(missing_ok=True)
+        draft.place(target)
+        folders.add(target.parent)
+    with ExitStack() as stack:
+        descriptors = []
+        for folder in folders:
+            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            stack.callback(os.close, descriptors[-1])
+        sync_all(descriptors)
 
 
 async def gathered(stream: AsyncIterator[bytes], size: int = 1 << 20) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from pathlib import Path
 from urllib.parse import unquote
 
 from sqlalchemy import Connection
@@ -18,8 +19,9 @@ from trainshed.api.lookup import find
 from trainshed.api.ranges import RangeNotSatisfiable, parse_range
 from trainshed.identity import LinkRefused
 from trainshed.resources.errors import Problem
-from trainshed.store import jobs
-from trainshed.volumes.reading import OpenFile, OutsideRoot, Unreadable
+from trainshed.store import jobs, storage_accounts
+from trainshed.volumes.embedded import account_path
+from trainshed.volumes.reading import DirectoryReader, OpenFile, OutsideRoot, Reader, Unreadable
 
 _PIECE = 1 << 20
 
@@ -31,10 +33,9 @@ async def get_file(call: Call) -> Response:
     path = unquote(raw.partition(b"?")[0].decode("latin-1"), errors="surrogateescape")
     _check_link(call, path)
     uid, directory_id, relative = path.removeprefix(FILES_PREFIX).split("/", 2)
-    place = await call.read(lambda tx: _place(tx, call, uid, directory_id))
-    reader = await outputs.reader_of(call, place)
+    reader, inside = await _reader(call, uid, directory_id, relative)
     try:
-        file = await asyncio.to_thread(reader.open, relative)
+        file = await asyncio.to_thread(reader.open, inside)
     except OutsideRoot:
         file = None
     except Unreadable as error:
@@ -48,13 +49,27 @@ async def get_file(call: Call) -> Response:
         raise
 
 
-def _place(tx: Connection, call: Call, uid: str, directory_id: str) -> outputs.Place:
-    record = find(jobs.get_by_uid, tx, uid)
-    if record is None:
+async def _reader(call: Call, uid: str, directory: str, path: str) -> tuple[Reader, str]:
+    """What reads a job's output directory, or a share (of ``files`` or ``blobs``) of a storage account, and where."""
+    share, _, below = path.partition("/")
+
+    def query(tx: Connection) -> outputs.Place | Path:
+        record = find(jobs.get_by_uid, tx, uid)
+        if record is not None:
+            return outputs.place_of(tx, call.services, record, directory)
+        account = find(storage_accounts.get_by_uid, tx, uid)
+        if account is not None:
+            return call.services.home / account_path(account.name) / directory / share
         raise ApiError(
-            404, "JobNotFound", "The job that this link belongs to was deleted. Its files stay on their volume."
+            404,
+            "JobNotFound",
+            "The job or storage account that this link belongs to was deleted. A job's files stay on their volume.",
         )
-    return outputs.place_of(tx, call.services, record, directory_id)
+
+    place = await call.read(query)
+    if isinstance(place, Path):
+        return DirectoryReader(str(place), str(place)), below
+    return await outputs.reader_of(call, place), path
 
 
 def _check_link(call: Call, path: str) -> None:

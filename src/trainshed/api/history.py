@@ -52,7 +52,7 @@ async def list_nodes(call: Call) -> Response:
 
     def query(tx: Connection) -> list[Json]:
         record = cluster_routes.required(tx, key, name)
-        return [_node_view(node) for node in nodes.of_cluster(tx, record.uid)]
+        return [node_view(node) for node in nodes.of_cluster(tx, record.uid)]
 
     return answer({"value": await call.read(query)})
 
@@ -125,7 +125,8 @@ def _attempt_view(attempt: AttemptRecord, container: Json | None) -> Json:
     return view
 
 
-def _node_view(node: NodeRecord) -> Json:
+def node_view(node: NodeRecord) -> Json:
+    """A node as 2026-11-01 shows it."""
     view: Json = {
         "id": node.id,
         "state": node_state(node),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainshed.resources.cluster import AutoScaleSettings, NodeSetup
+from trainshed.resources.cluster import AutoScaleSettings, ClusterProperties, NodeSetup
 from trainshed.resources.job import JobProperties
 from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.settings import TensorFlowSettings
@@ -25,7 +25,7 @@ def original_job(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 def original_cluster(definition: Mapping[str, Any]) -> dict[str, Any]:
     """A cluster's properties, but for its scale, as 2018-05-01 has them."""
-    found = dict(definition)
+    found = _without(definition, ClusterProperties.since_2026)
     if _SETUP in found:
         found[_SETUP] = _with_original_volumes(_without(found[_SETUP], NodeSetup.since_2026))
     return found

@@ -34,8 +34,10 @@ _PATTERNS = {
     "assignment": {"pattern": "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"},
     "sha256": _DIGEST,
     "snapshot": _DIGEST,
+    "service": {"pattern": "^(files|blobs)$"},
+    "volume": {"pattern": "^[a-z0-9](-?[a-z0-9]){2,62}$"},
 }
-_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken"})
+_REQUIRED_QUERY = frozenset({"outputdirectoryid", "se", "sp", "sig", "$skiptoken", "path", "sha256"})
 
 
 @cache
@@ -137,7 +139,7 @@ def _parameters(endpoint: Endpoint, version: ApiVersion) -> list[dict[str, Any]]
 
 
 def _query_schema(name: str) -> dict[str, Any]:
-    if name == "follow":
+    if name in ("follow", "executable"):
         return {"type": "boolean", "default": False}
     if name not in _NUMBERS:
         return {"type": "string", "minLength": 1} if name in _REQUIRED_QUERY else {"type": "string"}

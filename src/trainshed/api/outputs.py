@@ -31,7 +31,7 @@ from trainshed.volumes.reading import DirectoryReader, Entry, OutsideRoot, Reade
 #: Stands for the nodes' own disks, which the service cannot read. Nothing lies below it.
 _NODE_LOCAL = "/node-local"
 #: Lifetimes of download links in minutes: default, shortest, longest.
-_LINK_MINUTES = (60, 5, 600)
+LINK_MINUTES = (60, 5, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ async def list_output_files(call: Call) -> Response:
             f"'{directories.STDOUTERR}' for standard output and error.",
         )
     inside = _relative(call.query.get("directory") or ".")
-    minutes = whole_number(call, "linkexpiryinminutes", *_LINK_MINUTES)
+    minutes = whole_number(call, "linkexpiryinminutes", *LINK_MINUTES)
     asked = page_request(call)
     record, place = await call.read(lambda tx: of_job(tx, call, key, directory_id))
     opened = await _open(call, place)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
-from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterUpdate
+from trainshed.resources.cluster import AutoScaleSettings, ClusterCreate, ClusterProperties, ClusterUpdate
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
@@ -17,6 +17,7 @@ from trainshed.resources.lifecycle import AllocationState, AttemptState, JobStat
 from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
 from trainshed.resources.operation import OperationStatus
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.scheduling_rules import SchedulingRulesCreate
 from trainshed.resources.settings import TensorFlowSettings
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.usage import Usage
@@ -29,10 +30,10 @@ _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
     RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
     ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate, RegenerateKey, CheckName,
-    JobPlanCreate,
+    JobPlanCreate, SchedulingRulesCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
-_EXTENDED = (JobProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
+_EXTENDED = (JobProperties, ClusterProperties, AutoScaleSettings, TensorFlowSettings, MountVolumes, AzureBlobFileSystem)
 #: Marks what came with a version after the original's.
 SINCE = "x-since"
 _REFERENCES = "#/components/schemas/{model}"
@@ -56,7 +57,7 @@ def component_schemas() -> dict[str, Schema]:
     for noun in (
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
         "Event", "Node", "VmSize", "Operation", "Principal", "Token", "RoleAssignment", "RoleDefinition", "Audit",
-        "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
+        "Waiting", "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -76,6 +77,7 @@ def _answers() -> dict[str, Schema]:
         "provisioningStateTransitionTime": _TIME,
     }
     reason = reference("BatchAIError")
+    estimated = _object({"earliest": _TIME, "latest": _TIME}, required=["earliest"])
     texts: Schema = {"type": "array", "items": _TEXT}
     node_counts = {f"{state}NodeCount": _WHOLE for state in ("idle", "running", "preparing", "unusable", "leaving")}
     return {
@@ -272,6 +274,47 @@ def _answers() -> dict[str, Schema]:
                 "reason": reason,
             }
         ),
+        "Waiting": _object(
+            {
+                "position": _WHOLE,
+                **dict.fromkeys(("job", "experiment", "user", "priority"), _TEXT),
+                "nodeCount": _WHOLE,
+                "queuedTime": _TIME,
+                "whyWaiting": reason,
+                "estimatedStart": estimated,
+            },
+            required=["position", "job", "experiment", "priority", "nodeCount", "queuedTime", "whyWaiting"],
+        ),
+        "JobExplanation": _object(
+            {
+                "executionState": _enum(JobState),
+                "whyWaiting": reason,
+                "estimatedStart": estimated,
+                "refusedNodes": {
+                    "type": "array",
+                    "items": _object({"id": _TEXT, "state": _TEXT, "reason": reason}, required=["id", "state"]),
+                },
+            },
+            required=["executionState"],
+        ),
+        "SchedulingRulesView": _object(
+            {
+                "properties": {
+                    "allOf": [
+                        reference("SchedulingRules"),
+                        _object({"standing": {"type": "array", "items": reference("Standing")}}),
+                    ]
+                }
+            },
+            required=["properties"],
+        ),
+        "Standing": _object(
+            {
+                **dict.fromkeys(("scope", "name"), _TEXT),
+                **dict.fromkeys(("nodes", "runningJobs"), _WHOLE),
+                **{name: {"type": "number"} for name in ("recentNodeHours", "nodeHours", "cost")},
+            }
+        ),
         "VmSize": _object(
             {"name": _TEXT, "family": _TEXT, "numberOfCores": _WHOLE, "memoryInMB": _WHOLE, "gpus": _WHOLE}
         ),
@@ -285,6 +328,23 @@ def _answers() -> dict[str, Schema]:
             "additionalProperties": _object({"sha256": _TEXT, "mode": _WHOLE}, required=["sha256", "mode"]),
         },
         "CodeSnapshot": _object({"id": _TEXT, "files": _WHOLE}),
+        "FilesTaken": _object({"files": _WHOLE}, required=["files"]),
+        "StorageFile": _object({"path": _TEXT, "sha256": _TEXT, "size": _WHOLE}, required=["path", "sha256", "size"]),
+        "StorageFilesWanted": _object(
+            {
+                "files": {
+                    "type": "array",
+                    "items": _object(
+                        {"path": _TEXT, "sha256": _TEXT, "size": _WHOLE, "executable": {"type": "boolean"}},
+                        required=["path", "sha256", "size"],
+                    ),
+                }
+            },
+            required=["files"],
+        ),
+        "StorageFilesMissing": _object({"missing": {"type": "array", "items": _TEXT}}, required=["missing"]),
+        "StorageFilePaths": _object({"paths": {"type": "array", "items": _TEXT}}, required=["paths"]),
+        "StorageFilesRemoved": _object({"removed": _WHOLE}, required=["removed"]),
         "JobPlan": _job_plan(),
         **_access_answers(),
         "Bytes": {"type": "string", "format": "binary"},

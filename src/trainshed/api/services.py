@@ -11,15 +11,17 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainshed.api.authentication import Authenticator
+from trainshed.control.explaining import Explanation, Waiting
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.host_directories import AllowedDirectory
+from trainshed.resources.prices import Prices
 from trainshed.resources.quotas import Quotas
 from trainshed.resources.reasons import Reason
 from trainshed.resources.storage_endpoints import StorageEndpoints
 from trainshed.resources.vmsizes import VmSize
 from trainshed.store.database import Database
-from trainshed.store.records import JobRecord
+from trainshed.store.records import ClusterRecord, JobRecord
 
 
 def system_now_ms() -> int:
@@ -53,6 +55,10 @@ class Services:
     wake_queue: Callable[[], None]
     #: Why a queued job waits.
     explain: Callable[[Connection, JobRecord], Reason]
+    #: The same with when it starts.
+    explain_fully: Callable[[Connection, JobRecord], Explanation]
+    #: The jobs that wait for a cluster, in order, at most so many.
+    queue: Callable[[Connection, ClusterRecord, int], list[Waiting]]
     #: Directory that backs AZ_BATCHAI_MOUNT_ROOT of a cluster (by its uid), or None.
     mount_root: Callable[[str], str | None]
     #: VM sizes beyond Azure's, by upper-case name: what this machine has.
@@ -63,10 +69,14 @@ class Services:
     engine: str = "local"
     #: How many clusters and cores each subscription may have.
     quotas: Quotas = field(default_factory=Quotas)
+    #: What nodes cost.
+    prices: Prices = field(default_factory=Prices)
     #: Where real storage accounts are, as the administrator says.
     storage_endpoints: StorageEndpoints = field(default_factory=StorageEndpoints)
     #: Directories of the machine that jobs may mount.
     host_directories: tuple[AllowedDirectory, ...] = ()
+    #: Bytes of the home's disk that nothing that is sent may take.
+    disk_reserve: int = 0
     now_ms: Callable[[], int] = system_now_ms
     #: Held while the vault's key is changed.
     rotating: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from trainshed.cli.times import size
 
 if TYPE_CHECKING:
     from trainshed.cli.session import Session
+    from trainshed.client.files import Downloaded
     from trainshed.client.models import Job
 
 
@@ -26,21 +27,26 @@ def download_outputs(
     only: Sequence[str] | None = None,
 ) -> None:
     """Each output goes to ``{to}/{id}``; a single one to ``to`` itself. Paths go to stdout, the sum to stderr."""
-    count = total = 0
-    with ProgressBar() as bar:
+
+    def fetch(progress: Callable[[Path, int, int], None]) -> Iterator[Downloaded]:
         for output in outputs:
             folder = to if len(outputs) == 1 else to / output
-            files = session.client.files.download(
-                job.name,
-                output,
-                folder,
-                directory=directory,
-                only=only,
-                progress=lambda path, had, whole: bar.show(path.name, had, whole),
+            yield from session.client.files.download(
+                job.name, output, folder, directory=directory, only=only, progress=progress
             )
-            for done in files:
-                bar.clear()
-                click.echo(str(done.path))
-                count += 1
-                total += done.size
+
+    show_downloads(session, fetch, to)
+
+
+def show_downloads(
+    session: Session, fetch: Callable[[Callable[[Path, int, int], None]], Iterator[Downloaded]], to: Path
+) -> None:
+    """Paths as they come to stdout, the sum to stderr. ``fetch`` is given what to tell its progress."""
+    count = total = 0
+    with ProgressBar() as bar:
+        for done in fetch(lambda path, had, whole: bar.show(path.name, had, whole)):
+            bar.clear()
+            click.echo(str(done.path))
+            count += 1
+            total += done.size
     session.note(f"{count} file{'' if count == 1 else 's'}, {size(total)}, in {to}")

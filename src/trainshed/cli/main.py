@@ -17,6 +17,7 @@ from trainshed.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "run": ("run", "run", "Run a command on a cluster with this folder's code, and stay with it."),
+    "queue": ("queue", "queue", "What waits for nodes, in which order, and why."),
     "job": ("job", "job", "Submit jobs, watch them, read their logs and files."),
     "cluster": ("cluster", "cluster", "Make clusters, resize them, look at their nodes."),
     "experiment": ("experiment", "experiment", "Group jobs in experiments."),

@@ -22,6 +22,7 @@ from trainshed.client.models import (
 
 if TYPE_CHECKING:
     from trainshed.client.models import Resource
+    from trainshed.client.storage_files import Comparison
 
 WORKSPACES: list[Column[Workspace]] = [
     Column("Name", lambda w: w.name),
@@ -47,6 +48,22 @@ STORAGE_ACCOUNTS: list[Column[StorageAccount]] = [
 STORAGE_KEYS: list[Column[Record]] = [
     Column("Name", lambda k: k.get("keyName")),
     Column("Value", lambda k: k.get("value")),
+]
+
+SENT: list[Column[Comparison]] = [
+    Column("Place", lambda c: "/".join(part for part in (c.account, c.share, c.path) if part)),
+    Column("Files", lambda c: c.files, number=True),
+    Column("Size", lambda c: size(c.size), number=True),
+    Column("Sent", lambda c: len(c.missing), number=True),
+    Column("Sent Size", lambda c: size(c.missing_size), number=True),
+    Column("Removed", lambda c: len(c.extra), number=True),
+]
+
+#: What is to be done, the path, and the size of what is sent.
+PLANNED_FILES: list[Column[tuple[str, str, int | None]]] = [
+    Column("Would", lambda row: row[0]),
+    Column("Path", lambda row: row[1]),
+    Column("Size", lambda row: "" if row[2] is None else size(row[2]), number=True),
 ]
 
 FILE_SERVERS: list[Column[FileServer]] = [

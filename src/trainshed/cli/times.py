@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -30,6 +31,21 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} d"
+
+
+def starts_in(estimate: Mapping[str, str] | None, now: datetime | None = None) -> str:
+    """An estimated start: ``in 5 min to 2 h``, ``after 5 min`` when there is no latest; empty for None."""
+    if not estimate:
+        return ""
+    now = now or datetime.now(UTC)
+    earliest = max(0.0, (datetime.fromisoformat(estimate["earliest"]) - now).total_seconds())
+    if "latest" not in estimate:
+        return f"after {duration(earliest)}"
+    latest = max(earliest, (datetime.fromisoformat(estimate["latest"]) - now).total_seconds())
+    first, last = duration(earliest), duration(latest)
+    if latest < 1:
+        return "now"
+    return f"in {last}" if first == last else f"in {first} to {last}"
 
 
 def size(count: int | None) -> str:

@@ -135,6 +135,8 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     try:
         while piece := await asyncio.to_thread(source.read, _PIECE):
             yield piece
+            if request.tell is not None:
+                request.tell(len(piece))
     finally:
         source.close()
 

@@ -18,6 +18,7 @@ from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
 from trainshed.client.storage_accounts import StorageAccounts
+from trainshed.client.storage_files import StorageFiles
 from trainshed.client.transport import request, send
 from trainshed.client.workspaces import Experiments, Workspaces
 
@@ -55,6 +56,7 @@ class Nouns(Generic[M]):
         self.scope = scope
         self.groups: ResourceGroups[M] = ResourceGroups(driver, scope)
         self.storage_accounts: StorageAccounts[M] = StorageAccounts(driver, scope)
+        self.storage_files: StorageFiles[M] = StorageFiles(driver, scope)
         self.workspaces: Workspaces[M] = Workspaces(driver, scope)
         self.experiments: Experiments[M] = Experiments(driver, scope)
         self.clusters: Clusters[M] = Clusters(driver, scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from trainshed.client.effects import Steps
 from trainshed.client.models import Cluster, Record, RemoteLogin
@@ -57,9 +58,21 @@ class Clusters(Noun[M]):
         return (yield from change(request("DELETE", self.scope.cluster_path(name)), wait=wait))
 
     @listing(Record)
+    def queue(self, name: str, *, limit: int | None = None) -> Steps[None]:
+        """The jobs that wait for the cluster, in the order in which they are served, each with why."""
+        path = f"{self.scope.cluster_path(name)}/queue"
+        yield from pages(request("GET", path, query={"maxresults": limit}), Record)
+
+    @listing(Record)
     def nodes(self, name: str) -> Steps[None]:
         """Its nodes: id, state, address, host name, and the reason when one is not usable."""
         yield from pages(request("GET", f"{self.scope.cluster_path(name)}/nodes"), Record)
+
+    @operation
+    def evict_node(self, name: str, node: str) -> Steps[Record]:
+        """Take a node away at once; its job is queued again. Another one comes if the scale settings ask for it."""
+        path = f"{self.scope.cluster_path(name)}/nodes/{quote(node, safe='')}/evict"
+        return Record((yield from send(request("POST", path))).json())
 
     @listing(Record)
     def events(self, name: str) -> Steps[None]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.client.connection import home_directory
-from trainshed.client.effects import Blocking, Request, Steps
+from trainshed.client.effects import Blocking, Steps
 from trainshed.client.errors import CodeFolderError
 from trainshed.client.ignore import CodeFile, code_files
 from trainshed.client.noun import M, Noun, operation
-from trainshed.client.transport import API_VERSION, request, send
+from trainshed.client.sending import Outgoing, put, send_files
+from trainshed.client.transport import request, send
 
 #: The service's limit for one file, in bytes.
 LARGEST_FILE = 1 << 30
@@ -52,18 +53,26 @@ class Code(Noun[M]):
         manifest, sources = yield Blocking(lambda: read_folder(root, skipped))
         base = f"{self.scope.workspace_path()}/code"
         missing = yield from _missing(base, sorted(sources))
-        for count, digest in enumerate(missing, 1):
-            blob = Request(
-                "PUT", f"{base}/blobs/{digest}", {"api-version": API_VERSION}, file=sources[digest], timeout=600.0
-            )
-            yield from send(blob)
+        sent = 0
+
+        def tell(files: int, _: int) -> None:
+            nonlocal sent
+            sent += files
             if progress is not None:
-                progress(count, len(missing))
+                progress(sent, len(missing))
+
+        yield from send_files(
+            [sources[digest] for digest in missing],
+            f"{base}/blobs",
+            lambda _: {},
+            lambda file: put(f"{base}/blobs/{file.sha256}", {}, file),
+            tell,
+        )
         snapshot = snapshot_id(manifest)
         yield from send(request("PUT", f"{base}/snapshots/{snapshot}", body=manifest))
-        sizes = {digest: source.stat().st_size for digest, source in sources.items()}
-        total = sum(sizes[entry["sha256"]] for entry in manifest.values())
-        return Snapshot(snapshot, len(manifest), total, len(missing), sum(sizes[digest] for digest in missing))
+        total = sum(sources[entry["sha256"]].size for entry in manifest.values())
+        sent_size = sum(sources[digest].size for digest in missing)
+        return Snapshot(snapshot, len(manifest), total, len(missing), sent_size)
 
 
 def snapshot_id(manifest: dict[str, Any]) -> str:
@@ -72,20 +81,20 @@ def snapshot_id(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def read_folder(root: Path, skip: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Path]]:
+def read_folder(root: Path, skip: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Outgoing]]:
     """The manifest (path -> sha256 and mode) and, by hash, where the content is."""
     if not root.is_dir():
         raise CodeFolderError(f"{root} is not a folder")
     manifest: dict[str, Any] = {}
-    sources: dict[str, Path] = {}
+    sources: dict[str, Outgoing] = {}
     for file in code_files(root, skip=skip):
-        digest = _hash(file)
+        digest, size = _hash(file)
         manifest[file.path] = {"sha256": digest, "mode": 0o755 if file.executable else 0o644}
-        sources[digest] = file.source
+        sources[digest] = Outgoing(file.path, file.source, digest, size)
     return manifest, sources
 
 
-def _hash(file: CodeFile) -> str:
+def _hash(file: CodeFile) -> tuple[str, int]:
     try:
         file.path.encode("utf-8")
         if file.source.stat().st_size > LARGEST_FILE:
@@ -94,7 +103,7 @@ def _hash(file: CodeFile) -> str:
                 "and let the job read it from a volume"
             )
         with file.source.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
+            return hashlib.file_digest(source, "sha256").hexdigest(), source.tell()
     except UnicodeEncodeError:
         raise CodeFolderError(f"the name {file.path!r} is not UTF-8: rename the file or ignore it") from None
     except OSError as error:

@@ -229,6 +229,8 @@ def _pieces(request: Request) -> Iterator[bytes]:
     with request.file.open("rb") as source:
         while piece := source.read(_PIECE):
             yield piece
+            if request.tell is not None:
+                request.tell(len(piece))
 
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:

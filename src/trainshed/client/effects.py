@@ -35,6 +35,8 @@ class Request:
     authorised: bool = True
     #: Longest silence in seconds before the exchange counts as lost.
     timeout: float = 60.0
+    #: Called with the size of each piece of ``file`` that travels.
+    tell: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,12 @@ class DownloadError(ClientError):
     code = "DownloadFailed"
 
 
+class UploadError(ClientError):
+    """Files cannot be sent as they are on this machine."""
+
+    code = "UploadFailed"
+
+
 class CodeFolderError(ClientError):
     """The folder's code cannot be sent."""
 

@@ -19,6 +19,11 @@ _ATTEMPTS = 5
 #: Called with (where the file will be, how many of its bytes are there, its size) while a download goes on.
 Progress = Callable[[Path, int, int], None]
 
+#: Lists one level of a directory, given by its path.
+Level = Callable[[str], Steps[list[File]]]
+#: Longest life of links, in minutes: a download may take as long.
+LINK_MINUTES = 600
+
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
@@ -49,24 +54,35 @@ class Files(Noun[M]):
         what it had completed is not read again. ``only``: names of the top directory to take.
         Raises DownloadError when a name would lead out of ``to``.
         """
-        target = Path(to)
         path = f"{self.scope.job_path(job)}/listOutputFiles"
-        waiting: list[tuple[str, Path]] = [(directory, target)]
-        top = True
-        while waiting:
-            inside, folder = waiting.pop(0)
-            files = yield from _entries(path, output_id, inside)
-            yield Blocking(partial(folder.mkdir, parents=True, exist_ok=True))
-            for file in files:
-                if top and only is not None and file.name not in only:
-                    continue
-                place = folder / safe_name(file.name)
-                if file.is_directory:
-                    waiting.append((f"{inside}/{file.name}" if inside != "." else file.name, place))
-                else:
-                    done = yield from _fetch(file, place, progress)
-                    yield Emit(done)
-            top = False
+
+        def level(inside: str) -> Steps[list[File]]:
+            query: Query = {"outputdirectoryid": output_id, "directory": inside, "linkexpiryinminutes": LINK_MINUTES}
+            return (yield from entries(request("POST", path, query=query)))
+
+        yield from fetch_tree(level, directory, Path(to), only, progress)
+
+
+def fetch_tree(
+    level: Level, directory: str, target: Path, only: Sequence[str] | None, progress: Progress | None
+) -> Steps[None]:
+    """Emit each file of a directory and of all below it once it is complete; ``level`` lists one of them."""
+    waiting: list[tuple[str, Path]] = [(directory, target)]
+    top = True
+    while waiting:
+        inside, folder = waiting.pop(0)
+        files = yield from level(inside)
+        yield Blocking(partial(folder.mkdir, parents=True, exist_ok=True))
+        for file in files:
+            if top and only is not None and file.name not in only:
+                continue
+            place = folder / safe_name(file.name)
+            if file.is_directory:
+                waiting.append((f"{inside}/{file.name}" if inside not in ("", ".") else file.name, place))
+            else:
+                done = yield from _fetch(file, place, progress)
+                yield Emit(done)
+        top = False
 
 
 def safe_name(name: str) -> str:
@@ -76,16 +92,16 @@ def safe_name(name: str) -> str:
     return name
 
 
-def _entries(path: str, output_id: str, directory: str) -> Steps[list[File]]:
-    query: Query = {"outputdirectoryid": output_id, "directory": directory, "linkexpiryinminutes": 600}
-    asked = request("POST", path, query=query)
+def entries(first: Request) -> Steps[list[File]]:
+    """All entries of a directory, following its pages."""
+    asked = first
     found: list[File] = []
     while True:
         answer = (yield from send(asked)).json()
         found.extend(File(entry) for entry in answer.get("value") or ())
         if not answer.get("nextLink"):
             return found
-        asked = Request("POST", answer["nextLink"])
+        asked = Request(first.method, answer["nextLink"])
 
 
 def _fetch(file: File, place: Path, progress: Progress | None) -> Steps[Downloaded]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
+IGNORE_FILE = ".trainshedignore"
 #: Never code, whatever the ignore file says.
 ALWAYS_SKIPPED = frozenset(
     {".git", ".hg", ".svn", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
@@ -26,13 +27,23 @@ class CodeFile:
     executable: bool
 
 
+def data_files(folder: Path, *, skip: Sequence[Path] = ()) -> Iterator[CodeFile]:
+    """The folder's files, in order of path, but for what ``.trainshedignore`` names.
+
+    Git's own ignore files do not count: data is what they leave out most often. For the rest as ``code_files``.
+    """
+    for file in _walk(folder, "", IGNORE_FILE, [], {path.resolve() for path in skip}):
+        if file.source.name != IGNORE_FILE:
+            yield file
+
+
 def code_files(folder: Path, *, skip: Sequence[Path] = ()) -> Iterator[CodeFile]:
     """The folder's code, in order of path. ``skip``: directories left out wherever they are (the service's home).
 
     An ignore file in a sub-folder holds below it and is asked first, as git does. Links to files are sent as the
     files they lead to; links to folders are not followed.
     """
-    name = ".trainshedignore" if (folder / ".trainshedignore").is_file() else ".gitignore"
+    name = IGNORE_FILE if (folder / IGNORE_FILE).is_file() else ".gitignore"
     skipped = {path.resolve() for path in skip}
     yield from _walk(folder, "", name, [], skipped)
 

@@ -84,6 +84,11 @@ class Jobs(Noun[M]):
             yield Sleep(pause)
             pause = min(pause * 1.5, interval)
 
+    @operation
+    def explain(self, name: str) -> Steps[Record]:
+        """Why a queued job waits, when it is likely to start, and the nodes that it cannot have."""
+        return Record((yield from send(request("GET", f"{self.scope.job_path(name)}/explanation"))).json())
+
     @listing(Record)
     def attempts(self, name: str) -> Steps[None]:
         """Each run of the job, first to last."""

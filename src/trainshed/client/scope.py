@@ -51,6 +51,11 @@ class Scope:
     def storage_account_path(self, name: str) -> str:
         return f"{self.storage_accounts_path()}/{quote(name, safe='')}"
 
+    def share_path(self, account: str, share: str, *, container: bool = False) -> str:
+        """A file share of a storage account, or a container."""
+        service = "blobs" if container else "files"
+        return f"{self.storage_account_path(account)}/services/{service}/volumes/{quote(share, safe='')}"
+
     def provider_path(self, *parts: str) -> str:
         """Below the provider of the subscription: ``locations``, ``workspaces`` ..."""
         return "/".join([self.subscription_path, _PROVIDER, *(quote(part, safe="") for part in parts)])

@@ -1,7 +1,7 @@
 """Sending a request with retries, reading errors, following pages: the part of HTTP that every operation shares.
 
 Every call of the contract is idempotent, POST terminate and POST list included (rest-contract section 4), so each may
-be repeated after a lost connection, 408, 429 and 5xx except 501 and 505; with growing pauses, and a bound.
+be repeated after a lost connection, 408, 429 and 5xx except 501, 505 and 507; with growing pauses, and a bound.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def exists(asked: Request) -> Steps[bool]:
 
 def may_be_repeated(status: int) -> bool:
     """Whether asking again may help."""
-    return status in (408, 429) or (status >= 500 and status not in (501, 505))
+    return status in (408, 429) or (status >= 500 and status not in (501, 505, 507))
 
 
 def retry_after(headers: Mapping[str, str], otherwise: float) -> float:

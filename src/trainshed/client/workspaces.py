@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from trainshed.client.effects import Steps
-from trainshed.client.models import Experiment, Workspace
+from trainshed.client.models import Experiment, Record, Workspace
 from trainshed.client.noun import M, Noun, listing, operation
 from trainshed.client.poller import change, create
 from trainshed.client.transport import pages, request, send
@@ -41,6 +42,18 @@ class Workspaces(Noun[M]):
         """Replace the tags."""
         reply = yield from send(request("PATCH", self.scope.workspace_path(name), body={"tags": dict(tags)}))
         return Workspace(reply.json())
+
+    @operation
+    def scheduling_rules(self, name: str | None = None) -> Steps[Record]:
+        """Its rules (``properties.fairShare``, ``.limits``), and who uses how much (``.standing``)."""
+        path = f"{self.scope.workspace_path(name)}/schedulingRules"
+        return Record((yield from send(request("GET", path))).json())
+
+    @operation
+    def set_scheduling_rules(self, rules: Mapping[str, Any], name: str | None = None) -> Steps[Record]:
+        """Replace all its rules by these: ``fairShare`` and ``limits``; none when empty."""
+        path = f"{self.scope.workspace_path(name)}/schedulingRules"
+        return Record((yield from send(request("PUT", path, body={"properties": dict(rules)}))).json())
 
     @operation
     def delete(self, name: str | None = None, *, wait: bool = True) -> Steps[bool]:

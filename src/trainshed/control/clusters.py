@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from trainshed.control import recovering
 from trainshed.control.actions import Actions, AddNodes
 from trainshed.control.endings import stop_attempt
 from trainshed.control.gangs import plan_of
@@ -28,6 +29,7 @@ from trainshed.resources.lifecycle import (
 from trainshed.resources.quotas import ClusterUse, counters
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.vmsizes import find_size
+from trainshed.scheduling.replacing import Recovery
 from trainshed.scheduling.scaling import Deallocation, Resize, ScalingNode, resize, target_of
 from trainshed.store import attempts, clusters, jobs, nodes, operations, secrets, usages, workspaces
 from trainshed.store.records import ClusterRecord, NodeRecord
@@ -65,6 +67,10 @@ def largest_size(scale: dict[str, dict[str, int]]) -> int:
     return int(scale.get("manual", {}).get("targetNodeCount", 0))
 
 
+def _leaves_for(node: NodeRecord, code: ReasonCode) -> bool:
+    return node.state is NodeState.LEAVING and node.reason is not None and node.reason.code is code
+
+
 class ClusterPass:
     """One pass over all clusters inside one transaction."""
 
@@ -76,7 +82,6 @@ class ClusterPass:
         now: int,
         *,
         view_nodes: set[str],
-        refused: dict[str, tuple[int, Reason]],
         introduce: bool = False,
     ) -> None:
         self._tx = tx
@@ -85,13 +90,13 @@ class ClusterPass:
         self._now = now
         #: Ids of the nodes that the engine has now.
         self._view_nodes = view_nodes
-        #: Clusters whose nodes could not be had: until when (Unix ms) not to ask again, and why.
-        self._refused = refused
         #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
         #: so an engine that was started again needs them from the service.
         self._introduce = introduce
         #: Clusters on which nothing new may start.
         self.draining: set[str] = set()
+        #: Clusters whose nodes could not be had and are not asked for again yet.
+        self.refused: set[str] = set()
         #: Whether any cluster scales by itself.
         self.automatic = False
         #: What all clusters use, read when the first one is to grow.
@@ -118,22 +123,51 @@ class ClusterPass:
         self._actions.again = True
 
     def _scale(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
+        recovery, refusal, members = self._recover(cluster, members)
         target, step = plan_size(self._tx, cluster, members, self._now)
         self.automatic = self.automatic or "autoScale" in cluster.scale
         if step.draining:
             self.draining.add(cluster.uid)
-        refused_until, refusal = self._refused.get(cluster.uid, (0, None))
-        add, shortage = self._within_quota(cluster, members, step.add)
-        blocked = add > 0 and refusal is not None and self._now < refused_until
-        if add and not blocked:
-            self._refused.pop(cluster.uid, None)
+        replacing = any(_leaves_for(node, ReasonCode.NODE_REPLACED) for node in members)
+        add, shortage = self._within_quota(cluster, members, 0 if replacing or refusal is not None else step.add)
+        if refusal is not None:
+            self.refused.add(cluster.uid)
+        if add:
             self._add(cluster, add)
         for node in step.remove:
             self._remove(node, step.deallocation, cluster)
-        self._set_allocation(
-            cluster, members, target, changing=bool((add and not blocked) or step.remove or step.draining)
-        )
-        self._set_errors(cluster, members, refusal if blocked else shortage)
+        self._set_allocation(cluster, members, target, changing=bool(add or step.remove or step.draining))
+        well = not step.add and all(node.state in (NodeState.READY, NodeState.LEAVING) for node in members)
+        if recovery is not None and well and refusal is None and recovery.over(self._now, self._settings.replacement):
+            recovery = None
+        recovering.write(self._tx, cluster, recovery, refusal)
+        self._set_errors(cluster, members, refusal or shortage, recovery, refusal)
+
+    def _recover(
+        self, cluster: ClusterRecord, members: list[NodeRecord]
+    ) -> tuple[Recovery | None, Reason | None, list[NodeRecord]]:
+        """Nodes that cannot be used are replaced, and refused ones asked for again, once their pause is over."""
+        recovery, refusal = recovering.read(cluster)
+        broken = [node for node in members if node.state is NodeState.UNUSABLE and node.attempt_id is None]
+        if broken:
+            recovery = Recovery.after_failure(recovery, self._now, self._settings.replacement)
+        if recovery is None:
+            return None, None, members
+        if recovery.due(self._now):
+            recovery, refusal = recovery.trying(self._now), None
+            for node in broken:
+                self._replace(node)
+            members = nodes.of_cluster(self._tx, cluster.uid) if broken else members
+        look = recovery.looked_at(self._settings.replacement)
+        if look is not None and look > self._now:
+            self._actions.wake_at(look)
+        return recovery, refusal, members
+
+    def _replace(self, node: NodeRecord) -> None:
+        why = f" ({node.reason.text})" if node.reason else ""
+        reason = Reason(ReasonCode.NODE_REPLACED, f"Node {node.id} could not be used{why} and is replaced.")
+        nodes.apply(self._tx, node.id, NodeEvent.REMOVAL_REQUESTED, self._now, reason)
+        self._actions.remove_nodes.append(node.id)
 
     def _within_quota(
         self, cluster: ClusterRecord, members: list[NodeRecord], wanted: int
@@ -216,12 +250,18 @@ class ClusterPass:
             stop_attempt(self._tx, attempt, why, "requeue", self._actions, self._now)
 
     def _release(self, members: list[NodeRecord]) -> None:
-        """Nodes that are leaving: out of the engine when free, gone when the engine has them no more."""
+        """Nodes that are leaving: out of the engine when free, gone when the engine has them no more.
+
+        One that was taken away leaves as it is; its attempt is lost with it.
+        """
         for node in members:
-            if node.state is NodeState.LEAVING and node.attempt_id is None:
+            if node.state is not NodeState.LEAVING:
+                continue
+            free = node.attempt_id is None
+            if free or _leaves_for(node, ReasonCode.NODE_EVICTED):
                 if node.id in self._view_nodes:
                     self._actions.remove_nodes.append(node.id)
-                else:
+                elif free:
                     nodes.apply(self._tx, node.id, NodeEvent.REMOVED, self._now)
                     self._actions.again = True
 
@@ -235,10 +275,20 @@ class ClusterPass:
         elif cluster.allocation is AllocationState.RESIZING:
             clusters.apply_allocation(self._tx, cluster.key, AllocationEvent.RESIZE_FINISHED, self._now)
 
-    def _set_errors(self, cluster: ClusterRecord, members: list[NodeRecord], refusal: Reason | None) -> None:
+    def _set_errors(
+        self,
+        cluster: ClusterRecord,
+        members: list[NodeRecord],
+        shortage: Reason | None,
+        recovery: Recovery | None,
+        refusal: Reason | None,
+    ) -> None:
         errors = tuple(node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason)
-        if refusal is not None:
-            errors = (refusal, *errors)
+        if shortage is not None:
+            errors = (shortage, *errors)
+        if recovery is not None and recovery.blocked and errors:
+            policy = self._settings.allocation if refusal else self._settings.replacement
+            errors = (*errors, recovering.outlook(cluster, recovery, refusal, policy))
         if errors != cluster.errors:
             clusters.set_errors(self._tx, cluster.key, errors)
 

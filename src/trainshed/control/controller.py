@@ -22,7 +22,7 @@ from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFile
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.endings import end_jobs, stop_attempt
-from trainshed.control.explaining import why_waiting
+from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully, why_waiting
 from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
 from trainshed.control.housekeeping import Housekeeping
@@ -43,7 +43,7 @@ from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, jobs, nodes, removals
 from trainshed.store.database import Database
-from trainshed.store.records import JobRecord
+from trainshed.store.records import ClusterRecord, JobRecord
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,6 @@ class Controller:
         self._starting: set[str] = set()
         #: The last look found no idle node anywhere: until something ends, a longer queue starts nothing.
         self._full_house = False
-        self._refused: dict[str, tuple[int, Reason]] = {}
         self._available = False
         #: Whether the engine has been told of all clusters since this service started.
         self._introduced = False
@@ -127,6 +126,14 @@ class Controller:
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
         return why_waiting(tx, job, self._settings, engine_available=self._available)
+
+    def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
+        """The same with when it starts, as a range, and which nodes it cannot have."""
+        return explain_fully(tx, job, self._settings, engine_available=self._available)
+
+    def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
+        """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""
+        return QueueExplainer(tx, cluster, self._settings, engine_available=self._available).queue(limit)
 
     def _on_engine_event(self, status: GangStatus | None) -> None:
         if status is not None and status.result is not None:
@@ -185,6 +192,8 @@ class Controller:
             raise
         self._introduced = True
         self._carry_out(actions)
+        if self._house.sweep_is_due():
+            self._call(self._house.remove_kept_logs())
         self._set_alarm(actions.due, now)
         if actions.again:
             self.wake()
@@ -193,7 +202,7 @@ class Controller:
         actions = Actions()
         sync_nodes(tx, view, actions, now)
         sync_gangs(tx, view, self._settings, actions, now)
-        missing_nodes(tx, view, self._settings, actions)
+        missing_nodes(tx, view, self._settings, actions, now)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
         advance_file_servers(tx, view, actions, now, introduce=not self._introduced)
@@ -205,11 +214,10 @@ class Controller:
             self._settings,
             now,
             view_nodes={node.node_id for node in view.nodes},
-            refused=self._refused,
             introduce=not self._introduced,
         )
         clusters.run()
-        self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
+        self._held = Held(frozenset(clusters.draining), frozenset(clusters.refused), clusters.automatic)
         self._full_house = False
         actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, now)
@@ -218,7 +226,7 @@ class Controller:
         for attempt_id in self._starts_to_record(ended):
             record_start(tx, attempt_id, now)
         for status in ended.values():
-            actions.wake_at(settle(tx, status, now, self._settings.lost_attempts_limit))
+            actions.wake_at(settle(tx, status, now, self._settings.losses))
             actions.forget.append(status.attempt_id)
         end_jobs(tx, actions, now)
         if not self._full_house or ended:
@@ -322,7 +330,7 @@ class Controller:
             tx,
             GangStatus(attempt_id, result, reason=reason, ended_at=now),
             now,
-            self._settings.lost_attempts_limit,
+            self._settings.losses,
         )
 
     async def _stop(self, stop: StopGang) -> None:
@@ -337,7 +345,9 @@ class Controller:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
             await self._engine.remove_cluster(cluster_uid)
-        self.wake()
+        if actions.ensure_clusters or actions.add_nodes or actions.remove_clusters:
+            # Of nodes that are gone the engine tells by itself: asking after each request would be a busy loop.
+            self.wake()
 
     async def _change_file_servers(self, actions: Actions) -> None:
         for uid in actions.remove_file_servers:
@@ -376,5 +386,4 @@ class Controller:
     async def _refuse_nodes(self, uid: str, ids: tuple[str, ...], reason: Reason) -> None:
         """The cluster cannot have (these) nodes now; they are asked for again after a while."""
         now = self._settings.clock()
-        self._refused[uid] = (now + int(self._settings.allocation_retry_seconds * 1000), reason)
-        await self._db.write(lambda tx: refused_nodes(tx, uid, ids, reason, now))
+        await self._db.write(lambda tx: refused_nodes(tx, uid, ids, reason, self._settings, now))

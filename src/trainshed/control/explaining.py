@@ -1,17 +1,31 @@
-"""Gathers the facts that the explanation of a queued job rests on."""
+"""Gathers the facts that the explanation of a queued job rests on, with the scheduler's own decision about it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from sqlalchemy import Connection
 
 from trainshed.control.clusters import largest_size, plan_size
+from trainshed.control.estimating import estimates
+from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
+from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason
+from trainshed.scheduling.decide import Held, Hold, decide
+from trainshed.scheduling.estimate import Estimate
 from trainshed.scheduling.explain import WaitingFacts, explain
-from trainshed.store import clusters, jobs, nodes
+from trainshed.scheduling.order import Order, Walk
+from trainshed.scheduling.snapshot import NEVER, Gang, Scope
+from trainshed.store import clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
-from trainshed.store.records import JobRecord
+from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
+
+#: Most jobs that are counted to say how many are ahead where fair share orders them.
+_COUNTED = 10_000
 
 
 def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Reason:
@@ -19,24 +33,99 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
-    now = settings.clock()
-    members = nodes.of_cluster(tx, cluster.uid)
-    ahead, first = jobs.queue_ahead(tx, job, now)
-    target, step = plan_size(tx, cluster, members, now)
-    states = [node.state for node in members]
-    problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
-    return explain(
-        WaitingFacts(
-            job=job.name,
-            node_count=job.node_count,
+    return QueueExplainer(tx, cluster, settings, engine_available=engine_available).reason(job)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One job of a cluster's queue: its place, counted from 1, and why it waits."""
+
+    position: int
+    job: JobRecord
+    reason: Reason
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that can be said of one job that waits."""
+
+    reason: Reason
+    estimate: Estimate | None = None
+    #: Nodes of its cluster that take no job now, each with why.
+    refused_nodes: tuple[NodeRecord, ...] = ()
+
+
+def explain_fully(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Explanation:
+    """Why this queued job waits, when it starts, and which nodes it cannot have."""
+    cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
+    reason = why_waiting(tx, job, settings, engine_available=engine_available)
+    if cluster is None:
+        return Explanation(reason)
+    refused = tuple(node for node in nodes.of_cluster(tx, cluster.uid) if node.state is not NodeState.READY)
+    may_start = job.not_before is None or job.not_before <= settings.clock()
+    found = estimates(tx, cluster, settings, {job.id}).get(job.id) if may_start else None
+    return Explanation(reason, found, refused)
+
+
+class QueueExplainer:
+    """Explains the queue of one cluster at one moment: the scheduler is asked once for all its jobs."""
+
+    def __init__(
+        self, tx: Connection, cluster: ClusterRecord, settings: ControlSettings, *, engine_available: bool
+    ) -> None:
+        self._tx = tx
+        self._cluster = cluster
+        self._settings = settings
+        self._now = settings.clock()
+        members = nodes.of_cluster(tx, cluster.uid)
+        target, step = plan_size(tx, cluster, members, self._now)
+        policies = Policies(tx, self._now, settings.prices)
+        self._rules = policies.of(cluster.workspace_key)
+        refused = bool(cluster.errors) and not any(node.state is NodeState.UNUSABLE for node in members)
+        snapshot = snapshot_of(
+            tx, cluster, members, policies, settings, self._now, refused=refused, draining=step.draining
+        )
+        self._decision = decide(snapshot, self._rules.ledger, self._rules.limits)
+        self._facts = self._of_cluster(members, target, draining=step.draining, engine_available=engine_available)
+
+    def reason(self, job: JobRecord) -> Reason:
+        """Why this job waits."""
+        ahead, first = self._ahead(job)
+        return self._reason(job, ahead, first)
+
+    def queue(self, limit: int) -> list[Waiting]:
+        """The first jobs in the order in which they are served, then those that are to be tried again later."""
+        listed = self._listed(limit)
+        told = estimates(self._tx, self._cluster, self._settings, {waiting.job.id for waiting in listed})
+        return [replace(waiting, estimate=told.get(waiting.job.id)) for waiting in listed]
+
+    def _listed(self, limit: int) -> list[Waiting]:
+        found: list[Waiting] = []
+        first: str | None = None
+        for gang in islice(self._in_order(), limit):
+            job = jobs.get_by_id(self._tx, gang.job_id)
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+            first = first or job.name
+        for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+        return found
+
+    def _of_cluster(
+        self, members: list[NodeRecord], target: int, *, draining: bool, engine_available: bool
+    ) -> WaitingFacts:
+        """What is the same for all jobs of the cluster."""
+        cluster, reservation = self._cluster, self._decision.reservation
+        states = [node.state for node in members]
+        problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
+        return WaitingFacts(
+            job="",
+            node_count=0,
             cluster=cluster.name,
             cluster_deleting=cluster.state is ProvisioningState.DELETING,
             engine_available=engine_available,
-            draining=step.draining,
-            retry_at=job.not_before if job.not_before is not None and job.not_before > now else None,
-            now=now,
-            ahead=ahead,
-            first_ahead=first.name if first else None,
+            draining=draining,
+            now=self._now,
             idle=sum(1 for node in members if node.state is NodeState.READY and node.attempt_id is None),
             running=sum(1 for node in members if node.state is NodeState.READY and node.attempt_id is not None),
             preparing=states.count(NodeState.PREPARING),
@@ -44,6 +133,54 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
             leaving=states.count(NodeState.LEAVING),
             largest=largest_size(cluster.scale),
             target=target,
+            reserved_for=None if reservation is None else jobs.get_by_id(self._tx, reservation.job_id).name,
+            reserved_at=None if reservation is None or reservation.at >= NEVER else reservation.at,
             node_problem=problems[0] if problems else (cluster.errors[0] if cluster.errors else None),
         )
-    )
+
+    def _reason(self, job: JobRecord, ahead: int, first_ahead: str | None) -> Reason:
+        held = self._decision.held.get(job.id)
+        return explain(
+            replace(
+                self._facts,
+                job=job.name,
+                node_count=job.node_count,
+                retry_at=job.not_before if job.not_before is not None and job.not_before > self._now else None,
+                ahead=ahead,
+                first_ahead=first_ahead,
+                held=held,
+                limited=_limited_name(self._tx, job, held),
+                wall_clock_seconds=job.wall_clock_seconds,
+            )
+        )
+
+    def _ahead(self, job: JobRecord) -> tuple[int, str | None]:
+        """How many jobs are before this one, and the first of them."""
+        if not self._rules.by_owner:
+            ahead, first = jobs.queue_ahead(self._tx, job, self._now)
+            return ahead, None if first is None else first.name
+        ahead, first_id = 0, None
+        for gang in islice(self._in_order(), _COUNTED):
+            if gang.job_id == job.id:
+                break
+            first_id = gang.job_id if first_id is None else first_id
+            ahead += 1
+        return ahead, None if first_id is None else jobs.get_by_id(self._tx, first_id).name
+
+    def _in_order(self) -> Iterator[Gang]:
+        rules = self._rules
+        lanes = [map(gang_of, lane) for lane in waiting_lanes(self._tx, self._cluster, rules, self._now)]
+        return Walk(lanes, Order(rules.fair_share, rules.ledger, rules.limits, self._now))
+
+
+def _limited_name(tx: Connection, job: JobRecord, held: Held | None) -> str:
+    """Whose limit it is, by name; empty for the workspace's own."""
+    if held is None or held.hold is not Hold.LIMITED or held.excess is None:
+        return ""
+    scope = held.excess.limit.scope
+    if scope is Scope.EXPERIMENT:
+        return job.segment.split("/")[5]
+    if scope is Scope.WORKSPACE or job.submitted_by is None:
+        return ""
+    user = or_none(principals.get, tx, job.submitted_by)
+    return job.submitted_by if user is None else user.name

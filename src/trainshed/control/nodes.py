@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from trainshed.control import recovering
 from trainshed.control.actions import Actions, AddNodes, StopGang
+from trainshed.control.endings import stop_attempt
 from trainshed.control.gangs import plan_of, start_of
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, NodeStatus
-from trainshed.resources.lifecycle import AttemptState, NodeEvent, NodeState, ProvisioningState
+from trainshed.resources.lifecycle import NODE, AttemptState, NodeEvent, NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes
 from trainshed.store.errors import or_none
@@ -25,11 +27,27 @@ def sync_nodes(tx: Connection, view: EngineView, actions: Actions, now: int) -> 
         node = recorded.get(status.node_id)
         if node is None:
             actions.remove_nodes.append(status.node_id)
+        elif status.condition is NodeCondition.EVICTED:
+            take_away(tx, node, now, _taken_back(node))
         else:
-            _sync_node(tx, node, status, now)
+            _sync_node(tx, node, status, actions, now)
 
 
-def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -> None:
+def take_away(tx: Connection, node: NodeRecord, now: int, why: str) -> None:
+    """The node is gone, or is to go at once: its attempt is lost, by no fault of the job, and another node comes.
+
+    Nothing changes for one that leaves already.
+    """
+    if NODE.allows(node.state, NodeEvent.REMOVAL_REQUESTED):
+        reason = Reason(ReasonCode.NODE_EVICTED, why, {"node": node.id})
+        nodes.apply(tx, node.id, NodeEvent.REMOVAL_REQUESTED, now, reason)
+
+
+def _taken_back(node: NodeRecord) -> str:
+    return f"Node {node.id} was taken back by whoever provides it."
+
+
+def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, actions: Actions, now: int) -> None:
     if (node.boot, node.host_name, node.address, node.ssh_port) != (
         status.boot,
         status.host_name,
@@ -44,6 +62,8 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -
             address=status.address,
             ssh_port=status.ssh_port,
         )
+    if _taken_out(node):
+        return  # That it starts again does not make it better.
     state = node.state
     restarted = status.boot > node.boot > 0 or status.condition is NodeCondition.PREPARING
     if restarted and state in (NodeState.READY, NodeState.UNUSABLE):
@@ -53,16 +73,36 @@ def _sync_node(tx: Connection, node: NodeRecord, status: NodeStatus, now: int) -
         nodes.apply(tx, node.id, NodeEvent.PREPARED, now)
     elif state in (NodeState.PREPARING, NodeState.READY) and status.condition is NodeCondition.UNUSABLE:
         nodes.apply(tx, node.id, NodeEvent.SETUP_FAILED, now, status.reason)
+        if node.attempt_id is not None and status.reason is not None:
+            stop_attempt(tx, attempts.get(tx, node.attempt_id), status.reason, "requeue", actions, now)
     elif state is NodeState.PREPARING and status.reason is not None and status.reason != node.reason:
         nodes.set_reason(tx, node.id, status.reason)
 
 
-def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions) -> None:
-    """Ask again for recorded nodes that the engine does not have (it was told before a crash, or never was)."""
+def _taken_out(node: NodeRecord) -> bool:
+    return (
+        node.state is NodeState.UNUSABLE
+        and node.reason is not None
+        and node.reason.code is ReasonCode.ATTEMPTS_DIE_ON_NODE
+    )
+
+
+def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions, now: int) -> None:
+    """Recorded nodes that the engine does not have: those that never were there are asked for again (it was told before
+    a crash, or never was); those that were have been taken back.
+    """
     present = {status.node_id for status in view.nodes}
+    alive = {gang.attempt_id for gang in view.gangs if gang.result is None}
     wanted: dict[str, list[NodeSpec]] = {}
     for node in nodes.all_live(tx):
-        if node.id not in present and node.state is not NodeState.LEAVING:
+        if node.id in present or node.state is NodeState.LEAVING:
+            continue
+        if node.boot > 0:
+            take_away(tx, node, now, _taken_back(node))
+            if node.attempt_id is not None and node.attempt_id in alive:
+                reason = Reason(ReasonCode.NODE_EVICTED, _taken_back(node), {"node": node.id})
+                stop_attempt(tx, attempts.get(tx, node.attempt_id), reason, "requeue", actions, now)
+        else:
             wanted.setdefault(node.cluster_uid, []).append(NodeSpec(node.id, node.ordinal))
     for cluster_uid, specs in wanted.items():
         cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
@@ -76,7 +116,7 @@ def sync_gangs(tx: Connection, view: EngineView, settings: ControlSettings, acti
     live = {attempt.id: attempt for attempt in attempts.live(tx)}
     for gang in view.gangs:
         if gang.result is not None:
-            actions.wake_at(settle(tx, gang, now, settings.lost_attempts_limit))
+            actions.wake_at(settle(tx, gang, now, settings.losses))
             actions.forget.append(gang.attempt_id)
         elif gang.attempt_id not in live:
             actions.stops.append(StopGang(gang.attempt_id, _UNKNOWN_GANG))
@@ -91,7 +131,9 @@ def sync_gangs(tx: Connection, view: EngineView, settings: ControlSettings, acti
             record_start(tx, attempt.id, now)
 
 
-def refused_nodes(tx: Connection, cluster_uid: str, node_ids: tuple[str, ...], reason: Reason, now: int) -> None:
+def refused_nodes(
+    tx: Connection, cluster_uid: str, node_ids: tuple[str, ...], reason: Reason, settings: ControlSettings, now: int
+) -> None:
     """Nodes that the engine could not provide are gone again, and the cluster says why."""
     cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
     for node_id in node_ids:
@@ -99,5 +141,8 @@ def refused_nodes(tx: Connection, cluster_uid: str, node_ids: tuple[str, ...], r
         if node is not None and node.state is NodeState.PREPARING:
             nodes.apply(tx, node_id, NodeEvent.REMOVAL_REQUESTED, now, reason)
             nodes.apply(tx, node_id, NodeEvent.REMOVED, now, reason)
-    if cluster is not None and reason not in cluster.errors:
+    if cluster is None:
+        return
+    recovering.refused(tx, cluster, reason, now, settings.allocation)
+    if reason not in cluster.errors:
         clusters.set_errors(tx, cluster.key, (reason, *cluster.errors))

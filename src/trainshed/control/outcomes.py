@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from trainshed.control.consumption import count_usage
+from trainshed.control.losses import judge, why_lost
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.resources.lifecycle import (
     AttemptEvent,
@@ -17,6 +19,7 @@ from trainshed.resources.lifecycle import (
     ProvisioningState,
 )
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.scheduling.health import LossLimits
 from trainshed.scheduling.retrying import Retrying
 from trainshed.store import attempts, jobs, operations
 from trainshed.store.errors import NotFound, StaleState
@@ -32,18 +35,21 @@ _ATTEMPT_EVENT = {
 }
 
 
-def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: int) -> int | None:
+def settle(tx: Connection, status: GangStatus, now: int, limits: LossLimits) -> int | None:
     """Apply a gang's final status to its attempt and job. Applying it again changes nothing.
 
     Returns when (Unix ms) the job is tried again, if its retryPolicy has it wait.
     """
-    assert status.result is not None, "only an ended gang can be settled"
+    result = status.result
+    assert result is not None, "only an ended gang can be settled"
     ended_at = status.ended_at or now
     try:
+        if result is GangResult.LOST:
+            status = replace(status, reason=why_lost(tx, attempts.get(tx, status.attempt_id), status.reason))
         attempt = attempts.finish(
             tx,
             status.attempt_id,
-            _ATTEMPT_EVENT[status.result],
+            _ATTEMPT_EVENT[result],
             now,
             exit_code=status.exit_code,
             reason=status.reason,
@@ -53,7 +59,8 @@ def settle(tx: Connection, status: GangStatus, now: int, lost_attempts_limit: in
     except (StaleState, NotFound):
         return None  # Applied before, or the job was deleted: the engine may forget it.
     job = jobs.get_by_id(tx, attempt.job_id)
-    return _settle_job(tx, job, attempt, status, now, ended_at, lost_attempts_limit)
+    count_usage(tx, job, attempt, ended_at)
+    return _settle_job(tx, job, attempt, status, now, ended_at, limits)
 
 
 def record_start(tx: Connection, attempt_id: str, now: int) -> None:
@@ -63,7 +70,13 @@ def record_start(tx: Connection, attempt_id: str, now: int) -> None:
 
 
 def _settle_job(
-    tx: Connection, job: JobRecord, attempt: AttemptRecord, status: GangStatus, now: int, ended_at: int, limit: int
+    tx: Connection,
+    job: JobRecord,
+    attempt: AttemptRecord,
+    status: GangStatus,
+    now: int,
+    ended_at: int,
+    limits: LossLimits,
 ) -> int | None:
     if status.result is GangResult.SUCCEEDED:
         finish_job(tx, job, JobEvent.SUCCEEDED, now, exit_code=status.exit_code or 0, errors=(), ended_at=ended_at)
@@ -75,17 +88,27 @@ def _settle_job(
         errors = (attempt.stop_reason,) if attempt.stop_reason else ()
         finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=errors, ended_at=ended_at)
     elif status.result is GangResult.STOPPED or attempt.after_stop == "requeue":
-        jobs.requeue(tx, job.id, now, attempt.stop_reason or status.reason or _lost(attempt), lost=False)
-    elif job.lost_attempts + 1 >= limit:
-        reason = Reason(
-            ReasonCode.TOO_MANY_LOST_ATTEMPTS,
-            f"The job lost {job.lost_attempts + 1} attempts to failing nodes and is not tried again. Last loss: "
-            f"{(status.reason or _lost(attempt)).text}",
-        )
-        finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=(reason,), ended_at=ended_at)
+        reason = attempt.stop_reason or status.reason or why_lost(tx, attempt, None)
+        jobs.requeue(tx, job.id, now, reason, lost=False)
     else:
-        jobs.requeue(tx, job.id, now, status.reason or _lost(attempt), lost=True)
+        _settle_loss(tx, job, attempt, status.reason or why_lost(tx, attempt, None), now, ended_at, limits)
     return None
+
+
+def _settle_loss(
+    tx: Connection,
+    job: JobRecord,
+    attempt: AttemptRecord,
+    reason: Reason,
+    now: int,
+    ended_at: int,
+    limits: LossLimits,
+) -> None:
+    verdict = judge(tx, job, attempt, reason, now, limits)
+    if verdict is not None:
+        finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=(verdict,), ended_at=ended_at)
+    else:
+        jobs.requeue(tx, job.id, now, reason, lost=reason.code is not ReasonCode.NODE_EVICTED)
 
 
 def _settle_failure(
@@ -124,11 +147,6 @@ def _exhausted(job: JobRecord) -> Reason:
         f"The job was tried again {times}, as often as retryPolicy.maxRetries allows, and failed each time.",
         {"retries": str(job.retries)},
     )
-
-
-def _lost(attempt: AttemptRecord) -> Reason:
-    nodes = ", ".join(attempt.node_ids)
-    return Reason(ReasonCode.NODE_LOST, f"Attempt {attempt.number} was lost with its nodes ({nodes}).")
 
 
 def finish_job(

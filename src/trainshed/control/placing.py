@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions
-from trainshed.control.clusters import largest_size
 from trainshed.control.gangs import start_of
+from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
-from trainshed.resources.lifecycle import NodeState, ProvisioningState
+from trainshed.control.snapshots import attainable_nodes, is_idle, snapshot_of
+from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.scheduling.decide import decide
-from trainshed.scheduling.policy import Policy
-from trainshed.scheduling.snapshot import ClusterSnapshot, Gang, lanes_of
 from trainshed.store import attempts, clusters, jobs, nodes
 from trainshed.store.errors import or_none
-from trainshed.store.records import ClusterRecord, NodeRecord
+from trainshed.store.usage import Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,7 @@ class Held:
 
 def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSettings, now: int) -> None:
     """Record an attempt for every job that may start now; the engine is asked after the commit."""
+    policies = Policies(tx, now, settings.prices)
     for cluster_uid in jobs.clusters_with_queue(tx):
         if cluster_uid in held.draining:
             continue
@@ -41,40 +41,15 @@ def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSe
         if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
             continue
         members = nodes.of_cluster(tx, cluster_uid)
-        idle = tuple(node.id for node in members if is_idle(node))
-        attainable = attainable_nodes(cluster, members, refused=cluster_uid in held.refused)
-        if "autoScale" in cluster.scale and attainable > len(members):
+        refused = cluster_uid in held.refused
+        if "autoScale" in cluster.scale and attainable_nodes(cluster, members, refused=refused) > len(members):
             actions.grow = True
-        if not idle:
+        if not any(map(is_idle, members)):
             continue
-        # In strict order no more gangs can start than there are idle nodes, and the next one decides who waits.
-        head = jobs.queue_head(tx, cluster_uid, len(idle) + 1, now=now, max_nodes=attainable)
-        snapshot = ClusterSnapshot(
-            lanes=lanes_of(Gang(job.id, job.priority, job.node_count) for job in head),
-            idle_nodes=idle,
-            attainable_nodes=attainable,
-            now=now,
-            policy=Policy(backfill=False),
-        )
-        for placement in decide(snapshot).placements:
-            _record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, now)
-
-
-def is_idle(node: NodeRecord) -> bool:
-    """Whether a gang may be placed on the node."""
-    return node.state is NodeState.READY and node.attempt_id is None
-
-
-def attainable_nodes(cluster: ClusterRecord, members: list[NodeRecord], *, refused: bool) -> int:
-    """How many nodes a gang can hope for: those that work or are being prepared, and those that scaling may still add.
-
-    ``refused``: the engine could not provide more nodes the last time, so only those that are there count.
-    """
-    present = sum(1 for node in members if node.state in (NodeState.READY, NodeState.PREPARING))
-    if refused:
-        return present
-    unusable = sum(1 for node in members if node.state is NodeState.UNUSABLE)
-    return max(present, largest_size(cluster.scale) - unusable)
+        snapshot = snapshot_of(tx, cluster, members, policies, settings, now, refused=refused)
+        rules = policies.of(cluster.workspace_key)
+        for placement in decide(snapshot, rules.ledger, rules.limits).placements:
+            policies.placed(_record(tx, actions, placement.job_id, placement.node_ids, cluster_uid, settings, now))
 
 
 def _record(
@@ -85,7 +60,7 @@ def _record(
     cluster_uid: str,
     settings: ControlSettings,
     now: int,
-) -> None:
+) -> Holder:
     job = jobs.get_by_id(tx, job_id)
     attempt_id = uuid.uuid4().hex
     attempt = attempts.insert(
@@ -93,3 +68,17 @@ def _record(
     )
     jobs.place(tx, job_id, now, attempt_id)
     actions.starts.append(start_of(tx, job, attempt, settings))
+    return Holder(
+        job_id,
+        job.workspace_key,
+        job.submitted_by or "",
+        job.experiment_key,
+        cluster_uid,
+        job.priority,
+        job.node_count,
+        job.wall_clock_seconds,
+        now,
+        attempt.state.value,
+        now,
+        attempt_id,
+    )

@@ -69,6 +69,9 @@ class NodeCondition(StrEnum):
     PREPARING = "preparing"
     READY = "ready"
     UNUSABLE = "unusable"
+    #: Taken back by whoever owns the machine (a low-priority node, mostly). What ran there is, or will be, LOST. It
+    #: stays in ``view`` until ``remove_nodes``. One that is no longer in ``view`` counts as taken back too.
+    EVICTED = "evicted"
 
 
 @dataclass(frozen=True, slots=True)

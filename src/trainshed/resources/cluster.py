@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -150,9 +151,10 @@ CLUSTER_READ_ONLY = frozenset(
 
 
 class ClusterProperties(Model):
-    """ClusterBaseProperties of the contract."""
+    """ClusterBaseProperties of the contract, and what the newer version adds."""
 
     read_only: ClassVar[frozenset[str]] = CLUSTER_READ_ONLY
+    since_2026: ClassVar[frozenset[str]] = frozenset({"backfill"})
 
     vm_size: VmSizeName = Field(description="Size of every node", examples=["STANDARD_D2"])
     vm_priority: VmPriority = "dedicated"
@@ -166,6 +168,14 @@ class ClusterProperties(Model):
     )
     node_setup: NodeSetup | None = None
     subnet: ResourceRef | None = None
+    #: 2026-11-01: whether jobs that cannot delay the first one that waits for nodes may start before it;
+    #: absent: yes.
+    backfill: bool | None = None
+
+
+def vm_priority(definition: Mapping[str, Any]) -> str:
+    """``dedicated`` or ``lowpriority``, from a cluster's stored properties."""
+    return str(definition.get("vmPriority", "dedicated"))
 
 
 class ClusterCreate(Model):

@@ -112,6 +112,7 @@ class NodeState(StrEnum):
 class NodeEvent(StrEnum):
     PREPARED = "prepared"
     SETUP_FAILED = "setup-failed"
+    TAKEN_OUT = "taken-out"
     REBOOTED = "rebooted"
     REMOVAL_REQUESTED = "removal-requested"
     REMOVED = "removed"
@@ -125,6 +126,9 @@ NODE: Lifecycle[NodeState, NodeEvent] = Lifecycle(
         (NodeState.PREPARING, NodeEvent.PREPARED): NodeState.READY,
         (NodeState.PREPARING, NodeEvent.SETUP_FAILED): NodeState.UNUSABLE,
         (NodeState.READY, NodeEvent.SETUP_FAILED): NodeState.UNUSABLE,
+        # Attempts die there one after another: it is to be replaced.
+        (NodeState.PREPARING, NodeEvent.TAKEN_OUT): NodeState.UNUSABLE,
+        (NodeState.READY, NodeEvent.TAKEN_OUT): NodeState.UNUSABLE,
         (NodeState.READY, NodeEvent.REBOOTED): NodeState.PREPARING,
         (NodeState.UNUSABLE, NodeEvent.REBOOTED): NodeState.PREPARING,
         (NodeState.PREPARING, NodeEvent.REMOVAL_REQUESTED): NodeState.LEAVING,

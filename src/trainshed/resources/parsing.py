@@ -22,6 +22,7 @@ from trainshed.resources.job import JobCreate
 from trainshed.resources.job_checks import check_cluster_id, check_job
 from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
+from trainshed.resources.scheduling_rules import SchedulingRulesCreate
 from trainshed.resources.storage_account import CheckName, RegenerateKey, StorageAccountCreate
 from trainshed.resources.validation import read_model, read_object
 from trainshed.resources.versions import ApiVersion
@@ -55,6 +56,12 @@ def parse_workspace(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceCr
 def parse_workspace_update(body: Body, version: ApiVersion | str) -> Parsed[WorkspaceUpdate]:
     """Body of PATCH workspace."""
     return _read(WorkspaceUpdate, body, "Workspace", version)
+
+
+def parse_scheduling_rules(body: Body) -> dict[str, Any]:
+    """Body of PUT schedulingRules, in canonical form without what is absent."""
+    made = _read(SchedulingRulesCreate, body, "SchedulingRules", ApiVersion.V2026_11_01).model.properties
+    return made.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def parse_resource_group(body: Body) -> ResourceGroupCreate:

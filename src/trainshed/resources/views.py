@@ -28,7 +28,7 @@ _JOB_AFTER = (
     "codeSnapshot",
     "retryPolicy",
 )
-_CLUSTER_TAIL = ("virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
+_CLUSTER_TAIL = ("backfill", "virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")
 
 

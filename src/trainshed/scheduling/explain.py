@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.resources.times import format_time
+from trainshed.resources.times import format_duration, format_time
+from trainshed.scheduling.decide import Held, Hold
+from trainshed.scheduling.limits import Excess, Measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,15 @@ class WaitingFacts:
     largest: int = 0
     #: The number of nodes that the scale settings ask for now.
     target: int = 0
+    #: What the scheduler said of it, if it looked at it.
+    held: Held | None = None
+    #: The name of the user or experiment whose limit holds it back, for people.
+    limited: str = ""
+    #: The first job that waits, and by when it starts at the latest (Unix ms); None where nobody can say.
+    reserved_for: str | None = None
+    reserved_at: int | None = None
+    #: Its own wall-clock limit in seconds, None without one.
+    wall_clock_seconds: float | None = None
     #: Why the first unusable node is unusable, or why nodes cannot be had.
     node_problem: Reason | None = None
 
@@ -115,9 +126,11 @@ def explain(facts: WaitingFacts) -> Reason:
         why = f" ({facts.node_problem.text})" if facts.node_problem else ""
         text = (
             f"The job needs {need}; cluster {facts.cluster} has {_have(facts)}{why}. "
-            "Mend the cause, then resize the cluster to 0 and back."
+            "Mend the cause; nodes are replaced after a while, and at once by a resize (to the size that it has, too)."
         )
         return Reason(ReasonCode.NODES_UNUSABLE, text, details)
+    if facts.held is not None and (found := _by_scheduler(facts, facts.held, details)) is not None:
+        return found
     if facts.ahead:
         others = "1 job is" if facts.ahead == 1 else f"{facts.ahead} jobs are"
         first = f", first {facts.first_ahead}" if facts.first_ahead else ""
@@ -140,3 +153,63 @@ def explain(facts: WaitingFacts) -> Reason:
         "It starts when running jobs release their nodes."
     )
     return Reason(ReasonCode.WAITING_FOR_NODES, text, details)
+
+
+def _by_scheduler(facts: WaitingFacts, held: Held, details: dict[str, str]) -> Reason | None:
+    """What only the scheduler knows; None when the plain counts say more."""
+    if held.hold is Hold.LIMITED and held.excess is not None:
+        return _limited(facts, held.excess, details)
+    if held.hold is Hold.MAKING_ROOM:
+        text = (
+            f"Jobs of a lower priority on cluster {facts.cluster} were told to make room for it; "
+            "it starts when they have stopped."
+        )
+        return Reason(ReasonCode.WAITING_FOR_PREEMPTION, text, details)
+    if held.hold is Hold.WOULD_DELAY and facts.reserved_for is not None:
+        return _would_delay(facts, details)
+    return None
+
+
+def _limited(facts: WaitingFacts, excess: Excess, details: dict[str, str]) -> Reason:
+    limit = excess.limit
+    whose = f"{limit.scope.value} {facts.limited}".strip() if facts.limited else f"the {limit.scope.value}"
+    more = {**details, "limit": limit.measure.value, "amount": f"{limit.amount:g}", "used": f"{excess.used:g}"}
+    if limit.measure in (Measure.NODE_HOURS, Measure.COST):
+        what = "node-hours" if limit.measure is Measure.NODE_HOURS else "cost"
+        text = (
+            f"The budget of {whose} is spent: {excess.used:.1f} of {limit.amount:g} {what}. It starts when the next "
+            "period begins or the budget is raised (trainshed workspace rules)."
+        )
+        return Reason(ReasonCode.BUDGET_SPENT, text, more)
+    what = "nodes" if limit.measure is Measure.NODES else "running jobs"
+    if excess.never:
+        text = (
+            f"The job needs {_nodes(facts.node_count)} and {whose} may have {limit.amount:g} {what} at once, so it "
+            "never starts. Ask for fewer nodes, or have the limit raised (trainshed workspace rules)."
+        )
+    else:
+        text = (
+            f"{whose[0].upper()}{whose[1:]} has {excess.used:g} of {limit.amount:g} {what}; the job needs "
+            f"{_nodes(facts.node_count)}. It starts when others of the same {limit.scope.value} end, or when the "
+            "limit is raised (trainshed workspace rules)."
+        )
+    return Reason(ReasonCode.LIMIT_REACHED, text, more)
+
+
+def _would_delay(facts: WaitingFacts, details: dict[str, str]) -> Reason:
+    more = {**details, "reservedFor": facts.reserved_for or ""}
+    if facts.reserved_at is None:
+        text = (
+            f"Cluster {facts.cluster} has {_have(facts)}, but job {facts.reserved_for} waits for more of them, and "
+            "this one could hold its nodes for longer. A limit on its time (constraints.maxWallClockTime) would help."
+        )
+        return Reason(ReasonCode.WAITING_FOR_RESERVATION, text, more)
+    at = format_time(facts.reserved_at)
+    seconds = max(0, (facts.reserved_at - facts.now) // 1000)
+    own = "no limit" if facts.wall_clock_seconds is None else format_duration(facts.wall_clock_seconds)
+    text = (
+        f"Cluster {facts.cluster} has {_have(facts)}, but they are kept for job {facts.reserved_for}, which starts at "
+        f"{at} at the latest. A maxWallClockTime of at most {format_duration(seconds)} instead of {own} would let "
+        "this one pass."
+    )
+    return Reason(ReasonCode.WAITING_FOR_RESERVATION, text, {**more, "reservedAt": at})

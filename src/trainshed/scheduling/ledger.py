@@ -6,7 +6,7 @@ its start, with a pledge for the next hour of it, so that somebody who has just 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainshed.scheduling.policy import HOUR_MS
 from trainshed.scheduling.snapshot import Owner, Scope
@@ -85,6 +85,12 @@ class Ledger:
         if found is None:
             found = self._accounts[key] = Account()
         return found
+
+    def copy(self) -> Ledger:
+        """One that goes its own way from here."""
+        other = Ledger(self.half_life)
+        other._accounts = {key: replace(account) for key, account in self._accounts.items()}
+        return other
 
     def begin(self, owner: Owner, nodes: int, limit: int, started_at: int) -> None:
         """A gang of the owner starts."""

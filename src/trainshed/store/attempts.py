@@ -16,12 +16,15 @@ from trainshed.store._statements import first, refused_as, rows_changed
 from trainshed.store.encoding import from_json, reason_from_text, reason_to_text, to_json
 from trainshed.store.errors import NotFound, StaleState
 from trainshed.store.records import AttemptRecord
-from trainshed.store.tables import LIVE, holdings, jobs, nodes
+from trainshed.store.tables import LIVE, LOST, holdings, jobs, nodes
 from trainshed.store.tables import attempts as table
 
 #: What may follow a stop.
 FAIL = "fail"
 REQUEUE = "requeue"
+
+#: Who came to an end of its own ran on nodes that are well.
+_PROOF_OF_HEALTH = (AttemptState.SUCCEEDED, AttemptState.FAILED)
 
 _of = table.c.id == bindparam("of")
 _job = table.c.job_id == bindparam("job_id")
@@ -46,6 +49,11 @@ _wall_clock = select(jobs.c.wall_clock_seconds).where(jobs.c.id == table.c.job_i
 _overdue = _live.where(table.c.placed_at + _wall_clock * 1000 < bindparam("before"))
 _live_of_job = select(table).where(_job, LIVE)
 _live_of_cluster = _live.where(table.c.cluster_uid == bindparam("cluster_uid"))
+_lost_of_cluster = (
+    select(table)
+    .where(LOST, table.c.cluster_uid == bindparam("cluster_uid"), table.c.ended_at >= bindparam("since"))
+    .order_by(table.c.ended_at, table.c.id)
+)
 _change = update(table).where(_of, table.c.state == bindparam("before"))
 _started = _change.values(state=bindparam("after"), state_at=bindparam("now"))
 _request_stop = _started.values(stop_reason=bindparam("why"), after_stop=bindparam("follows"))
@@ -55,6 +63,14 @@ _mark_released = (
     update(nodes)
     .where(nodes.c.id.in_(select(holdings.c.node_id).where(holdings.c.attempt_id == bindparam("of"))))
     .values(released_at=bindparam("now"))
+)
+_mark_well = (
+    update(nodes)
+    .where(
+        nodes.c.id.in_(select(holdings.c.node_id).where(holdings.c.attempt_id == bindparam("of"))),
+        nodes.c.losses.is_not(None),
+    )
+    .values(losses=None)
 )
 _release = delete_from(holdings).where(holdings.c.attempt_id == bindparam("of"))
 
@@ -128,6 +144,11 @@ def live_of_cluster(tx: Connection, cluster_uid: str) -> list[AttemptRecord]:
     return [_record(row) for row in tx.execute(_live_of_cluster, {"cluster_uid": cluster_uid})]
 
 
+def lost_of_cluster(tx: Connection, cluster_uid: str, since: int) -> list[AttemptRecord]:
+    """The attempts that were lost on a cluster's nodes since then (Unix ms), the first first."""
+    return [_record(row) for row in tx.execute(_lost_of_cluster, {"cluster_uid": cluster_uid, "since": since})]
+
+
 def started(tx: Connection, id: str, now: int) -> bool:
     """The engine started the attempt. False when it is past that (running, stopping or over). Raises NotFound."""
     attempt, job_key = _with_key(tx, id)
@@ -183,6 +204,8 @@ def finish(
     parameters = {"why": reason_to_text(reason), "code": exit_code, "ended": ended_at}
     _apply(tx, _finish, attempt, after, now, parameters)
     tx.execute(_mark_released, {"of": id, "now": now})
+    if after in _PROOF_OF_HEALTH:
+        tx.execute(_mark_well, {"of": id})
     tx.execute(_release, {"of": id})
     extra: dict[str, Any] = {} if exit_code is None else {"exitCode": exit_code}
     if container:

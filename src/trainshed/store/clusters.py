@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
@@ -38,7 +38,18 @@ _all = select(table).order_by(table.c.key)
 _page = _all.where(table.c.workspace_key == bindparam("workspace_key"), table.c.key > bindparam("after")).limit(
     bindparam("limit")
 )
-_set_scale = update(table).where(_of).values(scale=bindparam("s"), modified_at=bindparam("m"))
+#: Replacing nodes that failed starts afresh, at once.
+_AFRESH = to_json({"failures": 0, "nextTry": 0, "triedAt": None, "givenUp": False})
+_set_scale = (
+    update(table)
+    .where(_of)
+    .values(
+        scale=bindparam("s"),
+        modified_at=bindparam("m"),
+        recovery=case((table.c.recovery.is_not(None), _AFRESH), else_=None),
+    )
+)
+_set_recovery = update(table).where(_of).values(recovery=bindparam("r", type_=table.c.recovery.type))
 _set_errors = update(table).where(_of).values(errors=bindparam("e"))
 _allocation = select(table.c.allocation).where(_of)
 _set_allocation = (
@@ -128,10 +139,17 @@ def next_pool(tx: Connection) -> int:
 
 
 def set_scale(tx: Connection, key: str, scale: dict[str, Any], now: int) -> ClusterRecord:
-    """Replace the scale settings: a user's change. Raises NotFound."""
+    """Replace the scale settings: a user's change. Nodes that failed are replaced at once. Raises NotFound."""
     if rows_changed(tx, _set_scale, {"of": key, "s": to_json(scale), "m": now}) == 0:
         raise NotFound("cluster", key)
     return get(tx, key)
+
+
+def set_recovery(tx: Connection, key: str, recovery: dict[str, Any] | None) -> None:
+    """Record how far replacing failed nodes is; None when the cluster is well. Raises NotFound."""
+    text = None if recovery is None else to_json(recovery)
+    if rows_changed(tx, _set_recovery, {"of": key, "r": text}) == 0:
+        raise NotFound("cluster", key)
 
 
 def set_errors(tx: Connection, key: str, errors: Iterable[Reason]) -> None:
@@ -211,6 +229,7 @@ def _record(row: Sequence[Any]) -> ClusterRecord:
         created_at,
         modified_at,
         next_ordinal,
+        recovery,
     ) = row
     return ClusterRecord(
         key,
@@ -230,4 +249,5 @@ def _record(row: Sequence[Any]) -> ClusterRecord:
         created_at,
         modified_at,
         next_ordinal,
+        None if recovery is None else from_json(recovery),
     )

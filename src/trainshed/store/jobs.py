@@ -14,7 +14,18 @@ from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
-from trainshed.store.queue import clusters_with_queue, next_due, queue_ahead, queue_head, queue_length, queued_nodes
+from trainshed.store.past_runs import past_runs
+from trainshed.store.queue import (
+    clusters_with_queue,
+    delayed,
+    lanes,
+    next_due,
+    queue_ahead,
+    queue_head,
+    queue_length,
+    queued_nodes,
+    walk,
+)
 from trainshed.store.records import JobRecord, NewJob
 from trainshed.store.tables import ENDING
 from trainshed.store.tables import jobs as table
@@ -22,6 +33,7 @@ from trainshed.store.tables import jobs as table
 __all__ = [
     "clusters_with_queue",
     "counts_by_state",
+    "delayed",
     "delete",
     "ending",
     "finish",
@@ -29,10 +41,12 @@ __all__ = [
     "get_by_id",
     "get_by_uid",
     "insert",
+    "lanes",
     "next_due",
     "of_cluster",
     "of_experiment_ids",
     "page",
+    "past_runs",
     "place",
     "queue_ahead",
     "queue_head",
@@ -42,6 +56,7 @@ __all__ = [
     "request_termination",
     "requeue",
     "retry",
+    "walk",
 ]
 
 _insert = insert_into(table)

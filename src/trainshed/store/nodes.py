@@ -12,11 +12,14 @@ from trainshed.resources.lifecycle import NODE, NodeEvent, NodeState
 from trainshed.resources.reasons import Reason
 from trainshed.store import events
 from trainshed.store._statements import first, refused_as, rows_changed
-from trainshed.store.encoding import reason_from_text, reason_to_text
+from trainshed.store.encoding import from_json, reason_from_text, reason_to_text, to_json
 from trainshed.store.errors import AlreadyExists, NotFound, StaleState
-from trainshed.store.records import NodeRecord
+from trainshed.store.records import NodeLoss, NodeRecord
 from trainshed.store.tables import NOT_GONE, clusters, holdings
 from trainshed.store.tables import nodes as table
+
+#: Losses of a node that are remembered.
+_LOSSES_KEPT = 20
 
 _of = table.c.id == bindparam("of")
 _columns = [column for column in table.c if column.name != "released_at"]
@@ -41,6 +44,8 @@ _set_facts = (
     .where(_of)
     .values(boot=bindparam("b"), host_name=bindparam("h"), address=bindparam("a"), ssh_port=bindparam("p"))
 )
+_losses = select(table.c.losses).where(_of)
+_set_losses = update(table).where(_of).values(losses=bindparam("l", type_=table.c.losses.type))
 _set_reason = update(table).where(_of).values(reason=bindparam("why"))
 _idle = (
     select(table.c.id)
@@ -121,6 +126,32 @@ def set_reason(tx: Connection, id: str, reason: Reason | None) -> None:
         raise NotFound("node", id)
 
 
+def add_loss(tx: Connection, id: str, loss: NodeLoss) -> tuple[NodeLoss, ...]:
+    """An attempt was lost on the node. Returns all that were lost there one after another. Raises NotFound."""
+    row = first(tx, _losses, {"of": id})
+    if row is None:
+        raise NotFound("node", id)
+    losses = (*_losses_of(row[0]), loss)[-_LOSSES_KEPT:]
+    _write_losses(tx, id, losses)
+    return losses
+
+
+def forgive_losses(tx: Connection, id: str, job_id: int) -> None:
+    """The job's losses were not the node's fault. Nothing to do when the node is no longer recorded."""
+    row = first(tx, _losses, {"of": id})
+    if row is not None and row[0] is not None:
+        _write_losses(tx, id, tuple(loss for loss in _losses_of(row[0]) if loss.job_id != job_id))
+
+
+def _write_losses(tx: Connection, id: str, losses: tuple[NodeLoss, ...]) -> None:
+    rows = [[loss.attempt_id, loss.job_id, loss.job, loss.number] for loss in losses]
+    tx.execute(_set_losses, {"of": id, "l": to_json(rows) if rows else None})
+
+
+def _losses_of(text: str | None) -> tuple[NodeLoss, ...]:
+    return () if text is None else tuple(NodeLoss(*row) for row in from_json(text))
+
+
 def any_idle(tx: Connection) -> bool:
     """Whether any node of any cluster is ready and held by no attempt."""
     return first(tx, _idle, {}) is not None
@@ -163,7 +194,7 @@ def _log(
 
 
 def _record(row: Sequence[Any]) -> NodeRecord:
-    id, cluster_uid, ordinal, state, state_at, boot, host_name, address, ssh_port, reason, attempt_id = row
+    id, cluster_uid, ordinal, state, state_at, boot, host_name, address, ssh_port, reason, losses, attempt_id = row
     return NodeRecord(
         id,
         cluster_uid,
@@ -176,4 +207,5 @@ def _record(row: Sequence[Any]) -> NodeRecord:
         ssh_port,
         reason_from_text(reason),
         attempt_id,
+        _losses_of(losses),
     )

@@ -8,25 +8,56 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
 
 from trainshed.store._statements import first
+from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord, QueuedJob
 from trainshed.store.tables import DELAYED, QUEUED, jobs
 
 _mine = jobs.c.cluster_uid == bindparam("cluster_uid")
 _due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
 _later = (DELAYED, jobs.c.not_before > bindparam("now"))
+_columns = (
+    jobs.c.id,
+    jobs.c.key,
+    jobs.c.name,
+    jobs.c.priority,
+    jobs.c.node_count,
+    jobs.c.execution_at,
+    jobs.c.wall_clock_seconds,
+    jobs.c.workspace_key,
+    jobs.c.experiment_key,
+    jobs.c.submitted_by,
+)
 _head = (
-    select(jobs.c.id, jobs.c.key, jobs.c.name, jobs.c.priority, jobs.c.node_count, jobs.c.execution_at)
-    .where(_mine, QUEUED, _due)
-    .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(bindparam("limit"))
+    select(*_columns).where(_mine, QUEUED, _due).order_by(jobs.c.priority.desc(), jobs.c.id).limit(bindparam("limit"))
 )
 _head_within = _head.where(jobs.c.node_count <= bindparam("max_nodes"))
+_page = _head_within.offset(bindparam("offset"))
+# Whose jobs wait: read from the index alone, those that stand beside the queue included.
+_lanes = (
+    select(jobs.c.priority, jobs.c.submitted_by, jobs.c.experiment_key)
+    .where(_mine, QUEUED)
+    .group_by(jobs.c.priority, jobs.c.submitted_by, jobs.c.experiment_key)
+)
+_in_lane = (
+    select(*_columns)
+    .where(
+        _mine,
+        QUEUED,
+        _due,
+        jobs.c.priority == bindparam("priority"),
+        jobs.c.submitted_by.is_not_distinct_from(bindparam("submitted_by")),
+        jobs.c.experiment_key == bindparam("experiment_key"),
+        jobs.c.id > bindparam("after"),
+    )
+    .order_by(jobs.c.id)
+    .limit(bindparam("limit"))
+)
 _nodes_wanted = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_mine, QUEUED)
 # What stands beside the queue is counted by itself and taken off, so that the queue is counted in its own index alone.
 # The coalesce makes SQLite choose the index of the little that stands there over one of all that the cluster has.
@@ -39,6 +70,7 @@ _ahead_later = _length_later.where(
         (jobs.c.priority == bindparam("priority")) & (jobs.c.id < bindparam("id")),
     )
 )
+_delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
@@ -69,6 +101,57 @@ def queue_head(
         return [_queued(row) for row in tx.execute(_head, parameters)]
     parameters["max_nodes"] = max_nodes
     return [_queued(row) for row in tx.execute(_head_within, parameters)]
+
+
+def walk(tx: Connection, cluster_uid: str, *, now: int, max_nodes: int, first: int) -> Iterator[QueuedJob]:
+    """The cluster's queue in its order, without jobs that need more than ``max_nodes``.
+
+    Read as far as it is walked: ``first`` jobs, then ever larger pages. Nothing may be written meanwhile.
+    """
+    offset, limit = 0, first
+    while True:
+        parameters = {"cluster_uid": cluster_uid, "limit": limit, "offset": offset, "now": now, "max_nodes": max_nodes}
+        rows = tx.execute(_page, parameters).all()
+        yield from map(_queued, rows)
+        if len(rows) < limit:
+            return
+        offset += limit
+        limit = 2 * offset
+
+
+def lanes(tx: Connection, cluster_uid: str, *, now: int, first: int) -> list[Iterator[QueuedJob]]:
+    """The cluster's queue by priority, user and experiment; each lane in order of age, read as far as it is walked."""
+    found = tx.execute(_lanes, {"cluster_uid": cluster_uid}).all()
+    return [_walk_lane(tx, cluster_uid, tuple(row), now, first) for row in found]
+
+
+def _walk_lane(
+    tx: Connection, cluster_uid: str, lane: tuple[int, str | None, str], now: int, limit: int
+) -> Iterator[QueuedJob]:
+    priority, submitted_by, experiment_key = lane
+    after = 0
+    while True:
+        parameters = {
+            "cluster_uid": cluster_uid,
+            "priority": priority,
+            "submitted_by": submitted_by,
+            "experiment_key": experiment_key,
+            "now": now,
+            "after": after,
+            "limit": limit,
+        }
+        rows = tx.execute(_in_lane, parameters).all()
+        yield from map(_queued, rows)
+        if len(rows) < limit:
+            return
+        after = rows[-1].id
+        limit *= 2
+
+
+def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobRecord]:
+    """The jobs that stand beside the cluster's queue, the one that joins it first first."""
+    rows = tx.execute(_delayed, {"cluster_uid": cluster_uid, "now": now, "limit": max(0, limit)}).all()
+    return [get_by_id(tx, row[0]) for row in rows]
 
 
 def queued_nodes(tx: Connection, cluster_uid: str, now: int) -> int:

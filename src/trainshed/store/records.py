@@ -33,6 +33,8 @@ class WorkspaceRecord:
     modified_at: int
     #: Which unprivileged user of the configured range its jobs run as; ``workspaces.insert`` gives it.
     user_number: int = 0
+    #: Its schedulingRules in the contract's JSON form; empty without any.
+    scheduling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,18 @@ class ClusterRecord:
     modified_at: int
     #: The next node's ordinal: node ids are never used twice.
     next_ordinal: int = 0
+    #: How far it is with nodes that failed (``control.recovering``); None when it is well.
+    recovery: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoss:
+    """An attempt that was lost on a node."""
+
+    attempt_id: str
+    job_id: int
+    job: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +152,8 @@ class NodeRecord:
     ssh_port: int | None
     reason: Reason | None
     attempt_id: str | None = None
+    #: Attempts that were lost on it one after another, the latest last; none since one came to an end of its own.
+    losses: tuple[NodeLoss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +251,10 @@ class QueuedJob:
     priority: int
     node_count: int
     queued_at: int
+    wall_clock_seconds: float | None = None
+    workspace_key: str = ""
+    experiment_key: str = ""
+    submitted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

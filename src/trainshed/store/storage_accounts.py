@@ -19,6 +19,7 @@ from trainshed.store.tables import storage_accounts as table
 
 _insert = insert_into(table).inline()
 _get = select(table).where(table.c.name == bindparam("of"))
+_by_uid = select(table).where(table.c.uid == bindparam("of"))
 _page = (
     select(table)
     .where(
@@ -47,6 +48,14 @@ def get(tx: Connection, name: str) -> StorageAccountRecord:
     row = first(tx, _get, {"of": name})
     if row is None:
         raise NotFound("storage account", name)
+    return _record(row)
+
+
+def get_by_uid(tx: Connection, uid: str) -> StorageAccountRecord:
+    """The account with this uid. Raises NotFound."""
+    row = first(tx, _by_uid, {"of": uid})
+    if row is None:
+        raise NotFound("storage account", uid)
     return _record(row)
 
 

@@ -56,6 +56,7 @@ QUEUED = text("execution = 'queued' AND state <> 'deleting'")
 DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
+LOST = text("state = 'lost'")
 IN_PROGRESS = text("status = 'InProgress'")
 DELETING = text("state = 'deleting'")
 NOT_GONE = text("state <> 'gone'")
@@ -88,6 +89,8 @@ workspaces = Table(
     Column("modified_at", Time, nullable=False),
     # Which unprivileged user of the configured range its jobs run as. Never given again.
     Column("user_number", BigInteger, nullable=False, server_default=text("0")),
+    # schedulingRules as JSON, null without any.
+    Column("scheduling", Text),
     _one_of("state", ProvisioningState),
     Index("ix_workspaces_deleting", "key", sqlite_where=DELETING, postgresql_where=DELETING),
 )
@@ -162,6 +165,8 @@ clusters = Table(
     Column("created_at", Time, nullable=False),
     Column("modified_at", Time, nullable=False),
     Column("next_ordinal", BigInteger, nullable=False),
+    # How far it is with replacing nodes that failed; null when it is well.
+    Column("recovery", Text),
     _one_of("state", ProvisioningState),
     _one_of("allocation", AllocationState),
     Index("ix_clusters_workspace", "workspace_key", "key"),
@@ -200,6 +205,8 @@ nodes = Table(
     Column("reason", Text),
     # When the last attempt let go of it; auto-scale counts idle time from here.
     Column("released_at", Time),
+    # Attempts that were lost on it one after another; null when the last one came to an end of its own.
+    Column("losses", Text),
     _one_of("state", NodeState),
     UniqueConstraint("cluster_uid", "ordinal"),
     Index("ix_nodes_present", "cluster_uid", "ordinal", sqlite_where=NOT_GONE, postgresql_where=NOT_GONE),
@@ -254,6 +261,17 @@ jobs = Table(
         sqlite_where=QUEUED,
         postgresql_where=QUEUED,
     ),
+    # Whose jobs wait, for fair share and limits, without reading all that wait.
+    Index(
+        "ix_jobs_lanes",
+        "cluster_uid",
+        "priority",
+        "submitted_by",
+        "experiment_key",
+        "id",
+        sqlite_where=QUEUED,
+        postgresql_where=QUEUED,
+    ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
@@ -280,6 +298,7 @@ attempts = Table(
     UniqueConstraint("job_id", "number"),
     Index("uq_attempts_live_job", "job_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),
     Index("ix_attempts_live_cluster", "cluster_uid", sqlite_where=LIVE, postgresql_where=LIVE),
+    Index("ix_attempts_lost", "cluster_uid", "ended_at", sqlite_where=LOST, postgresql_where=LOST),
 )
 
 #: Which live attempt holds a node. A node is a primary key here: it cannot be in two live attempts.
@@ -289,6 +308,21 @@ holdings = Table(
     Column("node_id", Key, ForeignKey("nodes.id", ondelete="RESTRICT"), primary_key=True),
     Column("attempt_id", Key, ForeignKey("attempts.id", ondelete="RESTRICT"), nullable=False),
     Index("ix_holdings_attempt", "attempt_id"),
+)
+
+#: What attempts that are over used, by the hour in which they ended: for fair share and budgets.
+usage = Table(
+    "usage",
+    metadata,
+    Column("workspace_key", Key, primary_key=True),
+    # Unix hours.
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    # The principal's id, empty where nobody was named.
+    Column("user_id", Key, primary_key=True),
+    Column("experiment_key", Key, primary_key=True),
+    Column("vm_size", Key, primary_key=True),
+    Column("vm_priority", Key, primary_key=True),
+    Column("node_ms", BigInteger, nullable=False),
 )
 
 operations = Table(

@@ -31,6 +31,11 @@ _all_between = select(table).where(*_between).order_by(table.c.key)
 _page = _all_between.limit(bindparam("limit"))
 _count = select(func.count()).select_from(table).where(*_between)
 _deleting = select(table).where(DELETING).order_by(table.c.key)
+_set_scheduling = (
+    update(table)
+    .where(table.c.key == bindparam("of"))
+    .values(scheduling=bindparam("rules", type_=table.c.scheduling.type), modified_at=bindparam("m"))
+)
 _set_tags = update(table).where(table.c.key == bindparam("of")).values(tags=bindparam("t"), modified_at=bindparam("m"))
 
 
@@ -93,6 +98,13 @@ def set_tags(tx: Connection, key: str, tags: dict[str, str], now: int) -> Worksp
     return get(tx, key)
 
 
+def set_scheduling(tx: Connection, key: str, rules: dict[str, Any], now: int) -> WorkspaceRecord:
+    """Replace the scheduling rules; empty for none. Raises NotFound."""
+    if rows_changed(tx, _set_scheduling, {"of": key, "rules": to_json(rules) if rules else None, "m": now}) == 0:
+        raise NotFound("workspace", key)
+    return get(tx, key)
+
+
 def apply(tx: Connection, key: str, event: ProvisioningEvent, now: int) -> WorkspaceRecord:
     """Change the provisioning state. Raises NotFound, ImpossibleTransition."""
     _provisioned.apply(tx, key, event, now)
@@ -115,7 +127,20 @@ def _range(subscription: str, resource_group: str | None) -> tuple[str, str]:
 
 
 def _record(row: Sequence[Any]) -> WorkspaceRecord:
-    key, subscription, resource_group, name, location, tags, state, state_at, created_at, modified_at, user_number = row
+    (
+        key,
+        subscription,
+        resource_group,
+        name,
+        location,
+        tags,
+        state,
+        state_at,
+        created_at,
+        modified_at,
+        user_number,
+        scheduling,
+    ) = row
     return WorkspaceRecord(
         key,
         subscription,
@@ -128,4 +153,5 @@ def _record(row: Sequence[Any]) -> WorkspaceRecord:
         created_at,
         modified_at,
         user_number,
+        from_json(scheduling) if scheduling else {},
     )

@@ -19,6 +19,8 @@ _TAIL = 4000
 _PR_SET_PDEATHSIG = 1
 #: Milliseconds between two looks, where the kernel does not tell that the mounts have changed.
 _LOOK_AGAIN = 50
+#: Signals that a program is asked to end with.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,7 +55,7 @@ class Daemon:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=tuple(handed),
-                preexec_fn=_die_with_parent,
+                preexec_fn=_begin,
             )
 
     def wait_for_mount(self, target: str, seconds: float) -> None:
@@ -112,7 +114,7 @@ def run_bounded(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_begin,
     ) as process:
         try:
             output, said = process.communicate(timeout=seconds)
@@ -144,5 +146,9 @@ def requests_waiting(path: str) -> int:
         return 0
 
 
-def _die_with_parent() -> None:
+def _begin() -> None:
+    """In the child. What the caller ignores, such as SIGTERM in a volume holder, the program would ignore too."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)

@@ -23,6 +23,11 @@ def account_path(account: str) -> str:
     return f"storage/{account}"
 
 
+def hashes_path(home: Path) -> Path:
+    """Where it is remembered what the files of all accounts hold (``volumes.content_hashes``)."""
+    return home / "storage/.hashes.db"
+
+
 def file_server_path(uid: str) -> str:
     """A file server's directory, relative to the home."""
     return f"fileservers/{uid}"

@@ -28,6 +28,11 @@ def test_every_capability_is_looked_at(tmp_path: Path) -> None:
         "capacity",
         "gpus",
         "volumes",
+        "Azure Files",
+        "Azure Blob",
+        "S3 buckets",
+        "SFTP directories",
+        "git repositories",
         "file servers",
     ]
 
@@ -46,6 +51,9 @@ def test_what_fails_says_what_would_mend_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(doctor, "driver_is_loaded", lambda: True)
     monkeypatch.setattr(volume_tools.rclone, "find", lambda: "")
     monkeypatch.setattr(volume_tools.cifs, "kernel_has_it", lambda: False)
+    monkeypatch.setattr(volume_tools.blobfuse, "is_installed", lambda: False)
+    monkeypatch.setattr(volume_tools.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(volume_tools, "_FUSE", str(tmp_path / "none"))
     monkeypatch.setattr(doctor.nfs, "why_not", lambda: "nfs-ganesha not installed; apt-get install nfs-ganesha")
     checks = named(tmp_path)
     failing = {name for name, check in checks.items() if not check.ok}
@@ -77,3 +85,28 @@ def test_gpus_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     check = named(tmp_path)["gpus"]
     assert check.ok
     assert check.detail.startswith("2, ")
+
+
+def test_what_would_do_better_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume_tools.cifs, "kernel_has_it", lambda: False)
+    monkeypatch.setattr(volume_tools.file_server, "kernel_has_nfs", lambda: False)
+    monkeypatch.setattr(volume_tools.blobfuse, "is_installed", lambda: False)
+    monkeypatch.setattr(volume_tools.rclone, "find", lambda: "rclone")
+    monkeypatch.setattr(volume_tools.rclone, "version", lambda _: (1, 75, 2))
+    monkeypatch.setattr(volume_tools.shutil, "which", lambda *_, **__: None)
+    known = tmp_path / "filesystems"
+    known.write_text("nodev\tsysfs\nnodev\tnfs4\n")
+    monkeypatch.setattr(volume_tools, "_FILE_SYSTEMS", str(known))
+    found = {tool.kind: tool for tool in volume_tools.tools()}
+    assert found["Azure Files"].detail.startswith("by rclone 1.75.2; the kernel has no cifs (modprobe cifs")
+    assert "apt-get install blobfuse2" in found["Azure Blob"].detail
+    assert found["S3 buckets"].ok and found["SFTP directories"].detail == "by rclone 1.75.2"
+    assert found["git repositories"].mend == "apt-get install git"
+    assert volume_tools.kernel_nfs() == "the kernel's nfs4 has no mount.nfs4 (apt-get install nfs-common)"
+
+
+def test_other_container_runtimes_say_why_they_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.choice, "chosen", lambda: "podman")
+    monkeypatch.setattr(doctor.choice.executor, "find", lambda program: None)
+    detail = named(tmp_path)["containers"].detail
+    assert "apptainer: apptainer is not installed; docker: docker is not installed" in detail

@@ -102,6 +102,11 @@ def test_binds() -> None:
         ("choosing image instance: no image found in manifest list for architecture arm64", "architecture"),
         ("Digest did not match, expected sha256:1, got sha256:2", "not the one that the digest names"),
         ("writing blob: no space left on device", "no room"),
+        (
+            "'overlay' is not supported over overlayfs, a mount_program is required: "
+            "backing file system is unsupported for this graph driver",
+            "overlay file systems cannot be made",
+        ),
         ("something new", "the container runtime failed"),
     ],
 )

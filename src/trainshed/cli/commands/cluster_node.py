@@ -28,6 +28,22 @@ def list_nodes(session: Session, name: str) -> None:
     )
 
 
+@node.command("evict")
+@options.name("cluster", flags=("-c", "--cluster"))
+@click.option("-n", "--node", "node_id", required=True, metavar="NODE", help="Id of the node.")
+@options.yes
+@options.session()
+def evict(session: Session, name: str, node_id: str, yes: bool) -> None:
+    """Take a node away at once, as the owner of a low-priority node may.
+
+    Its job loses the attempt and is queued again; that counts against nobody. Another node takes its place if the scale
+    settings ask for it.
+    """
+    session.confirm(f"Take node {node_id} away from cluster {name}, whatever runs on it?", yes=yes)
+    session.client.clusters.evict_node(name, node_id)
+    session.note(f"node {node_id} leaves cluster {name}")
+
+
 @click.group()
 def file() -> None:
     """What the setup task of a cluster's nodes wrote."""

@@ -37,17 +37,19 @@ def explain(session: Session, name: str) -> None:
     """Say why a job waits and what would change that, or how it came to its end."""
     from trainshed.cli.endings import describe
     from trainshed.cli.output import Format, structured
-    from trainshed.cli.times import ago
+    from trainshed.cli.times import ago, starts_in
     from trainshed.client.models import parse_time
 
     job = session.client.jobs.get(session.job_name(name))
     attempts = list(session.client.jobs.attempts(job.name))
+    told_more = session.client.jobs.explain(job.name).json if job.why_waiting else {}
     if session.form in (Format.JSON, Format.YAML):
         why = job.properties.get("whyWaiting")
         told = {
             "name": job.name,
             "executionState": job.execution_state.value,
             **({"whyWaiting": why} if why else {}),
+            **{name: told_more[name] for name in ("estimatedStart", "refusedNodes") if name in told_more},
             "errors": (job.properties.get("executionInfo") or {}).get("errors", []),
             "attempts": [attempt.json for attempt in attempts],
         }
@@ -59,6 +61,11 @@ def explain(session: Session, name: str) -> None:
         click.echo(f"job {job.name} is {job.execution_state.value}: {job.why_waiting.message} ({job.why_waiting.code})")
         for label, value in job.why_waiting.details:
             click.echo(f"  {label}: {value}")
+        if starts := starts_in(told_more.get("estimatedStart")):
+            click.echo(f"  starts: {starts}, if nothing more urgent is submitted")
+        for node in told_more.get("refusedNodes", ()):
+            why = (node.get("reason") or {}).get("message", "")
+            click.echo(f"  node {node['id']} is {node['state']}" + (f": {why}" if why else ""))
     else:
         click.echo(f"job {job.name} is {job.execution_state.value}, since {ago(job.started or job.created)}")
     for attempt in attempts:

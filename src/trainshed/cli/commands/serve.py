@@ -58,6 +58,15 @@ def _range(_context: click.Context, _option: click.Parameter, text: str) -> str:
     callback=_range,
     help="User ids for that, two for each workspace, which nobody else on this machine has.",
 )
+@click.option(
+    "--node-retry-seconds",
+    envvar="TRAINSHED_NODE_RETRY_SECONDS",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="First pause before nodes that failed are replaced or asked for again; it doubles with each failure.",
+)
 @click.option("--stop-nodes", is_flag=True, help="When the service ends, end its nodes and jobs too.")
 @click.option("--tls-cert", type=_FILE, help="Certificate (PEM, with those that lead to its issuer): speak HTTPS.")
 @click.option("--tls-key", type=_FILE, help="Its key (PEM). SIGHUP reads both again.")
@@ -74,6 +83,7 @@ def serve(
     oidc_audience: tuple[str, ...],
     isolate_jobs: str,
     job_users: str,
+    node_retry_seconds: float,
     stop_nodes: bool,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -98,5 +108,6 @@ def serve(
         insecure_listen=insecure_listen,
         isolate_jobs=isolate_jobs,
         job_users=job_users,
+        node_retry_seconds=node_retry_seconds,
     )
     return int(server.serve(options))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 
 from trainshed.cli import options
+from trainshed.cli.commands.storage_files import download, files, upload
 from trainshed.cli.session import Session
 
 _EXAMPLES = """\b
 Examples:
   trainshed storage create mydata
+  trainshed storage upload ./images mydata/data
   trainshed cluster create pair -t 2 --storage-account-name mydata --afs-name data
   trainshed storage keys mydata -o json"""
 
@@ -85,3 +87,7 @@ def delete(session: Session, name: str, yes: bool) -> None:
     session.confirm(f"Delete storage account {name} and every file in it?", yes=yes)
     there = session.client.storage_accounts.delete(name)
     session.note(f"deleted storage account {name}" if there else f"there is no storage account {name}")
+
+
+for _command in (upload, files, download):
+    storage.add_command(_command)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import click
 
 from trainshed.cli import options
+from trainshed.cli.commands.workspace_rules import rules
 from trainshed.cli.session import Session
 
 
 @click.group()
 def workspace() -> None:
     """A workspace holds clusters and experiments."""
+
+
+workspace.add_command(rules)
 
 
 @workspace.command("create")

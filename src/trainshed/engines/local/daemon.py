@@ -216,7 +216,8 @@ class Daemon:
     def _remove_nodes(self, request: Message) -> None:
         for node_id in request["node_ids"]:
             node = self._keeper.nodes.get(node_id)
-            if node is not None:
+            # Asked again it is on its way: what is left of it reads no more messages.
+            if node is not None and not node.removing:
                 self._gangs.node_leaves(node)
                 self._keeper.remove(node)
 

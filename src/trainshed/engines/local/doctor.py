@@ -22,7 +22,7 @@ from trainshed.runner import isolation
 from trainshed.runner.containers import choice, executor
 from trainshed.runner.containers.errors import ContainerError
 from trainshed.volumes.file_server import kernel_has_nfs, why_no_client
-from trainshed.volumes.tools import tools
+from trainshed.volumes.tools import kernel_nfs, tools
 
 _LIMITS = {
     "cpu": "a job may use more CPU than its node's VM size has",
@@ -47,7 +47,7 @@ class Check:
 def capabilities(home: Path) -> list[Check]:
     """What is in force for the nodes of this home, each with what would give more. Takes some ten milliseconds."""
     checks = [_place(home), *_namespaces(), _users(home), *_limits(), _containers(), _capacity(), _gpus()]
-    return [*checks, _volumes(), _file_servers()]
+    return [*checks, *_volumes(), _file_servers()]
 
 
 def _place(home: Path) -> Check:
@@ -152,7 +152,8 @@ def _containers() -> Check:
     except ContainerError as error:
         return Check(name, False, f"jobs cannot have containers: {error.what}", error.way_out, needed=False)
     runtime = executor.runtime() if chosen == "podman" else None
-    return Check(name, True, f"{chosen} with {runtime.name}" if runtime else chosen)
+    others = "; ".join(f"{other}: {why_not}" for other, why_not in choice.others(chosen).items())
+    return Check(name, True, (f"{chosen} with {runtime.name}" if runtime else chosen) + f" ({others})")
 
 
 def _capacity() -> Check:
@@ -187,12 +188,10 @@ def _file_servers() -> Check:
     if why_not:
         what, _, mend = why_not.partition("; ")
         return Check(name, False, f"served by nfs-ganesha, but nodes cannot mount them: {what}", mend, needed=False)
-    client = "the kernel's NFS client" if kernel_has_nfs() else "an NFS client in user space"
+    client = kernel_nfs() if kernel_has_nfs() else f"an NFS client in user space; {kernel_nfs()}"
     return Check(name, True, f"served by nfs-ganesha, mounted by {client}")
 
 
-def _volumes() -> Check:
+def _volumes() -> list[Check]:
     """What mounts which kind of volume."""
-    here = tools()
-    detail = "; ".join((*here.missing, *here.found))
-    return Check("volumes", not here.missing, detail, here.mend if here.missing else "", needed=False)
+    return [Check(tool.kind, tool.ok, tool.detail, tool.mend, needed=False) for tool in tools()]

@@ -84,7 +84,7 @@ class LocalEngine:
         await self._link.call("remove_nodes", node_ids=list(node_ids))
 
     async def start_gang(self, gang: GangSpec) -> None:
-        """Start an attempt. Raises EngineError (NodeLost) when a node is not there; nothing was started then."""
+        """Start an attempt. Raises EngineError (NodeNotReady) when a node is not there; nothing was started then."""
         spec = {name: getattr(gang, name) for name in _GANG_FIELDS}
         spec["user"] = asdict(gang.user) if gang.user else None
         spec["volumes"] = [source.to_json() for source in gang.volumes]

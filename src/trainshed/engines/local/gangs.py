@@ -117,7 +117,7 @@ class GangKeeper:
         if node is None or node.condition is not NodeCondition.READY or not node.pid or node.removing or self._closing:
             raise Refused(
                 Reason(
-                    ReasonCode.NODE_LOST,
+                    ReasonCode.NODE_NOT_READY,
                     f"Node {node_id} is not ready, so the attempt was not started on any node.",
                     {"node": node_id},
                 )
@@ -125,7 +125,7 @@ class GangKeeper:
         if node_id in self._busy:
             raise Refused(
                 Reason(
-                    ReasonCode.NODE_LOST,
+                    ReasonCode.NODE_NOT_READY,
                     f"Node {node_id} still runs attempt {self._busy[node_id]}, so this one was not started on any "
                     "node.",
                     {"node": node_id, "attempt": self._busy[node_id]},

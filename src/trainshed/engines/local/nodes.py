@@ -19,7 +19,7 @@ from trainshed.engines.local.layout import Layout, write_durably
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
 from trainshed.engines.local.node import NodeConfig, become_node
-from trainshed.engines.local.record import RESTART_FIRST, RESTART_LIMIT, LocalNode
+from trainshed.engines.local.record import RESTART_FIRST, RESTART_LIMIT, START_TRIES, LocalNode
 from trainshed.engines.local.removal import delete, detach, mounted_below
 from trainshed.engines.local.wire import setup_view
 from trainshed.engines.protocol import NodeCondition
@@ -181,6 +181,7 @@ class NodeKeeper:
             told = message["prepared"]
             node.reason = Reason.from_json(told) if told else None
             node.condition = NodeCondition.UNUSABLE if told else NodeCondition.READY
+            node.failed_starts = 0
             self._on_changed()
         elif "ended" in message:
             self._on_ended(node, message)
@@ -220,6 +221,8 @@ class NodeKeeper:
                         self._on_ended(node, message)
         node.channel.close()
         node.pid, node.channel = 0, None
+        if node.condition is NodeCondition.PREPARING:
+            node.failed_starts += 1
         node.condition = NodeCondition.PREPARING
         node.reason = Reason(ReasonCode.NODE_STARTING, "The node's process died; the node is started again.")
         self._unclean.add(node.node_id)
@@ -238,9 +241,17 @@ class NodeKeeper:
         elif not self._closing:
             if self._loop.time() - node.started_at > _WELL_AFTER:
                 node.restart_after = RESTART_FIRST
-            self._start_later(node, "The node's process died; the node is started again.")
+            if node.failed_starts >= START_TRIES:
+                self._give_up(node)
+            else:
+                self._start_later(node, "The node's process died; the node is started again.")
         self._on_changed()
         self._look_whether_quiet()
+
+    def _give_up(self, node: LocalNode) -> None:
+        node.condition = NodeCondition.UNUSABLE
+        text = f"The process of node {node.node_id} died {node.failed_starts} times in a row before the node was ready."
+        node.reason = Reason(ReasonCode.NODE_KEEPS_DYING, text, {"node": node.node_id})
 
     def _end_orphans(self) -> bool:
         """Kill children that are neither nodes nor helpers, with all below them. Whether there were any."""

@@ -12,6 +12,8 @@ from trainshed.resources.reasons import Reason
 
 #: Seconds before a node that died at once is started again; doubles up to the limit.
 RESTART_FIRST, RESTART_LIMIT = 0.05, 30.0
+#: Deaths in a row before a node is ready after which it is not started again.
+START_TRIES = 5
 
 _RECORDED = ("node_id", "cluster_uid", "ordinal", "host_name", "address", "cpus", "memory_mib", "gpu_devices", "boot")
 
@@ -42,6 +44,8 @@ class LocalNode:
     flushing: bool = False
     started_at: float = 0.0
     restart_after: float = RESTART_FIRST
+    #: How often in a row its process died before it was ready.
+    failed_starts: int = 0
     #: What the node's process said of itself when it came up: which limits and namespaces it could not have.
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -140,7 +140,7 @@ def _run_task(
     return Reason(
         ReasonCode.SETUP_TASK_FAILED,
         f"The setup task of node {node_id} ended with exit code {done.returncode}. "
-        f"Its output is in {folder}; mend the task and resize the cluster to 0 and back.",
+        f"Its output is in {folder}; mend the task, then resize the cluster (to the size that it has, too).",
         {"node": node_id, "exitCode": str(done.returncode), "stderr": _tail(f"{folder}/{names[1]}", secrets)},
     )
 

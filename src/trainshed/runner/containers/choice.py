@@ -58,3 +58,15 @@ def chosen() -> str:
             return name
     reasons = "; ".join(error.what for error in why_not)
     raise ContainerError(f"the node has no container runtime ({reasons})", why_not[0].way_out)
+
+
+def others(name: str) -> dict[str, str]:
+    """The other runtimes: what is wrong with each and what would mend it, or that it is not asked."""
+    found = {}
+    for other in _ALL.keys() - {name}:
+        try:
+            _ALL[other][0]()
+            found[other] = f"there, and used with {VARIABLE}={other}"
+        except ContainerError as error:
+            found[other] = f"{error.what}"
+    return dict(sorted(found.items()))

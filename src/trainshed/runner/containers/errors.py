@@ -29,6 +29,12 @@ _MEANINGS = (
         "Make room on the disk of the service's home, or use a smaller image.",
     ),
     (
+        r"not supported over|overlay(?:fs)? (?:is not|not) supported|does not support overlay|without d_type|"
+        r"not a supported overlay|backing file system is unsupported",
+        "podman cannot keep images below the service's home: overlay file systems cannot be made on its disk",
+        "Put the home (TRAINSHED_HOME) on ext4, xfs with ftype=1 or btrfs; in a container, on a volume of it.",
+    ),
+    (
         r"connection refused|no such host|i/o timeout|deadline exceeded|network is unreachable|no route to host|"
         r"pinging container registry|server gave HTTP response|tls: |x509: |connection reset|EOF",
         "the registry cannot be reached",
