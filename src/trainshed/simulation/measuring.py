@@ -31,7 +31,8 @@ class Spread:
         ordered = sorted(values)
         if not ordered:
             return cls(0, 0, 0, 0, 0)
-        return cls(fmean(ordered), *(quantile(ordered, share) for share in (0.5, 0.9, 0.99)), ordered[-1])
+        median, p90, p99 = (quantile(ordered, share) for share in (0.5, 0.9, 0.99))
+        return cls(fmean(ordered), median, p90, p99, ordered[-1])
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -59,12 +59,10 @@ def _panels(runs: Sequence[tuple[str, Played]]) -> Iterator[Panel]:
     unit, name = (3_600_000, "hours") if longest < 4 * 86_400_000 else (86_400_000, "days")
     busy, queued, waits = [], [], []
     for colour, (_, played) in zip(colours, runs, strict=True):
-        times = [moment.at / unit for moment in played.timeline]
-        busy.append(Line([(at, moment.nodes) for at, moment in zip(times, played.timeline, strict=True)], colour, True))
-        busy.append(Line([(at, moment.busy) for at, moment in zip(times, played.timeline, strict=True)], colour))
-        queued.append(
-            Line([(at, float(moment.queued)) for at, moment in zip(times, played.timeline, strict=True)], colour)
-        )
+        moments = [(moment.at / unit, moment) for moment in played.timeline]
+        busy.append(Line([(at, moment.nodes) for at, moment in moments], colour, dashed=True))
+        busy.append(Line([(at, moment.busy) for at, moment in moments], colour))
+        queued.append(Line([(at, float(moment.queued)) for at, moment in moments], colour))
         waits.append(Line(list(_shares(played)), colour))
     yield Panel("Nodes with work (dashed: nodes)", name, busy)
     yield Panel("Waiting jobs", name, queued)
@@ -125,5 +123,5 @@ def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start
 def _rounded_up(value: float) -> float:
     if value <= 0:
         return 1.0
-    power = 10 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9))
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1.0, 2.0, 2.5, 5.0, 10.0) if step * power >= value * (1 - 1e-9))
