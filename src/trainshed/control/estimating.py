@@ -7,6 +7,7 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
+from trainshed.control import recovering
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
@@ -29,14 +30,13 @@ def estimates(
     cluster: ClusterRecord,
     settings: ControlSettings,
     wanted: Collection[int],
-    *,
-    refused: bool = False,
 ) -> Mapping[int, Estimate]:
     """For the jobs (by id) of which it can be said."""
     now = settings.clock()
     members = nodes.of_cluster(tx, cluster.uid)
     policies = Policies(tx, now, settings.prices)
     rules = policies.of(cluster.workspace_key)
+    refused = recovering.read(cluster)[1] is not None
     snapshot = snapshot_of(tx, cluster, members, policies, settings, now, refused=refused)
     lanes = [map(gang_of, lane) for lane in waiting_lanes(tx, cluster, rules, now)]
     walk = Walk(lanes, Order(rules.fair_share, rules.ledger, rules.limits, now))

@@ -8,6 +8,7 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
+from trainshed.control import recovering
 from trainshed.control.clusters import largest_size, plan_size
 from trainshed.control.estimating import estimates
 from trainshed.control.policies import Policies
@@ -82,7 +83,7 @@ class QueueExplainer:
         target, step = plan_size(tx, cluster, members, self._now)
         policies = Policies(tx, self._now, settings.prices)
         self._rules = policies.of(cluster.workspace_key)
-        refused = bool(cluster.errors) and not any(node.state is NodeState.UNUSABLE for node in members)
+        refused = recovering.read(cluster)[1] is not None
         snapshot = snapshot_of(
             tx, cluster, members, policies, settings, self._now, refused=refused, draining=step.draining
         )
