@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from trainshed.simulation.playing import Played
 
-WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 900, 200, 70, 20, 50, 60
+WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 900, 200, 70, 35, 50, 60
 #: Distinct also without colours seen (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _TICKS = 5
@@ -43,7 +43,7 @@ def svg(runs: Sequence[tuple[str, Played]], title: str) -> str:
     height = TOP + 24 + len(panels) * (PANEL + GAP) + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="sans-serif" font-size="12">',
+        'font-family="DejaVu Sans, Liberation Sans, Arial, Helvetica, sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         _text(LEFT, 22, title, size=15),
         *_legend([name for name, _ in runs]),
@@ -97,10 +97,11 @@ def _draw(panel: Panel, top: float) -> Iterator[str]:
         y = bottom - PANEL * step / _TICKS
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>'
         yield _text(LEFT - 6, y + 4, f"{value:g}{' %' if panel.percent else ''}", anchor="end")
-    ticks: Iterable[float] = range(int(high) + 1) if panel.logarithmic else [high * n / 6 for n in range(7)]
+    every = 1.0 if panel.logarithmic else _rounded_up((high - low) / 8)
+    ticks = [every * number for number in range(int((high - low) / every) + 1)]
     for tick in ticks:
         x = LEFT + width * (tick - low) / (high - low)
-        yield _text(x, bottom + 16, f"{10**tick:g}" if panel.logarithmic else f"{tick:.3g}", anchor="middle")
+        yield _text(x, bottom + 16, f"{10**tick:g}" if panel.logarithmic else f"{tick:g}", anchor="middle")
     yield _text(LEFT + width / 2, bottom + 32, panel.across, anchor="middle")
     for line in panel.lines:
         dashes = ' stroke-dasharray="4 3" opacity="0.6"' if line.dashed else ""

@@ -139,7 +139,7 @@ def _tell(session: Session, trace: Trace, source: str) -> None:
     from trainshed.cli.errors import CommandError
 
     for reason, count in trace.skipped.items():
-        session.note(f"left out: {count} jobs, {reason}")
+        session.note(f"left out: {count} {'job' if count == 1 else 'jobs'}, {reason}")
     if not trace.jobs:
         raise CommandError("TraceInvalid", f"{source}: there is no job in it that ran", "trainshed simulate --help")
 
