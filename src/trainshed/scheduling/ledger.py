@@ -74,6 +74,8 @@ class Ledger:
 
     def __init__(self, half_life: int = 7 * 24 * HOUR_MS) -> None:
         self.half_life = half_life
+        #: Another number after each change.
+        self.version = 0
         self._accounts: dict[Subject, Account] = {}
 
     def account(self, scope: Scope, owner: Owner) -> Account:
@@ -92,20 +94,24 @@ class Ledger:
 
     def begin(self, owner: Owner, nodes: int, limit: int, started_at: int) -> None:
         """A gang of the owner starts."""
+        self.version += 1
         for scope in Scope:
             self.account(scope, owner).begin(nodes, limit, started_at)
 
     def take_back(self, owner: Owner, nodes: int, limit: int, started_at: int) -> None:
         """Undo ``begin``."""
+        self.version += 1
         for scope in Scope:
             self.account(scope, owner).take_back(nodes, limit, started_at)
 
     def end(self, owner: Owner, nodes: int, limit: int, started_at: int, now: int) -> None:
         """A gang of the owner is over."""
+        self.version += 1
         for scope in Scope:
             self.account(scope, owner).end(nodes, limit, started_at, now, self.half_life)
 
     def add(self, owner: Owner, node_ms: float, at: int) -> None:
         """The owner used so much until ``at``."""
+        self.version += 1
         for scope in Scope:
             self.account(scope, owner).add(node_ms, at, self.half_life)

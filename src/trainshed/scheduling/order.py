@@ -29,6 +29,11 @@ class Order:
         #: Whether gangs of one priority are told apart by their owners, so that a lane is one owner's.
         self.by_owner = self.moves or self._budgets
 
+    @property
+    def version(self) -> int:
+        """Ranks hold as long as this stays the same."""
+        return self._ledger.version if self.moves else 0
+
     def rank(self, gang: Gang) -> Rank:
         """Lower goes first."""
         behind = self._budgets and self._limits.behind(gang.owner)
@@ -53,40 +58,66 @@ class Walk:
     def __init__(self, lanes: Sequence[Iterable[Gang]], order: Order) -> None:
         self._order = order
         self._lanes = [iter(lane) for lane in lanes]
+        #: Of each lane its next gang. What came last stays at the top until another is asked for.
         self._heap: list[tuple[Rank, int, Gang]] = []
-        self._last = -1
-        for number in range(len(self._lanes)):
-            self._advance(number)
+        #: By lane: the gang that was ranked last, and its rank without the age: mostly that of those behind it too.
+        self._ranked: list[tuple[Gang, Rank] | None] = [None] * len(self._lanes)
+        #: The state of the ledger for which they were ranked.
+        self._as_of = [-1] * len(self._lanes)
+        self._taken = False
+        for number, lane in enumerate(self._lanes):
+            gang = next(lane, None)
+            if gang is not None:
+                self._heap.append((self._rank(number, gang), number, gang))
+        heapq.heapify(self._heap)
 
     def __iter__(self) -> Iterator[Gang]:
         return self
 
     def __next__(self) -> Gang:
-        if self._last >= 0:
-            self._advance(self._last)
-            self._last = -1
-        heap, order = self._heap, self._order
+        heap = self._heap
+        if self._taken:
+            number = heap[0][1]
+            following = next(self._lanes[number], None)
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (self._rank(number, following), number, following))
+            self._taken = False
         while heap:
             rank, number, gang = heap[0]
-            if order.moves:
-                current = order.rank(gang)
+            if self._as_of[number] != self._order.version:
+                current = self._rank(number, gang)
                 if current > rank:
                     # Its owner's gangs were started since it was looked at.
                     heapq.heapreplace(heap, (current, number, gang))
                     continue
-            heapq.heappop(heap)
-            self._last = number
+            self._taken = True
             return gang
         raise StopIteration
 
     def skip_lane(self) -> None:
         """Leave out the rest of the lane of the gang that came last."""
-        self._last = -1
+        if self._taken:
+            heapq.heappop(self._heap)
+            self._taken = False
 
-    def _advance(self, number: int) -> None:
-        gang = next(self._lanes[number], None)
-        if gang is not None:
-            heapq.heappush(self._heap, (self._order.rank(gang), number, gang))
+    def _rank(self, number: int, gang: Gang) -> Rank:
+        version, ranked = self._order.version, self._ranked[number]
+        if ranked is not None and self._as_of[number] == version:
+            last, rank = ranked
+            if _alike(gang, last):
+                return (*rank[:5], gang.job_id)
+        rank = self._order.rank(gang)
+        self._ranked[number], self._as_of[number] = (gang, rank), version
+        return rank
+
+
+def _alike(gang: Gang, other: Gang) -> bool:
+    """Whether only age tells them apart."""
+    if gang.priority != other.priority or gang.returning != other.returning:
+        return False
+    return gang.owner is other.owner or gang.owner == other.owner
 
 
 def lane_by_lane(lanes: Sequence[Iterable[Gang]], order: Order) -> Iterator[Gang]:

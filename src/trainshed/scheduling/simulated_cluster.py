@@ -252,3 +252,7 @@ class SimulatedCluster:
         index = bisect_left(self._ends, (gang.ends_by, gang.job_id))
         del self._ends[index]
         del self._running[index]
+
+
+def _attempt(node: SimulatedNode) -> str | None:
+    return None if node.job is None else str(node.job)
