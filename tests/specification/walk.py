@@ -43,6 +43,7 @@ _STATEFUL = frozenset(
         "ClusterNotFound", "FileServerNotFound", "OutputDirectoryNotFound", "OutputDirectoryNotOnMountRoot",
         "OutputDirectoryNotReadable",
         "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded", "AdministratorHasNoTokens",
+        "DependencyNotFound",
     }
 )  # fmt: skip
 #: Their operations are Azure Resource Manager's own: a Location alone.

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
-from trainshed.store import attempts, events, job_lookup, jobs, nodes, operations, queue
+from trainshed.store import attempts, dependencies, events, job_lookup, jobs, nodes, operations, queue
 from trainshed.store.database import Database
 
 _CASES = {
@@ -17,6 +17,9 @@ _CASES = {
     "jobs ahead, for later": (queue._ahead_later, "ix_jobs_delayed"),
     "nodes for later": (queue._nodes_later, "ix_jobs_delayed"),
     "next retry": (queue._next_due, "ix_jobs_delayed"),
+    "blocked": (queue._blocked, "ix_jobs_blocked"),
+    "who waits for a job": (dependencies._remove_met, "ix_dependencies_on"),
+    "what a job waits for": (dependencies._remove, "sqlite_autoindex_dependencies"),
     "ending": (jobs._ending, "ix_jobs_ending"),
     "jobs of a cluster": (jobs._of_cluster, "ix_jobs_cluster"),
     "page of jobs": (jobs._page, "ix_jobs_experiment"),
@@ -43,6 +46,7 @@ def test_answered_from_its_index(db: Database, name: str) -> None:
     # Parameters take any value: only the plan is asked for.
     compiled = statement.compile(dialect=sqlite.dialect())
     sql = str(compiled).replace("(__[POSTCOMPILE_states])", "('queued')")
+    sql = sql.replace("(__[POSTCOMPILE_conditions])", "('after')")
     values = ("x",) * sql.count("?")
     plan = [row[3] for row in db.read_sync(lambda tx: tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all())]
     steps = [step for step in plan if step.startswith(("SEARCH", "SCAN")) and "holdings" not in step]

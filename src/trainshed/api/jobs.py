@@ -11,6 +11,7 @@ from starlette.responses import Response
 from trainshed.api import first_use, lro, quota
 from trainshed.api.answers import JSON, entity, warning
 from trainshed.api.call import Call
+from trainshed.api.dependencies import look_up, make_wait, require_jobs
 from trainshed.api.differences import differing
 from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.experiments import required as required_experiment
@@ -60,6 +61,8 @@ async def create(call: Call) -> Response:
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
     require_cluster(call, wanted["cluster"]["id"])
     require_file_servers(call, wanted.get("mountVolumes"))
+    depends_on = parsed.model.properties.depends_on
+    require_jobs(call, depends_on)
     problem = await unresolved(call, wanted)
     now, submitter = call.now(), call.caller.id
 
@@ -75,12 +78,13 @@ async def create(call: Call) -> Response:
         _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
         if problem is not None:
             raise problem
+        others = look_up(tx, call, depends_on)
         quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
         volumes = wanted.get("mountVolumes")
         check_file_servers(tx, volumes, "properties.mountVolumes")
         places = first_use.places_of(tx, call.services.vault, volumes, values, "/mountVolumes")
         new = _new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
-        jobs.insert(tx, new)
+        make_wait(tx, jobs.insert(tx, new).id, others, now)
         if values:
             vault = call.services.vault
             secrets.put(tx, new.uid, {path: vault.seal_text(value, new.uid) for path, value in values.items()})
@@ -200,7 +204,8 @@ def _with_attempt(record: JobRecord) -> Json:
 
 def _counts(record: JobRecord) -> Json:
     retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
-    return {"attempt": record.attempts, **retries}
+    unmet = {"unmetDependencies": record.blocked} if record.blocked else {}
+    return {"attempt": record.attempts, **retries, **unmet}
 
 
 def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:

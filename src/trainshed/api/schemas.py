@@ -209,6 +209,9 @@ def _answers() -> dict[str, Schema]:
                             ),
                             "attempt": _newer(_WHOLE | {"description": "How many times it was started"}),
                             "retries": _newer(_WHOLE | {"description": "How many failures its retryPolicy forgave"}),
+                            "unmetDependencies": _newer(
+                                _WHOLE | {"description": "How many of dependsOn it still waits for"}
+                            ),
                             "whyWaiting": _newer(reason),
                             "requeueReason": _newer(reason),
                         }

@@ -235,6 +235,11 @@ class Job(Resource):
         return int(self.properties.get("attempt") or 0)
 
     @property
+    def unmet_dependencies(self) -> int:
+        """How many conditions of its ``dependsOn`` are not met yet."""
+        return int(self.properties.get("unmetDependencies") or 0)
+
+    @property
     def why_waiting(self) -> Problem | None:
         """Why it is queued, and what would change that."""
         found = self.properties.get("whyWaiting")

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFileServer, StartGang, StopGang
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
+from trainshed.control.dependencies import advance_dependencies
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import QueueExplainer, Waiting, why_waiting
 from trainshed.control.file_servers import advance_file_servers, record_refused
@@ -217,6 +218,7 @@ class Controller:
         clusters.run()
         self._held = Held(frozenset(clusters.draining), frozenset(self._refused), clusters.automatic)
         self._full_house = False
+        advance_dependencies(tx, actions, now)
         actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, now)
 
@@ -230,6 +232,8 @@ class Controller:
         if not self._full_house or ended:
             place_jobs(tx, actions, self._held, self._settings, now)
             self._full_house = not self._held.automatic and not nodes.any_idle(tx)
+        if actions.released:
+            self.wake_queue()
         return actions
 
     def _set_alarm(self, due: int | None, now: int) -> None:

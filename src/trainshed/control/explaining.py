@@ -9,6 +9,7 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from trainshed.control.clusters import largest_size, plan_size
+from trainshed.control.dependencies import why_blocked
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
@@ -31,6 +32,8 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
+    if job.blocked:
+        return why_blocked(tx, job)
     return QueueExplainer(tx, cluster, settings, engine_available=engine_available).reason(job)
 
 
@@ -69,7 +72,9 @@ class QueueExplainer:
         return self._reason(job, ahead, first)
 
     def queue(self, limit: int) -> list[Waiting]:
-        """The first jobs in the order in which they are served, then those that are to be tried again later."""
+        """The first jobs in the order in which they are served, then those that are to be tried again later, then those
+        that wait for other jobs.
+        """
         found: list[Waiting] = []
         first: str | None = None
         for gang in islice(self._in_order(), limit):
@@ -78,6 +83,8 @@ class QueueExplainer:
             first = first or job.name
         for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
             found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+        for job in jobs.blocked(self._tx, self._cluster.uid, limit - len(found)):
+            found.append(Waiting(len(found) + 1, job, why_blocked(self._tx, job)))
         return found
 
     def _of_cluster(

@@ -27,6 +27,7 @@ _JOB_AFTER = (
     "constraints",
     "codeSnapshot",
     "retryPolicy",
+    "dependsOn",
 )
 _CLUSTER_TAIL = ("backfill", "virtualMachineConfiguration", "userAccountSettings", "nodeSetup", "subnet")
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")

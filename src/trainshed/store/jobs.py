@@ -15,6 +15,7 @@ from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import delete, finish, place, request_deletion, request_termination, requeue, retry
 from trainshed.store.queue import (
+    blocked,
     clusters_with_queue,
     delayed,
     lanes,
@@ -30,6 +31,7 @@ from trainshed.store.tables import ENDING
 from trainshed.store.tables import jobs as table
 
 __all__ = [
+    "blocked",
     "clusters_with_queue",
     "counts_by_state",
     "delayed",

@@ -2,8 +2,8 @@
 
 A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then the order of
 submission (its id): a job that was queued again keeps its place. One that is to be tried again later (``not_before``)
-stands beside the queue until then: it asks for no nodes and holds nobody back. ``jobs`` offers these functions as its
-own.
+stands beside the queue until then: it asks for no nodes and holds nobody back. One that waits for other jobs
+(``blocked``, see ``dependencies``) is not in it at all. ``jobs`` offers these functions as its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
 from trainshed.store._statements import first
 from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord, QueuedJob
-from trainshed.store.tables import DELAYED, QUEUED, jobs
+from trainshed.store.tables import BLOCKED, DELAYED, QUEUED, jobs
 
 _mine = jobs.c.cluster_uid == bindparam("cluster_uid")
 _due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
@@ -71,6 +71,7 @@ _ahead_later = _length_later.where(
     )
 )
 _delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
+_blocked = select(jobs.c.id).where(_mine, BLOCKED).order_by(jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
@@ -151,6 +152,12 @@ def _walk_lane(
 def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobRecord]:
     """The jobs that stand beside the cluster's queue, the one that joins it first first."""
     rows = tx.execute(_delayed, {"cluster_uid": cluster_uid, "now": now, "limit": max(0, limit)}).all()
+    return [get_by_id(tx, row[0]) for row in rows]
+
+
+def blocked(tx: Connection, cluster_uid: str, limit: int) -> list[JobRecord]:
+    """The jobs that join the cluster's queue when others have started or ended, in the order of their submission."""
+    rows = tx.execute(_blocked, {"cluster_uid": cluster_uid, "limit": max(0, limit)}).all()
     return [get_by_id(tx, row[0]) for row in rows]
 
 

@@ -183,6 +183,8 @@ class JobRecord:
     not_before: int | None = None
     #: Object id of the principal that submitted it.
     submitted_by: str | None = None
+    #: How many conditions on other jobs are not met yet: until there are none it is in no queue.
+    blocked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,19 @@ class AttemptRecord:
     #: Why a stop was asked for, and what follows: ``fail`` or ``requeue``.
     stop_reason: Reason | None = None
     after_stop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyRecord:
+    """What a job still waits for. ``execution`` and ``attempts`` are the other job's, None once it was deleted."""
+
+    job_id: int
+    on_job_id: int
+    condition: str
+    #: The other job as the user named it.
+    on_name: str
+    execution: JobState | None
+    attempts: int | None
 
 
 @dataclass(frozen=True, slots=True)

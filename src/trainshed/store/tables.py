@@ -52,8 +52,9 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 Time = BigInteger
 
 #: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
-QUEUED = text("execution = 'queued' AND state <> 'deleting'")
-DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
+QUEUED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0")
+DELAYED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND not_before IS NOT NULL")
+BLOCKED = text("execution = 'queued' AND state <> 'deleting' AND blocked > 0")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
 IN_PROGRESS = text("status = 'InProgress'")
@@ -244,6 +245,8 @@ jobs = Table(
     Column("not_before", Time),
     # The principal that submitted it.
     Column("submitted_by", Key),
+    # How many rows of ``dependencies`` it has: until there are none it is in no queue.
+    Column("blocked", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -268,9 +271,24 @@ jobs = Table(
         postgresql_where=QUEUED,
     ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
+    Index("ix_jobs_blocked", "cluster_uid", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
     sqlite_autoincrement=True,
+)
+
+#: What jobs still wait for before they join their queues. What is met is not kept.
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("job_id", Serial, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # No foreign key: that the other job was deleted has a meaning. Ids are never given again.
+    Column("on_job_id", BigInteger, primary_key=True, autoincrement=False),
+    # ``after``, ``afterOk`` or ``afterAny``.
+    Column("condition", Key, primary_key=True),
+    # The other job as the user named it.
+    Column("on_name", Text, nullable=False),
+    Index("ix_dependencies_on", "on_job_id", "condition"),
 )
 
 attempts = Table(

@@ -12,8 +12,15 @@ import click
 from trainshed.cli import completing, options
 from trainshed.cli.session import Session
 
+_EXAMPLES = """\b
+Examples:
+  trainshed run -- python train.py
+  trainshed run --name prepare --detach -- python prepare.py
+  trainshed run --after-ok prepare -- python train.py
+  trainshed run --after-any last --no-code -- ./clean-up.sh"""
 
-@click.command(context_settings={"allow_interspersed_args": False})
+
+@click.command(context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("-n", "--nodes", type=click.IntRange(1, 100), default=1, show_default=True, help="Nodes, all at once.")
 @click.option("-s", "--vm-size", metavar="SIZE", help="Size of the nodes, when a cluster is made.")
 @click.option(
@@ -38,6 +45,7 @@ from trainshed.cli.session import Session
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Place in the queue.")
 @click.option("--prepare", metavar="COMMAND", help="Runs first, on every node.")
 @click.option("--retries", type=click.IntRange(0, 100), metavar="N", help="Try it again N times when it fails.")
+@options.dependencies
 @click.option(
     "--mount",
     "mounts",
@@ -67,6 +75,9 @@ def run(
     priority: str | None,
     prepare: str | None,
     retries: int | None,
+    after: tuple[str, ...],
+    after_ok: tuple[str, ...],
+    after_any: tuple[str, ...],
     mounts: tuple[str, ...],
     no_code: bool,
     detach: bool,
@@ -82,6 +93,7 @@ def run(
     Ctrl-C leaves the job running; a second one within 3 seconds terminates it.
     """
     from trainshed.cli.codesending import send_code
+    from trainshed.cli.dependencies import depends_on
     from trainshed.cli.following import follow
     from trainshed.cli.mounts import add_mounts
     from trainshed.cli.naming import friendly_name
@@ -101,6 +113,7 @@ def run(
         priority=priority,
         prepare=prepare,
         retries=retries,
+        dependencies=depends_on(session, after, after_ok, after_any),
         backend=backend,
         volumes=add_mounts({}, mounts, os.environ),
     )
