@@ -72,7 +72,7 @@ def test_what_cannot_be_met_any_more_ends_it_at_once(shed: Service) -> None:
         ({"job": ""}, "InvalidPropertyValue", "is not a job of this workspace"),
         ({"job": "j", "condition": "afterNot"}, "InvalidPropertyValue", "Supported values: after, afterOk or afterAny"),
         ({"condition": "after"}, "InvalidRequestContent", "The other job"),
-        ({"job": "j", "delay": "PT1M"}, "InvalidPropertyValue", "delay"),
+        ({"job": "j", "delay": "PT1M"}, "InvalidPropertyValue", "Delay is not known"),
     ],
 )
 def test_what_is_refused_changes_nothing(shed: Service, on: dict[str, Any], code: str, said: str) -> None:

@@ -46,6 +46,16 @@ def test_the_job_table(trainshed: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "shown"), [(1, "queued (waits for 1 job)"), (12, "queued (waits for 12 jobs)")])
+def test_a_job_that_waits_for_others_says_so(trainshed: Run, stub: StubService, number: int, shown: str) -> None:
+    waiting = job("later", "queued")
+    waiting["properties"]["unmetDependencies"] = number
+    stub.on("GET", f"{EXPERIMENT}/jobs", answer({"value": [waiting]}))
+    assert shown in trainshed("job", "list").out
+    # It is a queued job all the same.
+    assert shown in trainshed("job", "list", "--state", "queued").out
+
+
 def test_json_is_the_contracts(trainshed: Run) -> None:
     assert json.loads(trainshed("job", "list", "-o", "json").out) == JOBS
 

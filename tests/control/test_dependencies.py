@@ -15,7 +15,7 @@ from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import GangResult
 from trainshed.resources.conditions import Condition
-from trainshed.resources.lifecycle import JobState, ProvisioningState
+from trainshed.resources.lifecycle import JobState, ProvisioningEvent, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import clusters, dependencies, experiments, jobs
 from trainshed.store.records import ClusterRecord, ExperimentRecord, JobRecord
@@ -245,7 +245,7 @@ def test_an_experiment_that_is_deleted_takes_what_waits_elsewhere_along(run: Run
             return first, waiting_job(tx, cluster, "elsewhere", [(first, Condition.AFTER_OK)], experiment="more")
 
         _, elsewhere = await world.write(make)
-        await world.write(lambda tx: experiments.request_deletion(tx, EXPERIMENT_KEY, 1))
+        await world.write(lambda tx: experiments.apply(tx, EXPERIMENT_KEY, ProvisioningEvent.DELETE_REQUESTED, 1))
         failed = await world.until(in_state(elsewhere, JobState.FAILED))
         assert failed is not None and failed.errors[0].code is ReasonCode.DEPENDENCY_FAILED
         assert await world.db.read(lambda tx: dependencies.decided(tx, 10)) == []
@@ -275,7 +275,9 @@ def test_the_cluster_is_deleted_under_a_chain(run: Run) -> None:
 
     async def scenario(world: World) -> None:
         first, second = await pair(world, Condition.AFTER_OK, nodes=0)
-        await world.write(lambda tx: clusters.request_deletion(tx, first.cluster_key, 1))
+        await world.write(
+            lambda tx: clusters.apply_provisioning(tx, first.cluster_key, ProvisioningEvent.DELETE_REQUESTED, 1)
+        )
         failed = await world.until(in_state(second, JobState.FAILED))
         assert failed is not None and failed.errors[0].code is ReasonCode.CLUSTER_DELETED
 

@@ -71,7 +71,7 @@ _ahead_later = _length_later.where(
     )
 )
 _delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
-_blocked = select(jobs.c.id).where(_mine, BLOCKED).order_by(jobs.c.id).limit(bindparam("limit"))
+_blocked = select(jobs.c.id).where(_mine, BLOCKED).order_by(jobs.c.blocked, jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 # The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
 _length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
@@ -156,7 +156,7 @@ def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobR
 
 
 def blocked(tx: Connection, cluster_uid: str, limit: int) -> list[JobRecord]:
-    """The jobs that join the cluster's queue when others have started or ended, in the order of their submission."""
+    """The jobs that join the cluster's queue when others have started or ended; the nearest to that first."""
     rows = tx.execute(_blocked, {"cluster_uid": cluster_uid, "limit": max(0, limit)}).all()
     return [get_by_id(tx, row[0]) for row in rows]
 

@@ -271,7 +271,7 @@ jobs = Table(
         postgresql_where=QUEUED,
     ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
-    Index("ix_jobs_blocked", "cluster_uid", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
+    Index("ix_jobs_blocked", "cluster_uid", "blocked", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
     sqlite_autoincrement=True,

@@ -24,7 +24,7 @@ def upgrade() -> None:
     _index("ix_jobs_queue", ["cluster_uid", sa.text("priority DESC"), "id"], _QUEUED)
     _index("ix_jobs_lanes", ["cluster_uid", "priority", "submitted_by", "experiment_key", "id"], _QUEUED)
     _index("ix_jobs_delayed", ["not_before"], f"{_QUEUED} AND not_before IS NOT NULL")
-    _index("ix_jobs_blocked", ["cluster_uid", "id"], _QUEUED.replace("blocked = 0", "blocked > 0"))
+    _index("ix_jobs_blocked", ["cluster_uid", "blocked", "id"], _QUEUED.replace("blocked = 0", "blocked > 0"))
     op.create_table(
         "dependencies",
         sa.Column("job_id", Serial, nullable=False),
