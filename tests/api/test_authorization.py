@@ -139,6 +139,7 @@ NAMES = {
     "cluster": "c",
     "experiment": "exp",
     "job": "j",
+    "array": "sweep",
     "fileServer": "f",
     "file": "stdout.txt",
     "location": "local",

@@ -13,11 +13,11 @@ from trainshed.control.dependencies import follow
 from trainshed.identity import Scope
 from trainshed.resources import ids
 from trainshed.resources.conditions import Condition
-from trainshed.resources.dependencies import Dependency, place_of
+from trainshed.resources.dependencies import MAX_DEPENDENCIES, Dependency, place_of
 from trainshed.resources.ids import Kind
 from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.scheduling.dependencies import Other, Verdict, judge
-from trainshed.store import dependencies, jobs
+from trainshed.store import dependencies, job_arrays, jobs
 from trainshed.store.records import JobRecord
 
 _READ = "Microsoft.BatchAI/workspaces/experiments/jobs/read"
@@ -33,14 +33,19 @@ def require_jobs(call: Call, wanted: Sequence[Dependency] | None) -> None:
 
 
 def look_up(tx: Connection, call: Call, wanted: Sequence[Dependency] | None) -> list[Found]:
-    """The jobs that are named. Raises ApiError 400 DependencyNotFound, or 409 for one that is being deleted.
+    """The jobs that are named; an array stands for all its jobs.
 
+    Raises ApiError 400 DependencyNotFound or TooManyDependencies, or 409 for one that is being deleted.
     They exist before the job that names them does: so nothing ever waits for itself.
     """
     found: list[Found] = []
     for index, dependency in enumerate(wanted or ()):
         experiment, name = place_of(dependency.job, call.name("experiment"))
         job = find(jobs.get, tx, ids.job_key(ids.experiment_key(call.workspace_key, experiment), name))
+        if job is None and (members := _of_array(tx, call, experiment, name)):
+            found += [(member, Condition(dependency.condition), member.name) for member in members]
+            _check_number(found)
+            continue
         if job is None:
             raise ApiError(
                 400,
@@ -53,6 +58,25 @@ def look_up(tx: Connection, call: Call, wanted: Sequence[Dependency] | None) -> 
             raise being_deleted(Kind.JOB, job.name)
         found.append((job, Condition(dependency.condition), dependency.job))
     return found
+
+
+def _of_array(tx: Connection, call: Call, experiment: str, name: str) -> list[JobRecord]:
+    """The jobs of an array of this name that are still there."""
+    array = find(job_arrays.get, tx, ids.job_key(ids.experiment_key(call.workspace_key, experiment), name))
+    if array is None:
+        return []
+    return [job for job in job_arrays.members(tx, array.id) if job.state is not ProvisioningState.DELETING]
+
+
+def _check_number(found: Sequence[Found]) -> None:
+    if len(found) > MAX_DEPENDENCIES:
+        raise ApiError(
+            400,
+            "TooManyDependencies",
+            f"Job.Properties.DependsOn: with the jobs of its arrays these are {len(found)} conditions or more; a job "
+            f"has {MAX_DEPENDENCIES} at most. Let a job wait for some of them, and this one for that.",
+            target="properties.dependsOn",
+        )
 
 
 def make_wait(tx: Connection, job_id: int, found: Sequence[Found], now: int) -> None:

@@ -73,7 +73,7 @@ async def create(call: Call) -> Response:
         existing = find(jobs.get, tx, key)
         if existing is not None:
             return _same_job(existing, wanted, newer=call.newer)
-        workspace, experiment = _open_parents(tx, call)
+        workspace, experiment = open_parents(tx, call)
         cluster = open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
         if problem is not None:
@@ -83,7 +83,7 @@ async def create(call: Call) -> Response:
         volumes = wanted.get("mountVolumes")
         check_file_servers(tx, volumes, "properties.mountVolumes")
         places = first_use.places_of(tx, call.services.vault, volumes, values, "/mountVolumes")
-        new = _new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
+        new = new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
         make_wait(tx, jobs.insert(tx, new).id, others, now)
         if values:
             vault = call.services.vault
@@ -204,8 +204,17 @@ def _with_attempt(record: JobRecord) -> Json:
 
 def _counts(record: JobRecord) -> Json:
     retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
-    unmet = {"unmetDependencies": record.blocked} if record.blocked else {}
-    return {"attempt": record.attempts, **retries, **unmet}
+    unmet = record.blocked - record.waits_turn
+    waits = {"unmetDependencies": unmet} if unmet else {}
+    return {"attempt": record.attempts, **retries, **waits, **_array(record)}
+
+
+def _array(record: JobRecord) -> Json:
+    """Of which array it is, and its index there."""
+    if record.array_id is None:
+        return {}
+    name, _, index = record.name.rpartition("-")
+    return {"jobArray": {"name": name, "index": int(index)}}
 
 
 def _newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
@@ -231,7 +240,8 @@ def _same_job(existing: JobRecord, wanted: dict[str, Any], *, newer: bool) -> Jo
     return existing
 
 
-def _open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, ExperimentRecord]:
+def open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, ExperimentRecord]:
+    """The workspace and the experiment of the path. Raises ApiError 404, or 409 when one is being deleted."""
     workspace = find(workspaces.get, tx, call.workspace_key)
     if workspace is None:
         raise parent_not_found(Kind.WORKSPACE, call.name("workspace"))
@@ -269,7 +279,11 @@ def _check_against_stored(
     counted = model.properties.tensor_flow_settings is not None or model.properties.gpus_per_process is not None
     if counted and size is not None:
         parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
-    snapshot = model.properties.code_snapshot
+    check_code(tx, model.properties.code_snapshot, workspace_number)
+
+
+def check_code(tx: Connection, snapshot: str | None, workspace_number: int) -> None:
+    """Raises ApiError 400 when the code was not uploaded."""
     if snapshot is not None and code.get_snapshot(tx, workspace_number, snapshot) is None:
         raise ApiError(
             400,
@@ -280,7 +294,7 @@ def _check_against_stored(
         )
 
 
-def _new_job(
+def new_job(
     workspace: WorkspaceRecord,
     experiment: ExperimentRecord,
     cluster: ClusterRecord,
@@ -289,7 +303,10 @@ def _new_job(
     wanted: dict[str, Any],
     submitter: str,
     now: int,
+    array_id: int | None = None,
+    waits_turn: int = 0,
 ) -> NewJob:
+    """A row for the job, with a uid of its own."""
     uid = str(uuid.uuid4())
     return NewJob(
         key=key,
@@ -308,6 +325,8 @@ def _new_job(
         created_at=now,
         code_snapshot=wanted.get("codeSnapshot"),
         submitted_by=submitter,
+        array_id=array_id,
+        waits_turn=waits_turn,
     )
 
 

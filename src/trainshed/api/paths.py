@@ -12,7 +12,7 @@ _SPELLINGS = {
         "listOutputFiles", "listRemoteLoginInformation", "terminate", "attempts", "events", "nodes", "logs", "code",
         "Microsoft.Authorization", "roleAssignments", "roleDefinitions", "Trainshed.Identity", "principals", "tokens",
         "Trainshed.Audit", "entries",
-        "planJob",
+        "planJob", "jobArrays",
         "tenants", "register", "unregister",
         "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
         "services", "volumes", "content", "missing", "remove",

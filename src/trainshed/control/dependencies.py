@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions
+from trainshed.control.arrays import give_turns, why_in_line
 from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import JobEvent, JobState, ProvisioningState
 from trainshed.resources.reasons import Reason
 from trainshed.scheduling.dependencies import Dependency, Other, Verdict, impossible, judge, waiting
-from trainshed.store import dependencies, jobs
+from trainshed.store import dependencies, job_arrays, jobs
 from trainshed.store.records import DependencyRecord, JobRecord
 
 #: Jobs that one call fails: a transaction must not hold up the others for long. The next full pass goes on.
@@ -62,14 +63,17 @@ def follow(tx: Connection, job_ids: Iterable[int], now: int) -> Followed:
 
 def advance_dependencies(tx: Connection, actions: Actions, now: int) -> None:
     """What should have been told and was not: jobs that were deleted together, or that ended while it was written."""
+    for array_id in job_arrays.with_line(tx):
+        give_turns(tx, array_id)
     found = dependencies.decided(tx, LOOKED_AT)
     if found and (follow(tx, found, now).more or len(found) == LOOKED_AT):
         actions.again = True
 
 
 def why_blocked(tx: Connection, job: JobRecord) -> Reason:
-    """What a job still waits for."""
-    return waiting([_dependency(record) for record in dependencies.unmet(tx, job.id)])
+    """What a job still waits for: other jobs, or its turn in its array."""
+    unmet = dependencies.unmet(tx, job.id)
+    return waiting([_dependency(record) for record in unmet]) if unmet else why_in_line(tx, job)
 
 
 def _fail(tx: Connection, job_id: int, reason: Reason, now: int) -> bool:
@@ -78,6 +82,7 @@ def _fail(tx: Connection, job_id: int, reason: Reason, now: int) -> bool:
     if job.execution is not JobState.QUEUED or job.state is ProvisioningState.DELETING:
         return False
     jobs.finish(tx, job_id, JobEvent.FAILED, now, exit_code=None, errors=(reason,), ended_at=now)
+    give_turns(tx, job.array_id)
     return True
 
 

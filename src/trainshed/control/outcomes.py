@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from trainshed.control.arrays import give_turns
 from trainshed.control.consumption import count_usage
 from trainshed.control.dependencies import follow
 from trainshed.engines.protocol import GangResult, GangStatus
@@ -149,6 +150,7 @@ def finish_job(
     jobs.finish(tx, job.id, event, now, exit_code=exit_code, errors=errors, ended_at=ended_at, started_at=started_at)
     if job.blocked:
         dependencies.clear(tx, job.id)
+    give_turns(tx, job.array_id)
     if job.execution is JobState.TERMINATING:
         operations.finish_for(tx, OperationVerb.TERMINATE_JOB, job.key, OperationEvent.SUCCEEDED, now)
     follow(tx, [job.id], now)

@@ -19,7 +19,8 @@ class Dependency(Model):
     """A condition on another job of the workspace."""
 
     job: Annotated[str, Field(max_length=129)] = Field(
-        description="The other job: its name, or experiment/name where that is another", examples=["prepare"]
+        description="The other job or array: its name, or experiment/name if that is another",
+        examples=["prepare"],
     )
     condition: Annotated[Literal["after", "afterOk", "afterAny"], BeforeValidator(choice(*Condition))] = Field(
         default="afterOk", description="after: it has started. afterOk: it has succeeded. afterAny: it has ended"

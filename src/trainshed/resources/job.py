@@ -106,6 +106,7 @@ class JobProperties(Model):
             "retries",
             "requeueReason",
             "unmetDependencies",
+            "jobArray",
         }
     )
     since_2026: ClassVar[frozenset[str]] = frozenset(

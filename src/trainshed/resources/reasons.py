@@ -52,6 +52,7 @@ class ReasonCode(StrEnum):
     WAITING_BEHIND_JOBS = "WaitingBehindJobs"
     WAITING_FOR_RETRY = "WaitingForRetry"
     WAITING_FOR_DEPENDENCIES = "WaitingForDependencies"
+    WAITING_FOR_ARRAY = "WaitingForArray"
     WAITING_FOR_RESERVATION = "WaitingForReservation"
     WAITING_FOR_PREEMPTION = "WaitingForPreemption"
     LIMIT_REACHED = "LimitReached"

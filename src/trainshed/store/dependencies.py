@@ -1,6 +1,7 @@
 """What jobs still wait for: conditions on other jobs that are not met yet. What is met is removed.
 
-``jobs.blocked`` counts a job's rows here, and takes it out of its queue until there are none.
+``jobs.blocked`` counts a job's rows here (and its turn in an array), and takes it out of its queue until there are
+none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from trainshed.store.tables import jobs
 _of_job = table.c.job_id == bindparam("of", type_=BigInteger)
 _on = table.c.on_job_id == bindparam("of", type_=BigInteger)
 _insert = insert_into(table).inline()
-_block = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=bindparam("number"))
+_block = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=jobs.c.blocked + bindparam("number"))
+_unblock = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=0, waits_turn=0)
 _joined = (
     select(table.c.job_id, table.c.on_job_id, table.c.condition, table.c.on_name, jobs.c.execution, jobs.c.attempts)
     .select_from(table.outerjoin(jobs, jobs.c.id == table.c.on_job_id))
@@ -84,7 +86,7 @@ def meet(tx: Connection, on_job_id: int, conditions: Iterable[Condition]) -> int
 def clear(tx: Connection, job_id: int) -> None:
     """The job waits for nothing any more: it has ended."""
     tx.execute(_remove, {"of": job_id})
-    tx.execute(_block, {"of": job_id, "number": 0})
+    tx.execute(_unblock, {"of": job_id})
 
 
 def decided(tx: Connection, limit: int) -> list[int]:

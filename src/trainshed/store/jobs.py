@@ -103,6 +103,9 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         "lost_attempts": 0,
         "code_snapshot": job.code_snapshot,
         "submitted_by": job.submitted_by,
+        "blocked": job.waits_turn,
+        "array_id": job.array_id,
+        "waits_turn": job.waits_turn,
     }
     with refused_as(tx, lambda: AlreadyExists("job", job.key)):
         result = tx.execute(_insert, row)
@@ -139,6 +142,9 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         modified_at=job.created_at,
         code_snapshot=job.code_snapshot,
         submitted_by=job.submitted_by,
+        blocked=job.waits_turn,
+        array_id=job.array_id,
+        waits_turn=job.waits_turn,
     )
 
 

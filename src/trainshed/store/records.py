@@ -183,8 +183,11 @@ class JobRecord:
     not_before: int | None = None
     #: Object id of the principal that submitted it.
     submitted_by: str | None = None
-    #: How many conditions on other jobs are not met yet: until there are none it is in no queue.
+    #: How many conditions on other jobs are not met yet, and its turn if it waits for that: until 0 it is in no queue.
     blocked: int = 0
+    #: The array that it is of, and whether (1) it waits until fewer of its jobs run.
+    array_id: int | None = None
+    waits_turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,21 @@ class NewJob:
     created_at: int
     code_snapshot: str | None = None
     submitted_by: str | None = None
+    array_id: int | None = None
+    waits_turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobArrayRecord:
+    """Jobs that were submitted together. ``key`` = ``{experiment key}/{array}``; the jobs are ``{array}-{index}``."""
+
+    id: int
+    key: str
+    experiment_key: str
+    name: str
+    definition: dict[str, Any]
+    max_running: int | None
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ Time = BigInteger
 QUEUED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0")
 DELAYED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND not_before IS NOT NULL")
 BLOCKED = text("execution = 'queued' AND state <> 'deleting' AND blocked > 0")
+ARRAYED = text("array_id IS NOT NULL")
+IN_LINE = text("waits_turn = 1")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
 IN_PROGRESS = text("status = 'InProgress'")
@@ -245,8 +247,12 @@ jobs = Table(
     Column("not_before", Time),
     # The principal that submitted it.
     Column("submitted_by", Key),
-    # How many rows of ``dependencies`` it has: until there are none it is in no queue.
+    # How many rows of ``dependencies`` it has, and one more while it waits for its turn: until 0 it is in no queue.
     Column("blocked", BigInteger, nullable=False, server_default=text("0")),
+    # The array that it is of. No foreign key: jobs outlive it for a moment.
+    Column("array_id", BigInteger),
+    # 1 while as many jobs of its array as may run at once are before it.
+    Column("waits_turn", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -272,8 +278,27 @@ jobs = Table(
     ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
     Index("ix_jobs_blocked", "cluster_uid", "blocked", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
+    Index("ix_jobs_array", "array_id", "waits_turn", "execution", "id", sqlite_where=ARRAYED, postgresql_where=ARRAYED),
+    Index("ix_jobs_turn", "array_id", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
+    sqlite_autoincrement=True,
+)
+
+#: Jobs that were submitted together, one for each index.
+job_arrays = Table(
+    "job_arrays",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("key", Key, nullable=False, unique=True),
+    Column("experiment_key", Key, ForeignKey("experiments.key", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    # How many of its jobs may run at once; null for all.
+    Column("max_running", BigInteger),
+    Column("created_at", Time, nullable=False),
+    Index("ix_job_arrays_experiment", "experiment_key", "id"),
+    # Jobs of an array that was deleted may still be there for a moment.
     sqlite_autoincrement=True,
 )
 

@@ -17,6 +17,7 @@ Examples:
   trainshed run -- python train.py
   trainshed run --name prepare --detach -- python prepare.py
   trainshed run --after-ok prepare -- python train.py
+  trainshed run --name sweep --array 0-9%2 -- 'python train.py --seed $TRAINSHED_ARRAY_INDEX'
   trainshed run --after-any last --no-code -- ./clean-up.sh"""
 
 
@@ -54,6 +55,11 @@ Examples:
     help="Mount /DIRECTORY, s3://BUCKET/PREFIX or git+URL#REVISION at $AZ_BATCHAI_JOB_MOUNT_ROOT/PLACE; then ,ro or "
     ",cache=GB. May be repeated.",
 )
+@click.option(
+    "--array",
+    metavar="INDICES[%N]",
+    help="A job for each index, $TRAINSHED_ARRAY_INDEX: 0-9,20-30:2; with %N at most N of them at once.",
+)
 @click.option("--no-code", is_flag=True, help="Don't send this folder's code.")
 @click.option("--detach", is_flag=True, help="Submit, and don't stay.")
 @click.option("--download", type=click.Path(file_okay=False, path_type=Path), help="Fetch the outputs here at the end.")
@@ -79,6 +85,7 @@ def run(
     after_ok: tuple[str, ...],
     after_any: tuple[str, ...],
     mounts: tuple[str, ...],
+    array: str | None,
     no_code: bool,
     detach: bool,
     download: Path | None,
@@ -92,6 +99,7 @@ def run(
 
     Ctrl-C leaves the job running; a second one within 3 seconds terminates it.
     """
+    from trainshed.cli.arrays import array_of, submit_array
     from trainshed.cli.codesending import send_code
     from trainshed.cli.dependencies import depends_on
     from trainshed.cli.following import follow
@@ -118,12 +126,15 @@ def run(
         volumes=add_mounts({}, mounts, os.environ),
     )
     submission.properties("", None)
+    indices = None if array is None else array_of(array)
     provide_parents(session)
-    if name:
+    if name and indices is None:
         refuse_existing(session, name)
     on = provide_cluster(session, cluster, nodes, vm_size)
     snapshot = None if no_code else send_code(session, Path.cwd())
     name = name or friendly_name()
+    if indices is not None:
+        return submit_array(session, name, {**submission.properties(on.id, snapshot), "array": indices})
     job = session.client.jobs.create(name, submission.properties(on.id, snapshot), wait=False)
     if detach:
         click.echo(structured(job.json, session.form) if session.form in (Format.JSON, Format.YAML) else name)
