@@ -143,6 +143,7 @@ NAMES = {
     "node": "tvm-1_1-absent",
     "experiment": "exp",
     "job": "j",
+    "array": "sweep",
     "fileServer": "f",
     "file": "stdout.txt",
     "location": "local",

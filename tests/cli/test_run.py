@@ -203,6 +203,32 @@ def test_job_create_takes_the_originals_file(trainshed: Run, play: Play, monkeyp
     assert play.stub.requests("PUT", JOB)[0].query["api-version"] == "2018-05-01"
 
 
+def test_run_waits_for_other_jobs(trainshed: Run, play: Play) -> None:
+    play.has_parents()
+    play.has_cluster(1)
+    times = [("b", "2026-01-02T00:00:00Z"), ("a", "2026-01-01T00:00:00Z")]
+    listed = [{"name": name, "properties": {"creationTime": time}} for name, time in times]
+    play.stub.on("GET", f"{EXPERIMENT}/jobs", answer({"value": listed}))
+    named = ["--after-ok", "last", "--after", "exp/x", "--after-any", "y", "--after-any", "z"]
+    assert trainshed("run", "--name", "j", "--no-code", *named, "--", "true").code == 0
+    assert play.job["dependsOn"] == [
+        {"job": "exp/x", "condition": "after"},
+        {"job": "b", "condition": "afterOk"},
+        {"job": "y", "condition": "afterAny"},
+        {"job": "z", "condition": "afterAny"},
+    ]
+
+
+def test_a_job_file_that_waits_is_never_sent_in_a_version_that_would_not(trainshed: Run, play: Play) -> None:
+    play.has_parents()
+    play.has_cluster(1)
+    Path("job.json").write_text(json.dumps({"properties": {"nodeCount": 1, "dependsOn": [{"job": "prepare"}]}}))
+    assert trainshed("job", "create", "j", "-f", "job.json", "-c", "default", "--after", "x").code == 0
+    [put] = play.stub.requests("PUT", JOB)
+    assert put.query["api-version"] == "2026-11-01"
+    assert put.json()["properties"]["dependsOn"] == [{"job": "prepare"}, {"job": "x", "condition": "after"}]
+
+
 def test_job_create_refuses_a_name_that_is_taken(trainshed: Run, play: Play) -> None:
     play.job = {"nodeCount": 1}
     Path("job.json").write_text('{"properties": {}}')

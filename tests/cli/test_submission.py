@@ -64,6 +64,7 @@ def test_everything_that_options_say() -> None:
         priority="high",
         prepare="pip install x",
         retries=3,
+        dependencies=[{"job": "prepare", "condition": "after"}],
     ).properties("ID", None)
     assert said["customMpiSettings"] == {"commandLine": "x", "processCount": 4}
     assert said["environmentVariables"] == [{"name": "A", "value": "1"}]
@@ -72,6 +73,7 @@ def test_everything_that_options_say() -> None:
     assert said["constraints"] == {"maxWallClockTime": "PT60S"}
     assert said["schedulingPriority"] == "high"
     assert said["retryPolicy"] == {"maxRetries": 3}
+    assert said["dependsOn"] == [{"job": "prepare", "condition": "after"}]
     assert said["jobPreparation"] == {"commandLine": "pip install x"}
     assert "codeSnapshot" not in said
 

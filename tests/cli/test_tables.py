@@ -46,6 +46,16 @@ def test_the_job_table(trainshed: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "shown"), [(1, "queued (waits for 1 job)"), (12, "queued (waits for 12 jobs)")])
+def test_a_job_that_waits_for_others_says_so(trainshed: Run, stub: StubService, number: int, shown: str) -> None:
+    waiting = job("later", "queued")
+    waiting["properties"]["unmetDependencies"] = number
+    stub.on("GET", f"{EXPERIMENT}/jobs", answer({"value": [waiting]}))
+    assert shown in trainshed("job", "list").out
+    # It is a queued job all the same.
+    assert shown in trainshed("job", "list", "--state", "queued").out
+
+
 def test_json_is_the_contracts(trainshed: Run) -> None:
     assert json.loads(trainshed("job", "list", "-o", "json").out) == JOBS
 
@@ -131,8 +141,13 @@ def test_explain_gives_the_reason(trainshed: Run, stub: StubService) -> None:
     queued["properties"] = {**queued["properties"], "whyWaiting": why}
     stub.on("GET", f"{EXPERIMENT}/jobs/later", answer(queued))
     stub.on("GET", f"{EXPERIMENT}/jobs/later/attempts", answer({"value": []}))
-    out = trainshed("job", "explain", "later").out
-    assert out == "job later is queued: 2 nodes are needed, 1 is idle (WaitingForNodes)\n  needed: 2\n"
+    refused = {"id": "n2", "state": "unusable", "reason": {"code": "NodeSetupFailed", "message": "Its setup failed."}}
+    stub.on("GET", f"{EXPERIMENT}/jobs/later/explanation", answer({"whyWaiting": why, "refusedNodes": [refused]}))
+    assert trainshed("job", "explain", "later").out == (
+        "job later is queued: 2 nodes are needed, 1 is idle (WaitingForNodes)\n"
+        "  needed: 2\n"
+        "  node n2 is unusable: Its setup failed.\n"
+    )
 
 
 def test_names_of_live_objects_are_completed(

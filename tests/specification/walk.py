@@ -30,6 +30,7 @@ _POOL = {
     "cluster": ["c", "C", "auto"],
     "fileServer": ["nfs", "Nfs", "data"],
     "job": ["a", "B", "b", "d", "e", "f"],
+    "array": ["sweep", "Sweep"],
     "account": ["first", "second1"],
     "namespace": ["Microsoft.BatchAI", "microsoft.storage"],
     "file": ["stdout.txt", "execution.log", "no.txt"],
@@ -43,6 +44,7 @@ _STATEFUL = frozenset(
         "ClusterNotFound", "FileServerNotFound", "OutputDirectoryNotFound", "OutputDirectoryNotOnMountRoot",
         "OutputDirectoryNotReadable",
         "ClusterQuotaReached", "JobNodeCountExceedsCoreQuota", "QuotaExceeded", "AdministratorHasNoTokens",
+        "DependencyNotFound", "TooManyDependencies",
     }
 )  # fmt: skip
 #: Their operations are Azure Resource Manager's own: a Location alone.

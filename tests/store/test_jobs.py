@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.store.helpers import OTHER_REASON, REASON, ready_cluster
-from tests.support.factories import EXPERIMENT_KEY, make_cluster, make_job
+from tests.support.factories import EXPERIMENT_KEY, make_cluster, make_job, waiting_in
 from trainshed.resources.lifecycle import AttemptEvent, ImpossibleTransition, JobEvent, JobState, ProvisioningState
 from trainshed.store import attempts, events, experiments, jobs, secrets
 from trainshed.store.database import Database
@@ -66,21 +66,18 @@ def test_the_queue_goes_by_priority_then_submission(db: Database) -> None:
     order = [submitted[n] for n in (3, 0, 2, 4, 1)]
 
     def look(tx: Connection) -> None:
-        head = jobs.queue_head(tx, cluster.uid, 100, now=1)
+        head = waiting_in(tx, cluster)
         assert [(job.id, job.key, job.name, job.priority, job.node_count, job.queued_at) for job in head] == [
             (job.id, job.key, job.name, job.priority, 1, job.execution_at) for job in order
         ]
-        assert jobs.queue_head(tx, cluster.uid, 2, now=1) == head[:2]
-        assert jobs.queue_length(tx, cluster.uid) == 5
+        assert len(head) == 5 and [job.id for job in waiting_in(tx, cluster, first=2)] == [job.id for job in head]
         assert [jobs.queue_ahead(tx, job, 1) for job in order] == [(0, None), *((n, head[0]) for n in range(1, 5))]
 
     db.read_sync(look)
     assert len(db.read_sync(jobs.clusters_with_queue)) == 2
     db.write_sync(lambda tx: jobs.request_deletion(tx, order[0].id, 5))
     db.write_sync(lambda tx: jobs.place(tx, order[1].id, 5, "a"))
-    assert [job.id for job in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9, now=1))] == [
-        job.id for job in order[2:]
-    ]
+    assert [job.id for job in db.read_sync(lambda tx: waiting_in(tx, cluster))] == [job.id for job in order[2:]]
 
 
 def test_clusters_with_a_queue_are_found_also_when_they_are_gone(db: Database) -> None:
@@ -103,7 +100,7 @@ def test_clusters_with_a_queue_are_found_also_when_they_are_gone(db: Database) -
 def test_no_queue_no_clusters(db: Database) -> None:
     cluster = ready_cluster(db)
     assert db.read_sync(jobs.clusters_with_queue) == []
-    assert db.read_sync(lambda tx: jobs.queue_length(tx, cluster.uid)) == 0
+    assert db.read_sync(lambda tx: waiting_in(tx, cluster)) == []
 
 
 def test_a_requeued_job_keeps_its_place_and_counts_its_attempts(db: Database) -> None:
@@ -117,7 +114,7 @@ def test_a_requeued_job_keeps_its_place_and_counts_its_attempts(db: Database) ->
     queued = _get(db, job)
     assert (queued.execution, queued.started_at, queued.requeue_reason) == (JobState.QUEUED, None, REASON)
     assert (queued.attempts, queued.lost_attempts) == (1, 1)
-    assert [item.id for item in db.read_sync(lambda tx: jobs.queue_head(tx, cluster.uid, 9, now=1))] == [
+    assert [item.id for item in db.read_sync(lambda tx: waiting_in(tx, cluster))] == [
         job.id,
         later.id,
     ]

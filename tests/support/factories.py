@@ -25,6 +25,7 @@ from trainshed.store.records import (
     FileServerRecord,
     JobRecord,
     NewJob,
+    QueuedJob,
     ResourceGroupRecord,
     StorageAccountRecord,
     WorkspaceRecord,
@@ -93,6 +94,8 @@ def make_job(
     wall_clock_seconds: float | None = 3600,
     submitted_by: str | None = None,
     experiment: str = "exp",
+    array_id: int | None = None,
+    waits_turn: int = 0,
     now: int = 1,
 ) -> JobRecord:
     """A queued job of a custom command."""
@@ -120,6 +123,8 @@ def make_job(
             wall_clock_seconds=wall_clock_seconds,
             created_at=now,
             submitted_by=submitted_by,
+            array_id=array_id,
+            waits_turn=waits_turn,
         ),
     )
 
@@ -174,3 +179,8 @@ def make_file_server(tx: Connection, name: str = "nfs", now: int = 1) -> FileSer
     file_servers.insert(tx, record)
     secrets.put(tx, record.uid, {FILE_SERVER_PASSWORD: b"sealed"})
     return record
+
+
+def waiting_in(tx: Connection, cluster: ClusterRecord, first: int = 9, now: int = 1) -> list[QueuedJob]:
+    """The cluster's queue as it is at ``now``, read in pages that begin with ``first`` jobs."""
+    return list(jobs.walk(tx, cluster.uid, now=now, max_nodes=1_000_000, first=first))

@@ -9,6 +9,7 @@ from trainshed.api import (
     experiments,
     fileservers,
     history,
+    job_arrays,
     jobs,
     log_list,
     logins,
@@ -42,6 +43,8 @@ _SERVER = f"{_SERVERS}/{{fileServer}}"
 _EXPERIMENTS = f"{_WS}/experiments"
 _EXPERIMENT = f"{_EXPERIMENTS}/{{experiment}}"
 _JOBS = f"{_EXPERIMENT}/jobs"
+_ARRAYS = f"{_EXPERIMENT}/jobArrays"
+_ARRAY = f"{_ARRAYS}/{{array}}"
 _JOB = f"{_JOBS}/{{job}}"
 _FILE = "/files/{uid}/{directory}/{path:path}"
 _PAGED = ("maxresults",)
@@ -184,6 +187,45 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer="JobExplanation",
         newer=True,
         action=f"{_A_JOBS}/explanation/read",
+    ),
+    Endpoint(
+        "PUT",
+        _ARRAY,
+        job_arrays.create,
+        "JobArrays_Create",
+        "JobArrayCreate",
+        "JobArray",
+        newer=True,
+        action=f"{_A_JOBS}/write",
+    ),
+    Endpoint("GET", _ARRAY, job_arrays.get, "JobArrays_Get", answer="JobArray", newer=True, action=f"{_A_JOBS}/read"),
+    Endpoint(
+        "GET",
+        _ARRAYS,
+        job_arrays.list_in_experiment,
+        "JobArrays_ListByExperiment",
+        answer="JobArrayList",
+        query=_PAGED,
+        newer=True,
+        action=f"{_A_JOBS}/read",
+    ),
+    Endpoint(
+        "POST",
+        f"{_ARRAY}/terminate",
+        job_arrays.terminate,
+        "JobArrays_Terminate",
+        answer="JobArray",
+        newer=True,
+        action=f"{_A_JOBS}/terminate/action",
+    ),
+    Endpoint(
+        "DELETE",
+        _ARRAY,
+        job_arrays.delete,
+        "JobArrays_Delete",
+        statuses=(200, 204),
+        newer=True,
+        action=f"{_A_JOBS}/delete",
     ),
     Endpoint(
         "POST",

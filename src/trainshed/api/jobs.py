@@ -11,6 +11,7 @@ from starlette.responses import Response
 from trainshed.api import first_use, lro, quota
 from trainshed.api.answers import JSON, entity, warning
 from trainshed.api.call import Call
+from trainshed.api.dependencies import look_up, make_wait, require_jobs
 from trainshed.api.differences import differing
 from trainshed.api.errors import ApiError, being_deleted, conflict, not_found, parent_not_found
 from trainshed.api.experiments import required as required_experiment
@@ -60,6 +61,8 @@ async def create(call: Call) -> Response:
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
     require_cluster(call, wanted["cluster"]["id"])
     require_file_servers(call, wanted.get("mountVolumes"))
+    depends_on = parsed.model.properties.depends_on
+    require_jobs(call, depends_on)
     problem = await unresolved(call, wanted)
     now, submitter = call.now(), call.caller.id
 
@@ -70,17 +73,18 @@ async def create(call: Call) -> Response:
         existing = find(jobs.get, tx, key)
         if existing is not None:
             return _same_job(existing, wanted, newer=call.newer)
-        workspace, experiment = _open_parents(tx, call)
+        workspace, experiment = open_parents(tx, call)
         cluster = open_cluster(tx, wanted["cluster"]["id"])
         _check_against_stored(tx, call, parsed.model, cluster, workspace.user_number, body)
         if problem is not None:
             raise problem
+        others = look_up(tx, call, depends_on)
         quota.check_job(call, cluster.key.partition("/")[0], cluster, wanted["nodeCount"])
         volumes = wanted.get("mountVolumes")
         check_file_servers(tx, volumes, "properties.mountVolumes")
         places = first_use.places_of(tx, call.services.vault, volumes, values, "/mountVolumes")
-        new = _new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
-        jobs.insert(tx, new)
+        new = new_job(workspace, experiment, cluster, key, name, wanted, submitter, now)
+        make_wait(tx, jobs.insert(tx, new).id, others, now)
         if values:
             vault = call.services.vault
             secrets.put(tx, new.uid, {path: vault.seal_text(value, new.uid) for path, value in values.items()})
@@ -201,7 +205,17 @@ def _with_attempt(record: JobRecord) -> Json:
 def _counts(record: JobRecord) -> Json:
     retries = {"retries": record.retries} if "retryPolicy" in record.definition else {}
     preemptions = {"preemptions": record.preemptions} if record.preemptions else {}
-    return {"attempt": record.attempts, **retries, **preemptions}
+    unmet = record.blocked - record.waits_turn
+    waits = {"unmetDependencies": unmet} if unmet else {}
+    return {"attempt": record.attempts, **retries, **preemptions, **waits, **_array(record)}
+
+
+def _array(record: JobRecord) -> Json:
+    """Of which array it is, and its index there."""
+    if record.array_id is None:
+        return {}
+    name, _, index = record.name.rpartition("-")
+    return {"jobArray": {"name": name, "index": int(index)}}
 
 
 def newer_members(tx: Connection, call: Call, record: JobRecord) -> Json:
@@ -228,7 +242,8 @@ def _same_job(existing: JobRecord, wanted: dict[str, Any], *, newer: bool) -> Jo
     return existing
 
 
-def _open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, ExperimentRecord]:
+def open_parents(tx: Connection, call: Call) -> tuple[WorkspaceRecord, ExperimentRecord]:
+    """The workspace and the experiment of the path. Raises ApiError 404, or 409 when one is being deleted."""
     workspace = find(workspaces.get, tx, call.workspace_key)
     if workspace is None:
         raise parent_not_found(Kind.WORKSPACE, call.name("workspace"))
@@ -266,7 +281,11 @@ def _check_against_stored(
     counted = model.properties.tensor_flow_settings is not None or model.properties.gpus_per_process is not None
     if counted and size is not None:
         parsing.parse_job(body, call.version, gpus_per_node=size.gpus)
-    snapshot = model.properties.code_snapshot
+    check_code(tx, model.properties.code_snapshot, workspace_number)
+
+
+def check_code(tx: Connection, snapshot: str | None, workspace_number: int) -> None:
+    """Raises ApiError 400 when the code was not uploaded."""
     if snapshot is not None and code.get_snapshot(tx, workspace_number, snapshot) is None:
         raise ApiError(
             400,
@@ -277,7 +296,7 @@ def _check_against_stored(
         )
 
 
-def _new_job(
+def new_job(
     workspace: WorkspaceRecord,
     experiment: ExperimentRecord,
     cluster: ClusterRecord,
@@ -286,7 +305,10 @@ def _new_job(
     wanted: dict[str, Any],
     submitter: str,
     now: int,
+    array_id: int | None = None,
+    waits_turn: int = 0,
 ) -> NewJob:
+    """A row for the job, with a uid of its own."""
     uid = str(uuid.uuid4())
     return NewJob(
         key=key,
@@ -305,6 +327,8 @@ def _new_job(
         created_at=now,
         code_snapshot=wanted.get("codeSnapshot"),
         submitted_by=submitter,
+        array_id=array_id,
+        waits_turn=waits_turn,
     )
 
 

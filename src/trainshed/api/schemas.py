@@ -12,6 +12,7 @@ from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.files import File, RemoteLoginInformation
 from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.job import JobCreate, JobProperties
+from trainshed.resources.job_array import JobArrayCreate
 from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.lifecycle import AllocationState, AttemptState, JobState, ProvisioningState
 from trainshed.resources.mounts import AzureBlobFileSystem, MountVolumes
@@ -30,7 +31,7 @@ _MODELS = (
     WorkspaceCreate, WorkspaceUpdate, ExperimentCreate, ClusterCreate, ClusterUpdate, FileServerCreate, JobCreate, File,
     RemoteLoginInformation, OperationStatus, Usage, PrincipalCreate, TokenCreate, RoleAssignmentCreate,
     ResourceGroupCreate, ResourceGroupUpdate, StorageAccountCreate, RegenerateKey, CheckName,
-    JobPlanCreate, SchedulingRulesCreate,
+    JobPlanCreate, JobArrayCreate, SchedulingRulesCreate,
 )  # fmt: skip
 #: Models with members that the original contract has not.
 _EXTENDED = (
@@ -61,6 +62,7 @@ def component_schemas() -> dict[str, Schema]:
         "Workspace", "Experiment", "Cluster", "FileServer", "Job", "File", "RemoteLoginInformation", "Usage", "Attempt",
         "Event", "Node", "VmSize", "Operation", "Principal", "Token", "RoleAssignment", "RoleDefinition", "Audit",
         "Waiting", "Subscription", "Location", "Tenant", "Provider", "ResourceGroup", "StorageAccount",
+        "JobArray",
     ):  # fmt: skip
         schemas[f"{noun}List"] = _object(
             {"value": {"type": "array", "items": reference(noun)}, "nextLink": _TEXT}, required=["value"]
@@ -214,8 +216,26 @@ def _answers() -> dict[str, Schema]:
                             "attempt": _newer(_WHOLE | {"description": "How many times it was started"}),
                             "retries": _newer(_WHOLE | {"description": "How many failures its retryPolicy forgave"}),
                             "preemptions": _newer(_WHOLE | {"description": "How often it had to give up its nodes"}),
+                            "unmetDependencies": _newer(
+                                _WHOLE | {"description": "How many of dependsOn it still waits for"}
+                            ),
+                            "jobArray": _newer(_object({"name": _TEXT, "index": _WHOLE})),
                             "whyWaiting": _newer(reason),
                             "requeueReason": _newer(reason),
+                        }
+                    ),
+                ]
+            }
+        ),
+        "JobArray": _resource(
+            {
+                "allOf": [
+                    reference("JobArrayProperties"),
+                    _object(
+                        {
+                            "creationTime": _TIME,
+                            "jobCount": _WHOLE,
+                            "jobCounts": _object(dict.fromkeys((state.value for state in JobState), _WHOLE)),
                         }
                     ),
                 ]

@@ -122,6 +122,19 @@ def name(kind: str, *, optional: bool = False, flags: tuple[str, ...] = ("-n", "
     return decorate
 
 
+def dependencies(function: F) -> F:
+    """``--after``, ``--after-ok``, ``--after-any``: wait for other jobs (``cli.dependencies``)."""
+    for flag, text in (
+        ("--after-any", "Start it once job NAME has ended, however; may be repeated."),
+        ("--after-ok", "Start it once job NAME has succeeded; may be repeated."),
+        ("--after", "Start it once job NAME has started; may be repeated."),
+    ):
+        function = click.option(flag, multiple=True, metavar="NAME", help=text, shell_complete=completing.jobs)(
+            function
+        )
+    return function
+
+
 def yes(function: F) -> F:
     """``-y``: don't ask."""
     return click.option("-y", "--yes", is_flag=True, help="Don't ask.")(function)

@@ -56,6 +56,8 @@ class Submission:
     prepare: str | None = None
     retries: int | None = None
     backend: str = "gloo"
+    #: dependsOn.
+    dependencies: Sequence[Mapping[str, str]] = ()
     #: mountVolumes.
     volumes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,6 +91,8 @@ class Submission:
             properties["constraints"] = {"maxWallClockTime": self.time_limit}
         if self.retries:
             properties["retryPolicy"] = {"maxRetries": self.retries}
+        if self.dependencies:
+            properties["dependsOn"] = list(self.dependencies)
         if snapshot:
             properties["codeSnapshot"] = snapshot
         return properties

@@ -110,7 +110,7 @@ JOBS: list[Column[Job]] = [
     Column("Cluster Workspace", lambda j: segment_after(j.cluster_id, "workspaces")),
     Column("Tool", lambda j: j.tool_type),
     Column("Nodes", lambda j: j.node_count, number=True),
-    Column("State", lambda j: job_state(j)),
+    Column("State", lambda j: _with_dependencies(j)),
     Column("Exit code", lambda j: "" if j.exit_code is None else j.exit_code, number=True),
     Column("Created", lambda j: ago(j.created)),
 ]
@@ -146,6 +146,11 @@ def cluster_state(cluster: Cluster) -> str:
 def job_state(job: Job) -> str:
     """``deleting`` in place of the execution state while it is deleted, as the original's table."""
     return _unless_ending(job, job.execution_state.value)
+
+
+def _with_dependencies(job: Job) -> str:
+    number = job.unmet_dependencies
+    return f"{job_state(job)} (waits for {number} {'job' if number == 1 else 'jobs'})" if number else job_state(job)
 
 
 def _unless_ending(resource: Resource, state: str) -> str:

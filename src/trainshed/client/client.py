@@ -14,6 +14,7 @@ from trainshed.client.effects import Call, Request, Steps, TransportFailure
 from trainshed.client.file_servers import FileServers
 from trainshed.client.files import Files
 from trainshed.client.groups import ResourceGroups
+from trainshed.client.job_arrays import JobArrays
 from trainshed.client.jobs import Jobs
 from trainshed.client.noun import M, Noun, Sync, operation
 from trainshed.client.scope import Scope
@@ -62,6 +63,7 @@ class Nouns(Generic[M]):
         self.clusters: Clusters[M] = Clusters(driver, scope)
         self.file_servers: FileServers[M] = FileServers(driver, scope)
         self.jobs: Jobs[M] = Jobs(driver, scope)
+        self.job_arrays: JobArrays[M] = JobArrays(driver, scope)
         self.files: Files[M] = Files(driver, scope)
         self.code: Code[M] = Code(driver, scope)
         self.principals: Principals[M] = Principals(driver, scope)

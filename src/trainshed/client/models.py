@@ -240,6 +240,16 @@ class Job(Resource):
         return int(self.properties.get("preemptions") or 0)
 
     @property
+    def array(self) -> str:
+        """The name of the array that it is of; empty for a job by itself."""
+        return str((self.properties.get("jobArray") or {}).get("name", ""))
+
+    @property
+    def unmet_dependencies(self) -> int:
+        """How many conditions of its ``dependsOn`` are not met yet."""
+        return int(self.properties.get("unmetDependencies") or 0)
+
+    @property
     def why_waiting(self) -> Problem | None:
         """Why it is queued, and what would change that."""
         found = self.properties.get("whyWaiting")
@@ -358,6 +368,22 @@ class RemoteLogin:
     def port(self) -> int | None:
         port = self.json.get("port")
         return int(port) if port is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class JobArray(Resource):
+    """Jobs that were submitted together."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many of its jobs are in each execution state."""
+        found: Mapping[str, int] = self.properties.get("jobCounts") or {}
+        return found
+
+    @property
+    def unfinished(self) -> int:
+        """How many of its jobs have not ended."""
+        return sum(number for state, number in self.counts.items() if JobState(state) not in JOB.final)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,5 +75,8 @@ class Scope:
     def experiment_path(self, name: str | None = None) -> str:
         return f"{self.workspace_path()}/experiments/{quote(name or self.experiment, safe='')}"
 
+    def job_array_path(self, name: str) -> str:
+        return f"{self.experiment_path()}/jobArrays/{quote(name, safe='')}"
+
     def job_path(self, name: str) -> str:
         return f"{self.experiment_path()}/jobs/{quote(name, safe='')}"

@@ -75,6 +75,9 @@ class Actions:
     #: An auto-scaled cluster has jobs that wait and could have more nodes.
     grow: bool = False
 
+    #: Jobs joined a queue because others were placed: it is to be looked at once more.
+    released: bool = False
+
     #: When (Unix ms) a job that failed is to be tried again, if one is.
     due: int | None = None
 

@@ -319,7 +319,8 @@ class ClusterPass:
             ReasonCode.CLUSTER_DELETED,
             f"Cluster {cluster.name} was deleted. Create the job again on another cluster.",
         )
-        for job in jobs.of_cluster(self._tx, cluster.uid, (JobState.QUEUED,)):
+        # The newest first: a job that waits for another one is newer, and ends for this reason too.
+        for job in reversed(jobs.of_cluster(self._tx, cluster.uid, (JobState.QUEUED,))):
             finish_job(self._tx, job, JobEvent.FAILED, self._now, exit_code=None, errors=(why,), ended_at=self._now)
         for attempt in attempts.live_of_cluster(self._tx, cluster.uid):
             stop_attempt(self._tx, attempt, why, "fail", self._actions, self._now)

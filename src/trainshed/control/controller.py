@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from trainshed.control.actions import Actions, AddNodes, ClusterPlan, EnsureFileServer, StartGang, StopGang
 from trainshed.control.cascade import delete_parents
 from trainshed.control.clusters import ClusterPass
+from trainshed.control.dependencies import advance_dependencies
 from trainshed.control.draining import is_draining, standstill, why
 from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
@@ -239,6 +240,7 @@ class Controller:
             frozenset(clusters.draining), frozenset(clusters.refused), clusters.automatic, clusters.preempting
         )
         self._full_house = False
+        advance_dependencies(tx, actions, now)
         actions.wake_at(jobs.next_due(tx, now))
         return self._advance_jobs(tx, actions, ended, started, now)
 
@@ -258,6 +260,8 @@ class Controller:
             place_jobs(tx, actions, self._held, self._settings, now)
             watched = self._held.automatic or self._held.preempting
             self._full_house = not watched and not nodes.any_idle(tx)
+        if actions.released:
+            self.wake_queue()
         return actions
 
     def _set_alarm(self, due: int | None, now: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions, StopGang
+from trainshed.control.arrays import give_turns
+from trainshed.control.dependencies import follow
 from trainshed.control.outcomes import TERMINATED, finish_job
 from trainshed.resources.lifecycle import (
     AttemptState,
@@ -71,4 +73,6 @@ def delete_job(tx: Connection, job: JobRecord, now: int) -> None:
     operations.finish_for(tx, OperationVerb.TERMINATE_JOB, job.key, OperationEvent.SUCCEEDED, now)
     secrets.delete(tx, job.uid)
     jobs.delete(tx, job.id)
+    give_turns(tx, job.array_id)
+    follow(tx, [job.id], now)
     operations.finish_for(tx, OperationVerb.DELETE_JOB, job.key, OperationEvent.SUCCEEDED, now)

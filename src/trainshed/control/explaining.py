@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from trainshed.control import recovering
 from trainshed.control.clusters import plan_size
+from trainshed.control.dependencies import why_blocked
 from trainshed.control.estimating import estimates
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
@@ -35,6 +36,8 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
+    if job.blocked:
+        return why_blocked(tx, job)
     return QueueExplainer(tx, cluster, settings, engine_available=engine_available).reason(job)
 
 
@@ -104,7 +107,9 @@ class QueueExplainer:
         return self._reason(job, ahead, first)
 
     def queue(self, limit: int) -> list[Waiting]:
-        """The first jobs in the order in which they are served, then those that are to be tried again later."""
+        """The first jobs in the order in which they are served, then those that are to be tried again later, then those
+        that wait for other jobs.
+        """
         listed = self._listed(limit)
         told = estimates(self._tx, self._cluster, self._settings, {waiting.job.id for waiting in listed})
         return [replace(waiting, estimate=told.get(waiting.job.id)) for waiting in listed]
@@ -118,6 +123,8 @@ class QueueExplainer:
             first = first or job.name
         for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
             found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+        for job in jobs.blocked(self._tx, self._cluster.uid, limit - len(found)):
+            found.append(Waiting(len(found) + 1, job, why_blocked(self._tx, job)))
         return found
 
     def _of_cluster(

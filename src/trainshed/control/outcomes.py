@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from trainshed.control.arrays import give_turns
 from trainshed.control.consumption import count_usage
+from trainshed.control.dependencies import follow
 from trainshed.control.losses import judge, why_lost
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.resources.lifecycle import (
@@ -22,7 +24,7 @@ from trainshed.resources.preemption import excused
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.health import LossLimits
 from trainshed.scheduling.retrying import Retrying
-from trainshed.store import attempts, jobs, operations
+from trainshed.store import attempts, dependencies, jobs, operations
 from trainshed.store.errors import NotFound, StaleState, or_none
 from trainshed.store.records import AttemptRecord, JobRecord
 
@@ -178,7 +180,11 @@ def finish_job(
     ended_at: int,
     started_at: int | None = None,
 ) -> None:
-    """Bring a job to its end, and with it any terminate operation that waits for it."""
+    """Bring a job to its end, and with it any terminate operation that waits for it. Jobs that wait for it follow."""
     jobs.finish(tx, job.id, event, now, exit_code=exit_code, errors=errors, ended_at=ended_at, started_at=started_at)
+    if job.blocked:
+        dependencies.clear(tx, job.id)
+    give_turns(tx, job.array_id)
     if job.execution is JobState.TERMINATING:
         operations.finish_for(tx, OperationVerb.TERMINATE_JOB, job.key, OperationEvent.SUCCEEDED, now)
+    follow(tx, [job.id], now)

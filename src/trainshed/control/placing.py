@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from trainshed.control.actions import Actions
+from trainshed.control.dependencies import follow
 from trainshed.control.endings import stop_attempt
 from trainshed.control.gangs import start_of
 from trainshed.control.policies import Policies
@@ -92,6 +93,8 @@ def _record(
         tx, id=attempt_id, job_id=job_id, number=job.attempts + 1, cluster_uid=cluster_uid, node_ids=node_ids, now=now
     )
     jobs.place(tx, job_id, now, attempt_id)
+    if job.attempts == 0 and follow(tx, [job_id], now).released:
+        actions.released = True
     actions.starts.append(start_of(tx, job, attempt, settings))
     return Holder(
         job_id,

@@ -17,6 +17,7 @@ from trainshed.resources.common import (
     SecretVariables,
     choice,
 )
+from trainshed.resources.dependencies import Dependencies
 from trainshed.resources.durations import Duration
 from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
@@ -106,10 +107,12 @@ class JobProperties(Model):
             "retries",
             "preemptions",
             "requeueReason",
+            "unmetDependencies",
+            "jobArray",
         }
     )
     since_2026: ClassVar[frozenset[str]] = frozenset(
-        {"codeSnapshot", "retryPolicy", "gpusPerProcess", "preemption", *NEWER_TOOL_TYPES}
+        {"codeSnapshot", "retryPolicy", "gpusPerProcess", "preemption", "dependsOn", *NEWER_TOOL_TYPES}
     )
 
     scheduling_priority: SchedulingPriority = "normal"
@@ -160,6 +163,9 @@ class JobProperties(Model):
     gpus_per_process: Annotated[int, Field(ge=1, le=MAX_GPUS_PER_PROCESS)] | None = Field(
         default=None, description="How many GPUs of its node each process sees; all when absent", examples=[1]
     )
+
+    #: 2026-11-01: what must have become of other jobs before this one joins the queue.
+    depends_on: Dependencies | None = Field(default=None, description="Jobs that it waits for before it is queued")
 
     @model_validator(mode="after")
     def _fill_counts(self) -> JobProperties:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from trainshed.resources import ids, names
 from trainshed.resources.checks import check_secret, check_variables, check_volumes
 from trainshed.resources.common import Model
+from trainshed.resources.dependencies import check_dependencies
 from trainshed.resources.directories import STDOUTERR
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.findings import Findings
@@ -49,6 +50,7 @@ def check_job(
         findings.value("properties.stdOutErrPathPrefix", job.std_out_err_path_prefix, way_out)
     if job.job_preparation is not None:
         _check_command(findings, "jobPreparation", job.job_preparation.command_line)
+    check_dependencies(findings, job.depends_on)
     check_variables(findings, "properties", job.environment_variables, job.secrets)
     check_volumes(findings, "properties.mountVolumes", job.mount_volumes)
     if job.container_settings is not None:

@@ -19,6 +19,7 @@ from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.findings import Findings
 from trainshed.resources.job import JobCreate
+from trainshed.resources.job_array import JobArrayCreate, check_array
 from trainshed.resources.job_checks import check_cluster_id, check_job
 from trainshed.resources.job_plan import JobPlanCreate
 from trainshed.resources.resource_group import ResourceGroupCreate, ResourceGroupUpdate
@@ -148,6 +149,19 @@ def parse_job(body: Body, version: ApiVersion | str, *, gpus_per_node: int | Non
     findings.raise_any()
     job.cluster.id = str(ids.parse_cluster_id(job.cluster.id))
     return parsed
+
+
+def parse_job_array(body: Body, *, gpus_per_node: int | None = None) -> JobArrayCreate:
+    """Body of PUT job array: judged as PUT job of 2026-11-01 would judge each of its jobs."""
+    made = _read(JobArrayCreate, body, "Job", ApiVersion.V2026_11_01).model
+    properties = made.properties
+    findings = Findings("Job")
+    check_job(findings, properties, gpus_per_node)
+    check_cluster_id(findings, properties.cluster.id)
+    check_array(findings, properties)
+    findings.raise_any()
+    properties.cluster.id = str(ids.parse_cluster_id(properties.cluster.id))
+    return made
 
 
 def parse_job_plan(body: Body, *, gpus_per_node: int | None = None) -> Parsed[JobPlanCreate]:

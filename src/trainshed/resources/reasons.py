@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     CLUSTER_DELETED = "ClusterDeleted"
     SCALED_DOWN = "NodesDeallocated"
     RETRIES_EXHAUSTED = "RetriesExhausted"
+    DEPENDENCY_FAILED = "DependencyFailed"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_UNREADABLE = "SecretUnreadable"
 
@@ -54,6 +55,8 @@ class ReasonCode(StrEnum):
     WAITING_FOR_NODES = "WaitingForNodes"
     WAITING_BEHIND_JOBS = "WaitingBehindJobs"
     WAITING_FOR_RETRY = "WaitingForRetry"
+    WAITING_FOR_DEPENDENCIES = "WaitingForDependencies"
+    WAITING_FOR_ARRAY = "WaitingForArray"
     WAITING_FOR_RESERVATION = "WaitingForReservation"
     WAITING_FOR_PREEMPTION = "WaitingForPreemption"
     LIMIT_REACHED = "LimitReached"

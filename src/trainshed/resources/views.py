@@ -28,6 +28,7 @@ _JOB_AFTER = (
     "codeSnapshot",
     "retryPolicy",
     "preemption",
+    "dependsOn",
 )
 _CLUSTER_TAIL = (
     "virtualMachineConfiguration",
@@ -246,6 +247,32 @@ def job_view(
         properties["executionInfo"] = info
     properties |= extra or {}
     return _envelope(ResourceId(subscription, resource_group, workspace, Kind.JOB, experiment, name), properties)
+
+
+def job_array_view(
+    *,
+    subscription: str,
+    resource_group: str,
+    workspace: str,
+    experiment: str,
+    name: str,
+    definition: Mapping[str, Any],
+    created_at: str,
+    counts: Mapping[str, int],
+) -> Json:
+    """A job array: what was asked for, and how many of its jobs are in which state."""
+    parent = ResourceId(subscription, resource_group, workspace, Kind.EXPERIMENT, experiment)
+    return {
+        "id": f"{parent}/jobArrays/{name}",
+        "name": name,
+        "type": f"{Kind.EXPERIMENT.type}/jobArrays",
+        "properties": {
+            **definition,
+            "creationTime": created_at,
+            "jobCount": sum(counts.values()),
+            "jobCounts": dict(counts),
+        },
+    }
 
 
 def remote_login_view(*, node_id: str, ip_address: str, port: int) -> Json:

@@ -25,14 +25,12 @@ from trainshed.store.job_states import (
 )
 from trainshed.store.past_runs import past_runs
 from trainshed.store.queue import (
+    blocked,
     clusters_with_queue,
     delayed,
     lanes,
     next_due,
     queue_ahead,
-    queue_head,
-    queue_length,
-    queued_nodes,
     walk,
 )
 from trainshed.store.records import JobRecord, NewJob
@@ -40,6 +38,7 @@ from trainshed.store.tables import ENDING
 from trainshed.store.tables import jobs as table
 
 __all__ = [
+    "blocked",
     "clusters_with_queue",
     "counts_by_state",
     "delayed",
@@ -59,9 +58,6 @@ __all__ = [
     "place",
     "preempt",
     "queue_ahead",
-    "queue_head",
-    "queue_length",
-    "queued_nodes",
     "request_deletion",
     "request_termination",
     "requeue",
@@ -113,6 +109,9 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         "lost_attempts": 0,
         "code_snapshot": job.code_snapshot,
         "submitted_by": job.submitted_by,
+        "blocked": job.waits_turn,
+        "array_id": job.array_id,
+        "waits_turn": job.waits_turn,
     }
     with refused_as(tx, lambda: AlreadyExists("job", job.key)):
         result = tx.execute(_insert, row)
@@ -149,6 +148,9 @@ def insert(tx: Connection, job: NewJob) -> JobRecord:
         modified_at=job.created_at,
         code_snapshot=job.code_snapshot,
         submitted_by=job.submitted_by,
+        blocked=job.waits_turn,
+        array_id=job.array_id,
+        waits_turn=job.waits_turn,
     )
 
 

@@ -2,8 +2,8 @@
 
 A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then those that were
 pre-empted, then the order of submission (its id): a job that was queued again keeps its place. One that is to be tried
-again later (``not_before``) stands beside the queue until then: it asks for no nodes and holds nobody back. ``jobs``
-offers these functions as its own.
+again later (``not_before``) stands beside the queue until then: it asks for no nodes and holds nobody back. One that
+waits for other jobs (``blocked``, see ``dependencies``) is in no queue. ``jobs`` offers these functions as its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from trainshed.store._statements import first
 from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord, QueuedJob
-from trainshed.store.tables import DELAYED, QUEUED, jobs
+from trainshed.store.tables import BLOCKED, DELAYED, QUEUED, jobs
 
 _mine = jobs.c.cluster_uid == bindparam("cluster_uid")
 _due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
@@ -40,8 +40,7 @@ _head = (
     .order_by(jobs.c.priority.desc(), jobs.c.returned.desc(), jobs.c.id)
     .limit(bindparam("limit"))
 )
-_head_within = _head.where(jobs.c.node_count <= bindparam("max_nodes"))
-_page = _head_within.offset(bindparam("offset"))
+_page = _head.where(jobs.c.node_count <= bindparam("max_nodes")).offset(bindparam("offset"))
 # Whose jobs wait: read from the index alone, those that stand beside the queue included.
 _lanes = (
     select(jobs.c.priority, jobs.c.returned, jobs.c.submitted_by, jobs.c.experiment_key)
@@ -63,25 +62,26 @@ _in_lane = (
     .order_by(jobs.c.id)
     .limit(bindparam("limit"))
 )
-_nodes_wanted = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_mine, QUEUED)
 # What stands beside the queue is counted by itself and taken off, so that the queue is counted in its own index alone.
 # The coalesce makes SQLite choose the index of the little that stands there over one of all that the cluster has.
 _theirs = func.coalesce(jobs.c.cluster_uid, "") == bindparam("cluster_uid")
-_nodes_later = select(func.coalesce(func.sum(jobs.c.node_count), 0)).where(_theirs, *_later)
-_length_later = select(func.count()).select_from(jobs).where(_theirs, *_later)
-_ahead_later = _length_later.where(
-    or_(
-        jobs.c.priority > bindparam("priority"),
-        (jobs.c.priority == bindparam("priority")) & (jobs.c.returned > bindparam("returned")),
-        (jobs.c.priority == bindparam("priority"))
-        & (jobs.c.returned == bindparam("returned"))
-        & (jobs.c.id < bindparam("id")),
+_ahead_later = (
+    select(func.count())
+    .select_from(jobs)
+    .where(_theirs, *_later)
+    .where(
+        or_(
+            jobs.c.priority > bindparam("priority"),
+            (jobs.c.priority == bindparam("priority")) & (jobs.c.returned > bindparam("returned")),
+            (jobs.c.priority == bindparam("priority"))
+            & (jobs.c.returned == bindparam("returned"))
+            & (jobs.c.id < bindparam("id")),
+        )
     )
 )
 _delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
+_blocked = select(jobs.c.id).where(_mine, BLOCKED).order_by(jobs.c.blocked, jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
-# The condition on the priority always holds: it makes SQLite choose the queue's index, which holds all that is counted.
-_length = select(func.count()).select_from(jobs).where(_mine, QUEUED, jobs.c.priority >= literal_column("-1000000"))
 _ranged = select(func.count()).select_from(jobs).where(_mine, QUEUED)
 # Three ranges of the index rather than one condition with OR, which would read the cluster's whole queue.
 _ahead = select(
@@ -103,17 +103,6 @@ _walk = _walk.union_all(
     ).where(_walk.c.uid.is_not(None))
 )
 _clusters = select(_walk.c.uid).where(_walk.c.uid.is_not(None))
-
-
-def queue_head(
-    tx: Connection, cluster_uid: str, limit: int, *, now: int, max_nodes: int | None = None
-) -> list[QueuedJob]:
-    """The first ``limit`` jobs that wait for the cluster; of those that need at most ``max_nodes`` if it is given."""
-    parameters = {"cluster_uid": cluster_uid, "limit": limit, "now": now}
-    if max_nodes is None:
-        return [_queued(row) for row in tx.execute(_head, parameters)]
-    parameters["max_nodes"] = max_nodes
-    return [_queued(row) for row in tx.execute(_head_within, parameters)]
 
 
 def walk(tx: Connection, cluster_uid: str, *, now: int, max_nodes: int, first: int) -> Iterator[QueuedJob]:
@@ -168,11 +157,10 @@ def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobR
     return [get_by_id(tx, row[0]) for row in rows]
 
 
-def queued_nodes(tx: Connection, cluster_uid: str, now: int) -> int:
-    """The sum of the nodes that the cluster's waiting jobs need."""
-    parameters = {"cluster_uid": cluster_uid, "now": now}
-    later = int(tx.execute(_nodes_later, parameters).scalar_one())
-    return int(tx.execute(_nodes_wanted, {"cluster_uid": cluster_uid}).scalar_one()) - later
+def blocked(tx: Connection, cluster_uid: str, limit: int) -> list[JobRecord]:
+    """The jobs that join the cluster's queue when others have started or ended; the nearest to that first."""
+    rows = tx.execute(_blocked, {"cluster_uid": cluster_uid, "limit": max(0, limit)}).all()
+    return [get_by_id(tx, row[0]) for row in rows]
 
 
 def queue_ahead(tx: Connection, job: JobRecord, now: int) -> tuple[int, QueuedJob | None]:
@@ -185,11 +173,6 @@ def queue_ahead(tx: Connection, job: JobRecord, now: int) -> tuple[int, QueuedJo
         return 0, None
     row = first(tx, _head, {"cluster_uid": job.cluster_uid, "limit": 1, "now": now})
     return ahead, None if row is None else _queued(row)
-
-
-def queue_length(tx: Connection, cluster_uid: str) -> int:
-    """How many jobs wait for the cluster."""
-    return int(tx.execute(_length, {"cluster_uid": cluster_uid}).scalar_one())
 
 
 def next_due(tx: Connection, now: int) -> int | None:

@@ -202,6 +202,11 @@ class JobRecord:
     preemptions: int = 0
     #: 1 while it waits because it was pre-empted.
     returned: int = 0
+    #: How many conditions on other jobs are not met yet, and its turn if it waits for that: until 0 it is in no queue.
+    blocked: int = 0
+    #: The array that it is of, and whether (1) it waits until fewer of its jobs run.
+    array_id: int | None = None
+    waits_turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,21 @@ class NewJob:
     created_at: int
     code_snapshot: str | None = None
     submitted_by: str | None = None
+    array_id: int | None = None
+    waits_turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobArrayRecord:
+    """Jobs that were submitted together. ``key`` = ``{experiment key}/{array}``; the jobs are ``{array}-{index}``."""
+
+    id: int
+    key: str
+    experiment_key: str
+    name: str
+    definition: dict[str, Any]
+    max_running: int | None
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +266,19 @@ class AttemptRecord:
     after_stop: str | None = None
     #: What its processes get before they are stopped; None: nothing.
     stop_warning: StopWarning | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyRecord:
+    """What a job still waits for. ``execution`` and ``attempts`` are the other job's, None once it was deleted."""
+
+    job_id: int
+    on_job_id: int
+    condition: str
+    #: The other job as the user named it.
+    on_name: str
+    execution: JobState | None
+    attempts: int | None
 
 
 @dataclass(frozen=True, slots=True)

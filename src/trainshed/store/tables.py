@@ -52,8 +52,11 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 Time = BigInteger
 
 #: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
-QUEUED = text("execution = 'queued' AND state <> 'deleting'")
-DELAYED = text("execution = 'queued' AND state <> 'deleting' AND not_before IS NOT NULL")
+QUEUED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0")
+DELAYED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND not_before IS NOT NULL")
+BLOCKED = text("execution = 'queued' AND state <> 'deleting' AND blocked > 0")
+ARRAYED = text("array_id IS NOT NULL")
+IN_LINE = text("waits_turn = 1")
 ENDING = text("execution = 'terminating' OR state = 'deleting'")
 LIVE = text("state IN ('placed', 'running', 'stopping')")
 LOST = text("state = 'lost'")
@@ -253,6 +256,12 @@ jobs = Table(
     Column("preemptions", BigInteger, nullable=False, server_default=text("0")),
     # 1 while it waits because it was pre-empted: it goes before others of its priority.
     Column("returned", BigInteger, nullable=False, server_default=text("0")),
+    # How many rows of ``dependencies`` it has, and one more while it waits for its turn: until 0 it is in no queue.
+    Column("blocked", BigInteger, nullable=False, server_default=text("0")),
+    # The array that it is of. No foreign key: jobs outlive it for a moment.
+    Column("array_id", BigInteger),
+    # 1 while as many jobs of its array as may run at once are before it.
+    Column("waits_turn", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -279,9 +288,43 @@ jobs = Table(
         postgresql_where=QUEUED,
     ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
+    Index("ix_jobs_blocked", "cluster_uid", "blocked", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
+    Index("ix_jobs_array", "array_id", "waits_turn", "execution", "id", sqlite_where=ARRAYED, postgresql_where=ARRAYED),
+    Index("ix_jobs_turn", "array_id", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
     Index("ix_jobs_ending", "id", sqlite_where=ENDING, postgresql_where=ENDING),
     # An id is never given again, also after the newest job was deleted.
     sqlite_autoincrement=True,
+)
+
+#: Jobs that were submitted together, one for each index.
+job_arrays = Table(
+    "job_arrays",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("key", Key, nullable=False, unique=True),
+    Column("experiment_key", Key, ForeignKey("experiments.key", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    # How many of its jobs may run at once; null for all.
+    Column("max_running", BigInteger),
+    Column("created_at", Time, nullable=False),
+    Index("ix_job_arrays_experiment", "experiment_key", "id"),
+    # Jobs of an array that was deleted may still be there for a moment.
+    sqlite_autoincrement=True,
+)
+
+#: What jobs still wait for before they join their queues. What is met is not kept.
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("job_id", Serial, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    # No foreign key: that the other job was deleted has a meaning. Ids are never given again.
+    Column("on_job_id", BigInteger, primary_key=True, autoincrement=False),
+    # ``after``, ``afterOk`` or ``afterAny``.
+    Column("condition", Key, primary_key=True),
+    # The other job as the user named it.
+    Column("on_name", Text, nullable=False),
+    Index("ix_dependencies_on", "on_job_id", "condition"),
 )
 
 attempts = Table(

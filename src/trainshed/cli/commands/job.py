@@ -33,17 +33,20 @@ def job() -> None:
 @click.command("list")
 @click.option("-c", "--cluster", metavar="NAME", help="Only jobs of this cluster.")
 @click.option("--state", "states", multiple=True, metavar="STATE", help="Only jobs in this state; may be repeated.")
+@click.option("--array", metavar="NAME", help="Only jobs of this array.")
 @click.option("--watch", is_flag=True, help="Keep the table up to date until Ctrl-C.")
 @options.session(experiment=True)
-def list_(session: Session, cluster: str | None, states: tuple[str, ...], watch: bool) -> None:
+def list_(session: Session, cluster: str | None, states: tuple[str, ...], array: str | None, watch: bool) -> None:
     """List the experiment's jobs, the latest last."""
     from trainshed.cli.output import table
     from trainshed.cli.tables import JOBS, job_state
     from trainshed.client.models import Job, segment_after
 
     def wanted(job: Job) -> bool:
-        return (not states or job_state(job) in states) and (
-            cluster is None or segment_after(job.cluster_id, "clusters").lower() == cluster.lower()
+        return (
+            (not states or job_state(job) in states)
+            and (cluster is None or segment_after(job.cluster_id, "clusters").lower() == cluster.lower())
+            and (array is None or job.array.lower() == array.lower())
         )
 
     if watch:
@@ -69,13 +72,23 @@ def show(session: Session, name: str) -> None:
         show_failing_log(session, found)
 
 
+_ARRAY = click.option("--array", is_flag=True, help="NAME is a job array: all its jobs.")
+
+
 @click.command("terminate")
 @options.name("job")
+@_ARRAY
 @options.yes
 @options.no_wait
 @options.session(experiment=True)
-def terminate(session: Session, name: str, yes: bool, no_wait: bool) -> None:
+def terminate(session: Session, name: str, array: bool, yes: bool, no_wait: bool) -> None:
     """Stop a queued or running job. One that has ended stays as it is."""
+    if array:
+        from trainshed.cli.arrays import terminate_array
+
+        session.confirm(f"Terminate all jobs of array {name}?", yes=yes)
+        terminate_array(session, name, wait=not no_wait)
+        return
     name = session.job_name(name)
     session.confirm(f"Terminate job {name}?", yes=yes)
     session.client.jobs.terminate(name, wait=not no_wait)
@@ -103,11 +116,17 @@ def preempt(session: Session, name: str, yes: bool) -> None:
 
 @click.command("delete")
 @options.name("job")
+@_ARRAY
 @options.yes
 @options.no_wait
 @options.session(experiment=True)
-def delete(session: Session, name: str, yes: bool, no_wait: bool) -> None:
+def delete(session: Session, name: str, array: bool, yes: bool, no_wait: bool) -> None:
     """Stop a job if it runs, and forget it. Its files stay where they are."""
+    if array:
+        session.confirm(f"Delete array {name} and all its jobs?", yes=yes)
+        found = session.client.job_arrays.delete(name)
+        session.note(f"array {name} and its jobs are being deleted" if found else f"there is no array {name}")
+        return
     name = session.job_name(name)
     session.confirm(f"Delete job {name}?", yes=yes)
     there = session.client.jobs.delete(name, wait=not no_wait)

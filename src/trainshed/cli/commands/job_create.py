@@ -41,6 +41,7 @@ from trainshed.cli.storage import Storage, storage_options
     metavar="N",
     help="Try it again N times when it fails.  [default: the file's retryPolicy]",
 )
+@options.dependencies
 @click.option(
     "--mount",
     "mounts",
@@ -59,6 +60,9 @@ def create(
     cluster: str | None,
     code: Path | None,
     retries: int | None,
+    after: tuple[str, ...],
+    after_ok: tuple[str, ...],
+    after_any: tuple[str, ...],
     mounts: tuple[str, ...],
     no_wait: bool,
     storage: Storage,
@@ -66,6 +70,7 @@ def create(
     """Submit a job. (`trainshed job wait` and `job logs -f` follow it.)"""
     from trainshed.cli.codesending import send_code
     from trainshed.cli.definitions import read_job
+    from trainshed.cli.dependencies import depends_on
     from trainshed.cli.mounts import add_mounts
     from trainshed.cli.parents import with_parents
     from trainshed.cli.provide import refuse_existing
@@ -87,6 +92,11 @@ def create(
         version = API_VERSION
     if retries is not None:
         properties["retryPolicy"] = {**(properties.get("retryPolicy") or {}), "maxRetries": retries}
+        version = API_VERSION
+    if others := depends_on(session, after, after_ok, after_any):
+        properties["dependsOn"] = [*(properties.get("dependsOn") or []), *others]
+    if properties.get("dependsOn"):
+        # Passed over by the original version, the job would not wait.
         version = API_VERSION
     job = with_parents(
         session,

@@ -12,8 +12,16 @@ import click
 from trainshed.cli import completing, options
 from trainshed.cli.session import Session
 
+_EXAMPLES = """\b
+Examples:
+  trainshed run -- python train.py
+  trainshed run --name prepare --detach -- python prepare.py
+  trainshed run --after-ok prepare -- python train.py
+  trainshed run --name sweep --array 0-9%2 -- 'python train.py --seed $TRAINSHED_ARRAY_INDEX'
+  trainshed run --after-any last --no-code -- ./clean-up.sh"""
 
-@click.command(context_settings={"allow_interspersed_args": False})
+
+@click.command(context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("-n", "--nodes", type=click.IntRange(1, 100), default=1, show_default=True, help="Nodes, all at once.")
 @click.option("-s", "--vm-size", metavar="SIZE", help="Size of the nodes, when a cluster is made.")
 @click.option(
@@ -38,6 +46,7 @@ from trainshed.cli.session import Session
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Place in the queue.")
 @click.option("--prepare", metavar="COMMAND", help="Runs first, on every node.")
 @click.option("--retries", type=click.IntRange(0, 100), metavar="N", help="Try it again N times when it fails.")
+@options.dependencies
 @click.option(
     "--mount",
     "mounts",
@@ -45,6 +54,11 @@ from trainshed.cli.session import Session
     metavar="PLACE=WHAT",
     help="Mount /DIRECTORY, s3://BUCKET/PREFIX or git+URL#REVISION at $AZ_BATCHAI_JOB_MOUNT_ROOT/PLACE; then ,ro or "
     ",cache=GB. May be repeated.",
+)
+@click.option(
+    "--array",
+    metavar="INDICES[%N]",
+    help="A job for each index, $TRAINSHED_ARRAY_INDEX: 0-9,20-30:2; with %N at most N of them at once.",
 )
 @click.option("--no-code", is_flag=True, help="Don't send this folder's code.")
 @click.option("--detach", is_flag=True, help="Submit, and don't stay.")
@@ -67,7 +81,11 @@ def run(
     priority: str | None,
     prepare: str | None,
     retries: int | None,
+    after: tuple[str, ...],
+    after_ok: tuple[str, ...],
+    after_any: tuple[str, ...],
     mounts: tuple[str, ...],
+    array: str | None,
     no_code: bool,
     detach: bool,
     download: Path | None,
@@ -81,7 +99,9 @@ def run(
 
     Ctrl-C leaves the job running; a second one within 3 seconds terminates it.
     """
+    from trainshed.cli.arrays import array_of, submit_array
     from trainshed.cli.codesending import send_code
+    from trainshed.cli.dependencies import depends_on
     from trainshed.cli.following import follow
     from trainshed.cli.mounts import add_mounts
     from trainshed.cli.naming import friendly_name
@@ -101,16 +121,20 @@ def run(
         priority=priority,
         prepare=prepare,
         retries=retries,
+        dependencies=depends_on(session, after, after_ok, after_any),
         backend=backend,
         volumes=add_mounts({}, mounts, os.environ),
     )
     submission.properties("", None)
+    indices = None if array is None else array_of(array)
     provide_parents(session)
-    if name:
+    if name and indices is None:
         refuse_existing(session, name)
     on = provide_cluster(session, cluster, nodes, vm_size)
     snapshot = None if no_code else send_code(session, Path.cwd())
     name = name or friendly_name()
+    if indices is not None:
+        return submit_array(session, name, {**submission.properties(on.id, snapshot), "array": indices})
     job = session.client.jobs.create(name, submission.properties(on.id, snapshot), wait=False)
     if detach:
         click.echo(structured(job.json, session.form) if session.form in (Format.JSON, Format.YAML) else name)
