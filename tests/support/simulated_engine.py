@@ -178,9 +178,10 @@ class SimulatedEngine:
         exit_code: int | None = None,
         reason: Reason | None = None,
         tell: bool = True,
+        at: int = 1,
     ) -> None:
-        """The gang ended; ``tell=False`` loses the message, so that only ``view`` knows."""
-        status = GangStatus(attempt_id, result, exit_code, reason, ended_at=1)
+        """The gang ended at ``at`` (Unix ms); ``tell=False`` loses the message, so that only ``view`` knows."""
+        status = GangStatus(attempt_id, result, exit_code, reason, ended_at=at)
         self.gangs[attempt_id] = status
         if tell:
             self._listener(status)
