@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.api.callers import make_caller
 from tests.api.service import EXPERIMENT, NEW, WS
@@ -50,6 +51,8 @@ def shed(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
                 return cls.fromtimestamp(whole.clock.now / 1000, tz)
 
         monkeypatch.setattr(times, "datetime", Standing)
+        # What a service logs goes elsewhere.
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
         monkeypatch.setenv("TRAINSHED_URL", whole.url)
         monkeypatch.setenv("TRAINSHED_TOKEN", whole.service.tokens.admin)
         monkeypatch.setenv("TRAINSHED_SUBSCRIPTION", "sub")
@@ -57,6 +60,7 @@ def shed(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setenv("TRAINSHED_WORKSPACE", "ws")
         monkeypatch.setenv("TRAINSHED_EXPERIMENT", "exp")
         yield whole
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -144,6 +148,17 @@ def limit_of_running_jobs(shed: WholeService) -> None:
     limits(shed, {"scope": "user", "measure": "runningJobs", "amount": 1})
     shed.job("base", "gpu", 1, token=ann, constraints={"maxWallClockTime": "PT2H"})
     shed.running("base")
+    shed.job("train", "gpu", 1, token=ann)
+
+
+@situation
+def behind_ones_own_at_a_limit(shed: WholeService) -> None:
+    (ann,) = people(shed, "ann@example.org")
+    shed.cluster("gpu", 4)
+    limits(shed, {"scope": "user", "measure": "runningJobs", "amount": 1})
+    shed.job("base", "gpu", 1, token=ann, constraints={"maxWallClockTime": "PT2H"})
+    shed.running("base")
+    shed.job("baseline", "gpu", 1, token=ann)
     shed.job("train", "gpu", 1, token=ann)
 
 
@@ -322,9 +337,9 @@ def test_a_snapshot_that_differs_fails_with_the_difference(tmp_path: Path) -> No
     (tmp_path / "one.txt").write_text("train waits\nfor base\n")
     kept = Snapshots(tmp_path, update=False)
     kept.check("one.txt", "train waits\nfor base\n")
-    with pytest.raises(pytest.fail.Exception, match="(?s)-for base.*[+]for big"):
+    with pytest.raises(pytest.fail.Exception, match=r"(?s)-for base.*[+]for big"):
         kept.check("one.txt", "train waits\nfor big\n")
-    with pytest.raises(pytest.fail.Exception, match="[+]new"):
+    with pytest.raises(pytest.fail.Exception, match=r"[+]new"):
         kept.check("another.txt", "new\n")
     Snapshots(tmp_path, update=True).check("another.txt", "new\n")
     kept.check("another.txt", "new\n")

@@ -134,7 +134,7 @@ def test_a_limit_of_each_user(run: Run) -> None:
         await running(world, "a0", "b0")
         reason = await why(world, a1)
         assert reason.code is ReasonCode.LIMIT_REACHED
-        assert reason.text.startswith("User ann@example.org has 1 of 1 nodes; the job needs 1 node.")
+        assert reason.text.startswith("User ann@example.org may use 1 node at once and uses 1; the job needs 1 node.")
         assert "never starts" in (await why(world, b1)).text
         await finish(world, a0)
         await running(world, "a1", "b0")

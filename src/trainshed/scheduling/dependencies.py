@@ -65,10 +65,9 @@ def waiting(unmet: Sequence[Dependency]) -> Reason:
     """Why a job whose conditions are not all met waits, and what would change it."""
     named = [f"{each.name} {_UNTIL[each.condition]} ({_state(each.other)})" for each in unmet[:_NAMED]]
     more = f" and {len(unmet) - _NAMED} more" if len(unmet) > _NAMED else ""
-    text = (
-        f"It waits for {', '.join(named)}{more}. It joins the queue when all its dependsOn conditions are met; "
-        "to run it earlier, submit it again without them."
-    )
+    then = "then" if len(unmet) == 1 else "when all of that is so"
+    text = f"It waits for {', '.join(named)}{more}. It joins the queue {then}; to run it earlier, submit it again "
+    text += "without dependsOn."
     details = {each.name: _state(each.other) for each in unmet}
     return Reason(ReasonCode.WAITING_FOR_DEPENDENCIES, text, details)
 
