@@ -73,7 +73,7 @@ def test_a_short_job_passes_a_wide_one_that_waits(run: Run) -> None:
         await running(world, "long")
         reason = await why(world, slow)
         assert reason.code is ReasonCode.WAITING_FOR_RESERVATION
-        assert "PT1M40S instead of PT1M41S" in reason.text
+        assert "maxWallClockTime of PT1M40S or less (it has PT1M41S)" in reason.text
         await finish(world, long)
         await running(world, "wide")
 
@@ -189,7 +189,7 @@ def test_a_spent_budget_holds_back_until_the_next_period(run: Run) -> None:
         await world.controller._full_pass()
         reason = await why(world, job)
         assert reason.code is ReasonCode.BUDGET_SPENT
-        assert "experiment exp is spent: 1.0 of 1 node-hours" in reason.text
+        assert "experiment exp is spent: 1 of 1 node-hours" in reason.text
         world.clock.now += day
         world.controller.wake()
         await running(world, "a")

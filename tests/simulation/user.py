@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from tests.simulation.chance import Profile
+from tests.simulation.rules import SUBMITTERS, Administrator
 from tests.simulation.story import Story
+from tests.simulation.together import Array, Together
 from tests.support.factories import SUBSCRIPTION, WORKSPACE_KEY
+from trainshed.api.dependencies import Found
 from trainshed.control.settings import ControlSettings
+from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import (
     JOB,
     AllocationEvent,
@@ -49,9 +53,12 @@ class Accepted:
     experiment: str
     #: Somebody asked for its deletion, or for that of its experiment.
     deleted: bool = False
+    #: uids of other jobs, and until when it waits for them.
+    waits_for: tuple[tuple[str, Condition], ...] = ()
+    array: Array | None = None
 
 
-class User:
+class User(Together, Administrator):
     """Everybody who uses the service."""
 
     def __init__(
@@ -70,12 +77,15 @@ class User:
         self._number = 0
         #: By uid.
         self.accepted: dict[str, Accepted] = {}
+        self.arrays: list[Array] = []
         #: Jobs that are still to be submitted.
         self.jobs_left = profile.jobs
         self.clusters_left = profile.clusters
 
     def begin(self) -> None:
-        """There is a cluster, and something to run on it."""
+        """There is a cluster, and something to run on it; in some workspaces rules, too."""
+        if self._roll.random() < 0.3:
+            self.set_rules()
         self.create_cluster()
         self.submit()
 
@@ -165,13 +175,29 @@ class User:
             if cluster is None:
                 return
             experiment = self._experiment(tx)
+            others = self._others(tx, experiment)
+            if others is None:
+                return
             new = self._new_job(cluster, experiment)
-            record = jobs.insert(tx, new)
-            self._operation(tx, OperationVerb.CREATE_JOB, new.key, done=True)
-            self.accepted[new.uid] = Accepted(record.id, new.uid, new.key, new.name, experiment)
             self._story.tell("user: job", new.name, cluster.name, f"{new.node_count} nodes", new.priority)
+            self._accept(tx, new, experiment, others)
+            self._operation(tx, OperationVerb.CREATE_JOB, new.key, done=True)
 
         self._write(create)
+
+    def _accept(
+        self, tx: Connection, new: NewJob, experiment: str, others: Sequence[Found], array: Array | None = None
+    ) -> None:
+        """The job is stored, and waits for the others."""
+        record = jobs.insert(tx, new)
+        waits_for = self._wait(tx, record.id, others)
+        for on, condition in waits_for:
+            self._story.tell("  waits", new.name, condition, self.accepted[on].name)
+        self.accepted[new.uid] = Accepted(
+            record.id, new.uid, new.key, new.name, experiment, waits_for=waits_for, array=array
+        )
+        if array is not None:
+            array.members.append(new.uid)
 
     def terminate(self) -> None:
         """POST terminate."""
@@ -304,6 +330,7 @@ class User:
             definition=definition,
             wall_clock_seconds=self._roll.choice((2.0, 30.0, 3600.0)),
             created_at=self._settings.clock(),
+            submitted_by=self._roll.choice(SUBMITTERS),
         )
 
     def _experiment(self, tx: Connection) -> str:
@@ -365,6 +392,10 @@ _EXPERIMENTS = ("exp", "exp2")
 #: What users do, and how often beside the others.
 ACTIONS: tuple[tuple[str, int], ...] = (
     ("submit", 10),
+    ("array", 2),
+    ("terminate_array", 1),
+    ("delete_array", 1),
+    ("set_rules", 1),
     ("create_cluster", 3),
     ("resize", 3),
     ("terminate", 2),
@@ -372,4 +403,4 @@ ACTIONS: tuple[tuple[str, int], ...] = (
     ("delete_cluster", 1),
     ("delete_experiment", 1),
 )
-QUEUE_ONLY = frozenset({"submit", "terminate", "delete_job"})
+QUEUE_ONLY = frozenset({"submit", "array", "terminate", "terminate_array", "delete_job", "delete_array"})

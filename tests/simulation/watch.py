@@ -41,6 +41,7 @@ class Watch:
             self._changes = self._store.driver.total_changes
             now = take(self._store.driver, self._seq)
             self._tell(now)
+            self._context.past.note(self.snapshot, now)
             for name, check in CHECKS.items():
                 for text in check(self.snapshot, now, self._context):
                     self._story.violated(name, text)
@@ -59,7 +60,7 @@ class Watch:
         tx = self._store.connection
         reason = explain(tx, jobs.get_by_id(tx, job.id))
         self._story.count(f"reason {reason.code.value}")
-        facts = reasons.Facts(self.snapshot, job, self._context.settings.clock(), engine_available=engine_available)
+        facts = reasons.Facts(self.snapshot, job, self._context, engine_available=engine_available)
         text = reasons.wrong(reason, facts)
         if text is not None:
             self._story.violated("every-wait-has-a-reason", text)
