@@ -82,7 +82,8 @@ class Facts:
     @property
     def budgeted(self) -> bool:
         """Whether a hard budget holds for it."""
-        return any(rules.subject_of(limit, self.job) for limit in rules.of_measure(self._snapshot.rules, rules.BUDGET))
+        budgets = rules.of_measure(self._snapshot.rules, rules.BUDGET)
+        return any(rules.subject_of(limit, self.job) is not None for limit in budgets)
 
 
 #: Code of a reason: what must be so for it to be true. A code that is not here needs only its words.

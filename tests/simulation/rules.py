@@ -54,15 +54,15 @@ def _some_rules(roll: random.Random) -> dict[str, Any]:
     if roll.random() < 0.5:
         rules["fairShare"] = {"halfLife": roll.choice(("PT5S", "PT1M", "P7D")), "weights": {"ann": 2}}
         rules["fairShare"]["experiments"] = roll.random() < 0.5
-    rules["limits"] = [_some_limit(roll) for _ in range(roll.choice((0, 1, 1, 2, 3)))]
+    rules["limits"] = [_some_limit(roll) for _ in range(roll.choice((0, 1, 2, 3)))]
     return rules
 
 
 def _some_limit(roll: random.Random) -> dict[str, Any]:
     scope, measure = roll.choice(("workspace", "user", "user", "experiment")), roll.choice(_MEASURES)
-    limit: dict[str, Any] = {"scope": scope, "measure": measure, "amount": roll.randint(1, 4)}
+    limit: dict[str, Any] = {"scope": scope, "measure": measure, "amount": roll.choice((1, 1, 2, 3))}
     if measure == BUDGET:
-        limit["amount"] = roll.choice((1, 5, 20)) / 3600
+        limit["amount"] = roll.choice((0.5, 2, 10)) / 3600
         limit["hard"] = roll.random() < 0.7
         if roll.random() < 0.5:
             limit["period"] = roll.choice(("PT5S", "PT20S"))

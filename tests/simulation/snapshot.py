@@ -115,6 +115,7 @@ class Event(NamedTuple):
     before: str | None
     after: str | None
     details: str | None
+    reason: str | None
 
 
 @dataclass
@@ -141,7 +142,7 @@ _ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_cod
     ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
-_EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details FROM events
+_EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details, reason FROM events
     WHERE seq > ? ORDER BY seq"""
 
 

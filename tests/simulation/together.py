@@ -74,7 +74,7 @@ class Together:
                 limit=limit,
                 now=self._settings.clock(),
             )
-            pattern = self._new_job(cluster, experiment)
+            pattern = self._new_job(cluster, experiment, most=2)
             self._story.tell("user: array", array.name, f"{count} jobs", limit, f"{pattern.node_count} nodes")
             for place in range(count):
                 turn = int(limit is not None and place >= limit)
@@ -131,11 +131,11 @@ class Together:
 
     def _wanted(self, experiment: str) -> list[Dependency]:
         """As ``dependsOn`` says it: mostly nothing, else jobs and arrays of any experiment, or what is not there."""
-        if self._roll.random() > 0.4 or not self.accepted:
+        if self._roll.random() > 0.25 or not self.accepted:
             return []
         known = list(self.accepted.values())
         wanted = []
-        for _ in range(self._roll.choice((1, 1, 1, 2, 3))):
+        for _ in range(self._roll.choice((1, 1, 2, 3))):
             chosen: Any = known[max(self._roll.randrange(len(known)), self._roll.randrange(len(known)))]
             if self.arrays and self._roll.random() < 0.25:
                 chosen = self._roll.choice(self.arrays)

@@ -84,7 +84,7 @@ class User(Together, Administrator):
 
     def begin(self) -> None:
         """There is a cluster, and something to run on it; in some workspaces rules, too."""
-        if self._roll.random() < 0.3:
+        if self._roll.random() < 0.4:
             self.set_rules()
         self.create_cluster()
         self.submit()
@@ -293,12 +293,12 @@ class User(Together, Administrator):
         rules: dict[str, Any] = {}
         if self._roll.random() < 0.3:
             rules["backfill"] = False
-        if self._roll.random() < 0.5:
+        if self._roll.random() < 0.6:
             rules["preemption"] = {"enabled": True, "maxGracePeriod": self._roll.choice(("PT0S", "PT2S", "PT10S"))}
         return rules
 
-    def _new_job(self, cluster: ClusterRecord, experiment: str) -> NewJob:
-        name, uid, nodes = self._name("j"), self._uid(), self._roll.choice((1, 1, 1, 2, 2, 3, 4, 8))
+    def _new_job(self, cluster: ClusterRecord, experiment: str, most: int = 8) -> NewJob:
+        name, uid, nodes = self._name("j"), self._uid(), min(most, self._roll.choice((1, 1, 1, 2, 2, 3, 4, 8)))
         definition: dict[str, Any] = {
             "nodeCount": nodes,
             "customToolkitSettings": {"commandLine": "true"},
@@ -324,7 +324,7 @@ class User(Together, Administrator):
             name=name,
             uid=uid,
             segment=f"{SUBSCRIPTION}/trainshed/workspaces/default/experiments/{experiment}/jobs/{name}/{uid}",
-            priority=self._roll.choice((0, 0, 0, 1000, -1000)),
+            priority=self._roll.choice((0, 0, 1000, -1000)),
             node_count=nodes,
             tool_type="custom",
             definition=definition,
@@ -392,7 +392,7 @@ _EXPERIMENTS = ("exp", "exp2")
 #: What users do, and how often beside the others.
 ACTIONS: tuple[tuple[str, int], ...] = (
     ("submit", 10),
-    ("array", 2),
+    ("array", 3),
     ("terminate_array", 1),
     ("delete_array", 1),
     ("set_rules", 1),

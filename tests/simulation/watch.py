@@ -74,3 +74,5 @@ class Watch:
             step = f"{event.before or ''}>{event.after or ''}"
             self._story.tell(f"{event.kind}: {event.event}", thing, step)
             self._story.count(f"{event.kind} {event.before or ''} --{event.event}-> {event.after or ''}")
+            if event.reason is not None and "DependencyFailed" in event.reason:
+                self._story.count("failed for another job")
