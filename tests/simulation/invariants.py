@@ -176,6 +176,8 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
         job = now.jobs[attempt.job_id]
         truth = context.truth.get(job.uid, _UNKNOWN)
         result = truth.results.get(attempt.id, GangResult.LOST)
+        if result is GangResult.FAILED and attempt.state == "stopped" and '"Preempted"' in (attempt.stop_reason or ""):
+            result = GangResult.STOPPED  # However it ends while it makes room, it has made room.
         if result.value != attempt.state or truth.exit_codes.get(attempt.id) != attempt.exit_code:
             yield (
                 f"attempt {attempt.number} of {job.name} is recorded as {attempt.state} ({attempt.exit_code}), "

@@ -53,14 +53,15 @@ class Mutant:
     planted: Callable[[], AbstractContextManager[None]]
     #: Faults that bring it to light, beside those of the seed.
     faults: Mapping[str, float]
-    #: So many jobs, where those of the seed are too few.
+    #: So many jobs, by users who know of dependencies, arrays and rules; None for what the seed has.
     jobs: int | None = None
 
     def profile(self, seed: int) -> Profile:
         """The seed's, with those faults."""
         profile = Profile.of(seed)
         profile.faults.update(self.faults)
-        profile.jobs = self.jobs or profile.jobs
+        if self.jobs is not None:
+            profile.jobs, profile.together = self.jobs, True
         return profile
 
 
@@ -237,14 +238,14 @@ def a_policy_never_ends() -> Iterator[None]:
         yield
 
 
-@catches("tries-are-counted")
+@catches("tries-are-counted", jobs=24)
 def nobody_waits_for_the_delay() -> Iterator[None]:
-    walk = jobs.walk
+    walk, lanes = jobs.walk, jobs.lanes
 
-    def early(*arguments: Any, now: int, **more: Any) -> Any:
-        return walk(*arguments, now=now + 60_000, **more)
+    def early(read: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, now, **more: read(*arguments, now=now + 60_000, **more)
 
-    with mock.patch.object(jobs, "walk", early):
+    with mock.patch.object(jobs, "walk", early(walk)), mock.patch.object(jobs, "lanes", early(lanes)):
         yield
 
 
@@ -349,7 +350,7 @@ def a_pass_takes_for_granted_that_the_engine_has_all_nodes() -> Iterator[None]:
         yield
 
 
-@catches("dependencies-hold")
+@catches("dependencies-hold", jobs=12)
 def a_job_that_failed_is_good_enough_for_those_that_wait() -> Iterator[None]:
     judge = dependencies_module.judge
 
@@ -374,13 +375,13 @@ def one_met_condition_is_taken_for_all() -> Iterator[None]:
         yield
 
 
-@catches("everything-ends")
+@catches("everything-ends", jobs=12)
 def nobody_is_told_that_a_condition_is_met() -> Iterator[None]:
     with mock.patch.object(dependencies, "meet", lambda tx, on_job_id, conditions: 0):
         yield
 
 
-@catches("turns-are-taken")
+@catches("turns-are-taken", jobs=12)
 def one_more_of_an_array_has_its_turn() -> Iterator[None]:
     room = job_arrays.room
 
@@ -388,7 +389,7 @@ def one_more_of_an_array_has_its_turn() -> Iterator[None]:
         yield
 
 
-@catches("everything-ends")
+@catches("everything-ends", jobs=12)
 def turns_are_not_passed_on() -> Iterator[None]:
     with mock.patch.object(job_arrays, "release", lambda tx, array_id, number: None):
         yield

@@ -10,7 +10,7 @@ SEEDS = 2000
 #: Seeds of one test, so that several processes share the work.
 PART = 50
 #: So many of the first seeds reach every step of every lifecycle and every fault.
-REACH = 400
+REACH = 800
 
 
 @pytest.mark.slow

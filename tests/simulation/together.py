@@ -131,7 +131,7 @@ class Together:
 
     def _wanted(self, experiment: str) -> list[Dependency]:
         """As ``dependsOn`` says it: mostly nothing, else jobs and arrays of any experiment, or what is not there."""
-        if self._roll.random() > 0.25 or not self.accepted:
+        if not self._profile.together or self._roll.random() > 0.3 or not self.accepted:
             return []
         known = list(self.accepted.values())
         wanted = []

@@ -84,15 +84,16 @@ class User(Together, Administrator):
 
     def begin(self) -> None:
         """There is a cluster, and something to run on it; in some workspaces rules, too."""
-        if self._roll.random() < 0.4:
+        if self._profile.together and self._roll.random() < 0.5:
             self.set_rules()
         self.create_cluster()
         self.submit()
 
     def act(self) -> bool:
         """Do something; whether it concerns the queue alone (the API then wakes only that)."""
+        actions = ACTIONS + TOGETHER if self._profile.together else ACTIONS
         (action,) = self._roll.choices(
-            [getattr(self, name) for name, _ in ACTIONS], weights=[weight for _, weight in ACTIONS]
+            [getattr(self, name) for name, _ in actions], weights=[weight for _, weight in actions]
         )
         action()
         return action.__name__ in QUEUE_ONLY
@@ -392,10 +393,6 @@ _EXPERIMENTS = ("exp", "exp2")
 #: What users do, and how often beside the others.
 ACTIONS: tuple[tuple[str, int], ...] = (
     ("submit", 10),
-    ("array", 3),
-    ("terminate_array", 1),
-    ("delete_array", 1),
-    ("set_rules", 1),
     ("create_cluster", 3),
     ("resize", 3),
     ("terminate", 2),
@@ -403,4 +400,6 @@ ACTIONS: tuple[tuple[str, int], ...] = (
     ("delete_cluster", 1),
     ("delete_experiment", 1),
 )
+#: In half of the seeds, beside those.
+TOGETHER: tuple[tuple[str, int], ...] = (("array", 4), ("terminate_array", 1), ("delete_array", 1), ("set_rules", 2))
 QUEUE_ONLY = frozenset({"submit", "array", "terminate", "terminate_array", "delete_job", "delete_array"})

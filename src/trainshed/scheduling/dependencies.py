@@ -74,8 +74,9 @@ def waiting(unmet: Sequence[Dependency]) -> Reason:
 
 def impossible(dependency: Dependency) -> Reason:
     """Why a job can never run whose condition cannot be met any more."""
+    then = f"Mend job {dependency.name} and submit both again"
     if dependency.other is None:
-        happened = "was deleted"
+        happened, then = "was deleted", "Submit both again"
     elif dependency.condition is Condition.AFTER:
         happened = "ended without having started"
     else:
@@ -83,7 +84,7 @@ def impossible(dependency: Dependency) -> Reason:
     text = (
         f"The job was to run once job {dependency.name} had {_DONE[dependency.condition]} "
         f"({dependency.condition.value}), but that one {happened}, so this one cannot run. "
-        f"Mend job {dependency.name} and submit both again, or use afterAny to run however it ends."
+        f"{then}, or use afterAny to run however it ends."
     )
     details = {"job": dependency.name, "condition": dependency.condition.value, "state": _state(dependency.other)}
     return Reason(ReasonCode.DEPENDENCY_FAILED, text, details)
