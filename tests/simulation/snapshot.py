@@ -57,7 +57,6 @@ class Attempt(NamedTuple):
     exit_code: int | None
     placed_at: int
     ended_at: int | None
-    stop_reason: str | None
 
     @property
     def live(self) -> bool:
@@ -139,8 +138,8 @@ class Snapshot:
 _JOBS = """SELECT id, uid, key, name, cluster_uid, state, execution, node_count, priority, attempts, lost_attempts,
     retries, not_before, exit_code, definition, errors, returned, experiment_key, submitted_by, blocked, waits_turn,
     array_id FROM jobs"""
-_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at,
-    stop_reason FROM attempts ORDER BY job_id, number"""
+_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at
+    FROM attempts ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
 _EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details, reason FROM events
