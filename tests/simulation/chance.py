@@ -75,6 +75,8 @@ class Profile:
             for name in SINGLE:
                 if roll.random() < 0.4:
                     faults[name] = roll.choice((0.02, 0.1, 0.3))
+            if "leaves when warned" in faults:
+                faults["leaves when warned"] = 0.7  # Few are warned at all.
             for name in ("killed before a write", "killed after a write"):
                 if name in faults:
                     faults[name] /= 5

@@ -21,7 +21,7 @@ def test_invariants_hold(first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_first_seeds_reach_everything() -> None:
     results = many.run(range(REACH))
     assert not results.failures, _advice(results)
