@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from trainshed.scheduling.policy import Policy
+
+_age = attrgetter("job_id")
 
 #: A moment that never comes: when a gang without a limit ends.
 NEVER = 2**62
@@ -144,7 +147,3 @@ def lanes_of(queue: Iterable[Gang], *, by_owner: bool = False) -> list[list[Gang
     for lane in lanes.values():
         lane.sort(key=_age)
     return list(lanes.values())
-
-
-def _age(gang: Gang) -> int:
-    return gang.job_id

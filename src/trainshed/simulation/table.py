@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterable, Iterator
 
 from trainshed.resources.job import PRIORITIES
-from trainshed.resources.times import duration_seconds, format_time, parse_time
+from trainshed.resources.times import format_time, parse_time
+from trainshed.simulation.durations import milliseconds
 from trainshed.simulation.trace import Trace, TraceError, TraceJob, require
 
 REQUIRED = ("submitted", "runtime", "nodes")
@@ -14,8 +15,8 @@ OPTIONAL = ("limit", "user", "experiment", "priority", "name")
 
 
 def read_table(lines: Iterable[str]) -> Trace:
-    """Read a trace. Times are RFC 3339 or seconds; durations seconds, ISO 8601 or ``[d.]hh:mm:ss``; a priority is
-    high, normal, low or a number. Raises TraceError.
+    """Read a trace. Times are RFC 3339 or seconds; durations as ``milliseconds`` has them; a priority is high,
+    normal, low or a number. Raises TraceError.
     """
     rows = csv.DictReader(lines)
     require(rows.fieldnames, REQUIRED, 1)
@@ -58,13 +59,10 @@ def _moment(text: str, line: int) -> int:
 
 
 def _duration(text: str, column: str, line: int) -> int:
-    seconds = _seconds(text)
-    if seconds is None:
-        try:
-            seconds = duration_seconds(text)
-        except ValueError as error:
-            raise TraceError(f"{column}: {error}; or a number of seconds", line) from None
-    return round(1000 * seconds)
+    try:
+        return milliseconds(text)
+    except ValueError as error:
+        raise TraceError(f"{column}: {error}", line) from None
 
 
 def _seconds(text: str) -> float | None:
