@@ -20,7 +20,7 @@ from trainshed.store.database import Database
 from trainshed.store.records import ClusterRecord
 
 #: Seconds that one run may take, and that its clusters may.
-PATIENCE, CLUSTERS_PATIENCE = 300.0, 60.0
+PATIENCE, CLUSTERS_PATIENCE = 600.0, 60.0
 #: Callers that submit at the same time, where jobs come as fast as they are taken.
 CALLERS = 64
 #: The default of a job's maxWallClockTime.
@@ -69,9 +69,7 @@ async def _run(
     try:
         clusters = await db.write(lambda tx: _prepare(tx, queues, nodes_each))
         await controller.start()
-        async with asyncio.timeout(CLUSTERS_PATIENCE):
-            while (await db.read(nodes.counts_by_state))[NodeState.READY] < queues * nodes_each:
-                await asyncio.sleep(0.05)
+        await _ready(db, queues * nodes_each)
         begun = time.perf_counter()
         async with asyncio.timeout(PATIENCE):
             await _submit_all(db, controller, clusters, submissions, paced)
@@ -91,6 +89,15 @@ def _prepare(tx: Connection, queues: int, nodes_each: int) -> list[ClusterRecord
     # Victims are stopped without a warning, as Kueue evicts.
     preemption = {"enabled": True, "maxGracePeriod": "PT0S"}
     return [make_cluster(tx, f"queue{number}", nodes=nodes_each, preemption=preemption) for number in range(queues)]
+
+
+async def _ready(db: Database, count: int) -> None:
+    """Until the clusters have all their nodes."""
+    until = time.monotonic() + CLUSTERS_PATIENCE
+    while (ready := (await db.read(nodes.counts_by_state))[NodeState.READY]) < count:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{ready} of {count} nodes were ready within {CLUSTERS_PATIENCE:g} s")
+        await asyncio.sleep(0.05)
 
 
 async def _submit_all(

@@ -138,7 +138,13 @@ def lanes_of(queue: Iterable[Gang], *, by_owner: bool = False) -> list[list[Gang
     """
     lanes: dict[object, list[Gang]] = {}
     for gang in queue:
-        key: object = (gang.priority, gang.returning, gang.owner) if by_owner else (gang.priority, gang.returning)
+        key: object
+        if by_owner:
+            owner = gang.owner
+            # Its parts instead of itself: a tuple is hashed without a call of Python.
+            key = (gang.priority, gang.returning, owner.workspace, owner.user, owner.experiment)
+        else:
+            key = (gang.priority, gang.returning)
         lane = lanes.get(key)
         if lane is None:
             lanes[key] = [gang]
