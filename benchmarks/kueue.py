@@ -72,13 +72,12 @@ def submissions(share: float = 1.0) -> list[Submission]:
 def report(quick: bool = False) -> None:
     """Print the figures; ``quick`` takes a tenth of the jobs."""
     jobs = submissions(0.1 if quick else 1.0)
-    total, published = sum(kind.count for kind in CLASSES) * QUEUES, PUBLISHED_SECONDS
+    published = _listed({kind.name: kind.published_wait for kind in CLASSES})
+    print(f"Kueue's scenario: {len(jobs)} jobs of three sizes in {QUEUES} queues of {QUOTA} nodes")
     print(
-        f"Kueue's scenario: {len(jobs)} jobs of three sizes in {QUEUES} queues of {QUOTA} nodes; runtimes are simulated"
+        f"  published for Kueue: all in {PUBLISHED_SECONDS:.0f} s, {PUBLISHED_RATE:.0f} jobs/s (nodes are busy for "
+        f"{LEAST_SECONDS:.0f} s at least); first starts after {published}"
     )
-    print(f"  published for Kueue: {total} in {published:.0f} s, {total / published:.0f} jobs/s")
-    print(f"  a queue's nodes are busy for {LEAST_SECONDS:.0f} s at least")
-    print(f"  published first starts after {_listed({kind.name: kind.published_wait for kind in CLASSES})}")
     for label, shared in (("a queue has its own nodes", False), ("a cohort's queues share its nodes", True)):
         begun = time.perf_counter()
         waits, makespan = simulate(jobs, shared=shared)
@@ -119,11 +118,8 @@ def simulate(jobs: Sequence[Submission], *, shared: bool) -> tuple[dict[str, flo
 
     ``shared``: the queues of a cohort share one cluster, by fair share, instead of having one each.
     """
-    policy = (
-        Policy(preemption=True, grace=0, fair_share=FairShare(experiments=False))
-        if shared
-        else Policy(True, 500, True, 0)
-    )
+    fair = FairShare(experiments=False) if shared else FIRST_COME
+    policy = Policy(preemption=True, grace=0, fair_share=fair)
     width = QUEUES_EACH if shared else 1
     sites = {str(number): Site.fixed(QUOTA * width, policy) for number in range(QUEUES // width)}
     simulation = Simulation(sites)

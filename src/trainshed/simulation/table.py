@@ -19,14 +19,19 @@ def read_table(lines: Iterable[str]) -> Trace:
     normal, low or a number. Raises TraceError.
     """
     rows = csv.DictReader(lines)
+    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
     require(rows.fieldnames, REQUIRED, 1)
-    for name in rows.fieldnames or ():
+    for name in rows.fieldnames:
         if name not in REQUIRED + OPTIONAL:
             raise TraceError(f"the column {name!r} is not known; there are {', '.join(REQUIRED + OPTIONAL)}", 1)
     return Trace.of(_job(row, rows.line_num) for row in rows)
 
 
 def _job(row: dict[str, str | None], line: int) -> TraceJob:
+    # What has no column of its own is kept under None.
+    if None in row:
+        raise TraceError("it has more values than there are columns", line, "quote a value that contains a comma")
+
     def text(name: str) -> str:
         return (row.get(name) or "").strip()
 
