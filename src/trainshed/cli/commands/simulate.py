@@ -156,7 +156,7 @@ def _tell(session: Session, trace: Trace, source: str) -> None:
     for reason, count in trace.skipped.items():
         session.note(f"left out: {_jobs(count)}, {reason}")
     if not trace.jobs:
-        raise CommandError("TraceInvalid", f"{source}: there is no job in it that ran", "trainshed simulate --help")
+        raise CommandError("TraceInvalid", f"{source}: there is no job in it that ran and ended")
 
 
 def _warn_of_limit(session: Session, trace: Trace) -> None:
