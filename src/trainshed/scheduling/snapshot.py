@@ -9,10 +9,10 @@ from operator import attrgetter
 
 from trainshed.scheduling.policy import Policy
 
-_age = attrgetter("job_id")
-
 #: A moment that never comes: when a gang without a limit ends.
 NEVER = 2**62
+
+_age = attrgetter("job_id")
 
 
 class Scope(StrEnum):
