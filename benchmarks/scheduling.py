@@ -127,8 +127,9 @@ def _day(quick: bool) -> None:
         figures = measure(play(trace, Scenario(1000).varied(changes)))
         seconds = time.process_time() - begun
         print(
-            f"    {f'{jobs} jobs, {label}':38} {seconds:7.1f} s, {figures.makespan / 1000 / seconds:,.0f} times as fast "
-            f"as time itself; used {100 * figures.utilisation:.0f} %, mean wait {figures.wait.mean / 60_000:.1f} min",
+            f"    {f'{jobs} jobs, {label}':38} {seconds:7.1f} s, {figures.makespan / 1000 / seconds:,.0f} times as "
+            f"fast as time itself; used {100 * figures.utilisation:.0f} %, "
+            f"mean wait {figures.wait.mean / 60_000:.1f} min",
             flush=True,
         )
 
