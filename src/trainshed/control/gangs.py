@@ -9,7 +9,6 @@ from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
 from trainshed.control.volumes import resolved
 from trainshed.engines.protocol import ClusterSpec, GangSpec
-from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
 from trainshed.store import clusters, code, workspaces
@@ -77,12 +76,8 @@ def _gang_spec(
         code_manifest=manifest,
         volumes=volumes,
         cluster_volumes=_cluster_volumes(tx, job, attempt),
-        user=_user(tx, job.workspace_key, settings),
+        user=settings.job_user(tx, number),
     )
-
-
-def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobUser | None:
-    return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
 
 
 def _cluster_volumes(tx: Connection, job: JobRecord, attempt: AttemptRecord) -> tuple[VolumeSource, ...]:
@@ -109,5 +104,5 @@ def _cluster_spec(
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
         volumes=volumes,
-        user=_user(tx, cluster.workspace_key, settings),
+        user=settings.job_user(tx, workspaces.get(tx, cluster.workspace_key).user_number),
     )
