@@ -256,7 +256,7 @@ class Controller:
         if is_draining(tx, self._settings):
             # Should it be taken back, nodes that are idle now are to be looked at.
             self._full_house = False
-        elif not self._full_house or ended:
+        elif self._available and (not self._full_house or ended):
             place_jobs(tx, actions, self._held, self._settings, now)
             watched = self._held.automatic or self._held.preempting
             self._full_house = not watched and not nodes.any_idle(tx)
