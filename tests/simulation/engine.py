@@ -16,6 +16,7 @@ from tests.simulation.machines import Machines
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineError,
+    EngineTraits,
     EngineUnavailable,
     EngineView,
     FileServerSpec,
@@ -41,6 +42,7 @@ class SimulatedEngine:
     """One connection to the machines."""
 
     name = "simulated"
+    traits = EngineTraits()
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineError,
+    EngineTraits,
     EngineUnavailable,
     EngineView,
     FileServerCondition,
@@ -29,6 +30,7 @@ class SimulatedEngine:
     """Nodes become ready at once unless ``prepare_slowly``; gangs end when the test says so."""
 
     name = "simulated"
+    traits = EngineTraits()
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeStatus] = {}

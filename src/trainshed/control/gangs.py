@@ -12,6 +12,7 @@ from trainshed.engines.protocol import ClusterSpec, GangSpec
 from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
+from trainshed.scheduling.scaling import largest_size
 from trainshed.store import clusters, code, workspaces
 from trainshed.store.errors import or_none
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
@@ -58,6 +59,9 @@ def _gang_spec(
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
     number = workspaces.get(tx, job.workspace_key).user_number
     manifest = code.get_snapshot(tx, number, job.code_snapshot) if job.code_snapshot else None
+    cluster = or_none(clusters.get, tx, job.cluster_key)
+    if cluster is not None and cluster.uid != attempt.cluster_uid:
+        cluster = None  # Another one of that name.
     return GangSpec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
@@ -76,8 +80,11 @@ def _gang_spec(
         code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
         volumes=volumes,
-        cluster_volumes=_cluster_volumes(tx, job, attempt),
+        cluster_volumes=_cluster_volumes(cluster),
         user=_user(tx, job.workspace_key, settings),
+        node_count=job.node_count,
+        priority=job.priority,
+        cluster=cluster.name if cluster is not None else "",
     )
 
 
@@ -85,9 +92,8 @@ def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobU
     return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
 
 
-def _cluster_volumes(tx: Connection, job: JobRecord, attempt: AttemptRecord) -> tuple[VolumeSource, ...]:
-    cluster = or_none(clusters.get, tx, job.cluster_key)
-    if cluster is None or cluster.uid != attempt.cluster_uid:
+def _cluster_volumes(cluster: ClusterRecord | None) -> tuple[VolumeSource, ...]:
+    if cluster is None:
         return ()
     return tuple(volume_sources((cluster.definition.get("nodeSetup") or {}).get("mountVolumes"), ""))
 
@@ -110,4 +116,5 @@ def _cluster_spec(
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
         volumes=volumes,
         user=_user(tx, cluster.workspace_key, settings),
+        max_nodes=largest_size(cluster.scale),
     )

@@ -44,6 +44,16 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What an engine does by itself."""
+
+    #: It queues, prioritises and places gangs, and its nodes are its own. Gangs are handed over as soon as they may
+    #: start, with ``node_count`` and without node ids; ``view`` shows the nodes that it gave to a cluster, and
+    #: ``add_nodes`` and ``remove_nodes`` are never called.
+    queues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """What an engine must know of a cluster."""
 
@@ -66,6 +76,11 @@ class ClusterSpec:
     private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Whose root setup tasks and mount commands run as; None: as the service's own user.
     user: JobUser | None = None
+    #: The engine that it is on, by name, and the engine's own settings of it (partition, account, quality of service).
+    engine: str = "local"
+    options: dict[str, str] = field(default_factory=dict)
+    #: The most nodes that its scale settings allow; None where they are not known.
+    max_nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,12 @@ class GangSpec:
     private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Who its processes run as, the job's own workspace's; None: the service's own user.
     user: JobUser | None = None
+    #: How many nodes it needs: as many as ``node_ids`` where the caller chose them, else the engine chooses.
+    node_count: int = 0
+    #: The job's priority, for an engine that queues; higher first, 0 the usual one.
+    priority: int = 0
+    #: The cluster's name, for people.
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +176,14 @@ class GangStatus:
     ended_at: int | None = None
     #: ``image`` and ``digest`` of the container that it ran in, where it did.
     container: dict[str, str] | None = None
+    #: Alive, but still queued by an engine that queues: why, in the engine's own words.
+    waiting: Reason | None = None
+    #: Unix time in milliseconds at which an engine that queues started it, and the nodes that it got (ids of ``view``).
+    started_at: int | None = None
+    hosts: tuple[str, ...] = ()
+    #: With LOST or STOPPED: the engine has queued the same work again by itself. The next ``start_gang`` with the same
+    #: ``job_uid`` takes that up instead of submitting anew.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +229,17 @@ class FileServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """Everything an engine knows, at one moment: nodes, all gangs not yet forgotten, file servers, uids of clusters."""
+    """Everything an engine knows, at one moment: nodes, all gangs not yet forgotten, file servers, uids of clusters.
+
+    Of an engine that queues, nodes are those that it gave to a cluster: seen, not made.
+    """
 
     nodes: tuple[NodeStatus, ...]
     gangs: tuple[GangStatus, ...]
     file_servers: tuple[FileServerStatus, ...] = ()
     clusters: tuple[str, ...] = ()
+    #: Where several engines are seen as one: those that cannot be reached now, by name. Nothing here is of them.
+    absent: dict[str, Reason] = field(default_factory=dict)
 
 
 #: Called (from the event loop) whenever something changed. With a gang's final status when that is what changed
@@ -218,7 +252,12 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The engine's name as users write it: ``local``, ``slurm`` ..."""
+        """The engine's name as users write it: ``local``, ``hpc`` ..."""
+        ...
+
+    @property
+    def traits(self) -> EngineTraits:
+        """What it does by itself. Known before ``start``, and never changes."""
         ...
 
     async def start(self, listener: Listener) -> None:
