@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from trainshed.control.settings import ControlSettings
 from trainshed.engines.protocol import EngineTraits
+from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import clusters, meta
 from trainshed.store.records import ClusterRecord
@@ -52,11 +53,13 @@ class Fleet:
         return queues(self._engines, self._engine_of.get(cluster_uid, ""))
 
     def mirrored(self) -> list[ClusterRecord]:
-        """Clusters whose nodes are the engine's own, as far as those can be seen now."""
+        """Clusters whose nodes are the engine's own, as far as those can be seen now; none that is being deleted."""
         return [
             cluster
             for cluster in clusters.all(self._tx)
-            if queues(self._engines, cluster.engine) and self.why_away(cluster.engine) is None
+            if queues(self._engines, cluster.engine)
+            and self.why_away(cluster.engine) is None
+            and cluster.state is not ProvisioningState.DELETING
         ]
 
 
