@@ -61,10 +61,10 @@ def one_live_attempt(before: Snapshot, now: Snapshot, context: Context) -> Itera
 
 
 def node_in_one_gang(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
-    """No two live attempts have a node in common."""
+    """No two live attempts have a node in common; an engine that queues may put several on one of its own."""
     taken: dict[str, str] = {}
     for attempt in now.attempts.values():
-        if attempt.live:
+        if attempt.live and attempt.began_at is None:
             for node in attempt.nodes:
                 if node in taken:
                     yield f"node {node} is in the live attempts {taken[node]} and {attempt.id}"
