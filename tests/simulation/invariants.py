@@ -190,7 +190,12 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
         job = now.jobs[attempt.job_id]
         truth = context.truth.get(job.uid, _UNKNOWN)
         result = truth.results.get(attempt.id, GangResult.LOST)
-        if result.value != attempt.state or truth.exit_codes.get(attempt.id) != attempt.exit_code:
+        # A job that ends badly while it makes room for others has made room.
+        made_room = was is not None and was.state == "stopping" and job.returned
+        as_told = result.value == attempt.state or (
+            made_room and (result, attempt.state) == (GangResult.FAILED, "stopped")
+        )
+        if not as_told or truth.exit_codes.get(attempt.id) != attempt.exit_code:
             yield (
                 f"attempt {attempt.number} of {job.name} is recorded as {attempt.state} ({attempt.exit_code}), "
                 f"but its processes {result.value} ({truth.exit_codes.get(attempt.id)})"
