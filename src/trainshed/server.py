@@ -27,11 +27,11 @@ from trainshed.api.services import Services
 from trainshed.control.lease import DEFAULT_SECONDS, LeaseTimes
 from trainshed.control.settings import ControlSettings, now_ms
 from trainshed.controlling import Control, Holding, hold, is_reached, make_control, note_reached
+from trainshed.engines.checks import Check
 from trainshed.engines.local.disk import reserve
-from trainshed.engines.local.doctor import Check, capabilities
+from trainshed.engines.local.doctor import capabilities
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
-from trainshed.engines.local.layout import Layout
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.home_sharing import ForeignHome
 from trainshed.http_server import HttpServer
@@ -40,6 +40,7 @@ from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
+from trainshed.resources.engines import InvalidEngines
 from trainshed.resources.host_directories import InvalidHostDirectories
 from trainshed.resources.prices import InvalidPrices
 from trainshed.resources.quotas import InvalidQuotas
@@ -49,6 +50,7 @@ from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     ServiceFile,
+    load_engines,
     load_host_directories,
     load_prices,
     load_quotas,
@@ -69,6 +71,7 @@ _START_ERRORS = (
     EngineUnavailable,
     ForeignHome,
     InvalidEndpoints,
+    InvalidEngines,
     InvalidHostDirectories,
     InvalidIssuers,
     InvalidPrices,
@@ -161,6 +164,7 @@ async def _serve(
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
     host_directories = load_host_directories(home)
+    engines = load_engines(home)
     keyvault = open_keyvault(home)
     drain_known = await db.read(draining.known_at_start)
 
@@ -179,11 +183,12 @@ async def _serve(
         job_user=job_user,
         drain_known=drain_known,
         shared=holding.shared,
+        engines=engines.traits,
     )
     if job_users.warning:
         log.warning("jobs are not isolated", why=job_users.warning)
     times = LeaseTimes(options.lease_seconds)
-    control = make_control(holding, home, options.role, times, settings, vault.unseal_text, keyvault.get)
+    control = make_control(holding, home, options.role, times, settings, vault.unseal_text, keyvault.get, engines)
     services = Services(
         db=db,
         vault=vault,
@@ -197,7 +202,9 @@ async def _serve(
         explain_fully=control.explain_fully,
         queue=control.queue,
         prices=settings.prices,
-        mount_root=lambda uid: str(Layout(home.absolute()).mount_root(uid)),
+        mount_root=engines.mount_root_of(home.absolute()),
+        cluster_options=engines.cluster_options,
+        engines=engines.traits,
         engine_available=lambda: control.engine_available,
         standing=control.standing,
         alone=holding.members.alone,
@@ -280,8 +287,12 @@ def _announce(url: str, home: Path) -> None:
 
 
 def doctor(home: Path) -> list[Check]:
-    """What the service's machine offers to jobs, and what mends what it lacks (``trainshed doctor``)."""
-    return capabilities(home)
+    """What this machine and the engines offer to jobs, and what mends what they lack (``trainshed doctor``)."""
+    try:
+        added = load_engines(home).doctor(home)
+    except InvalidEngines as error:
+        added = [Check("engines", False, str(error))]
+    return [*capabilities(home), *added]
 
 
 def _print(text: str, stream: IO[str]) -> None:

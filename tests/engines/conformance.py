@@ -1,4 +1,8 @@
-"""What every engine must do. Each function takes a started Lab and checks one promise of ``engines.protocol``."""
+"""What every engine must do. Each function takes a started Lab and checks one promise of ``engines.protocol``.
+
+``PROMISES`` are kept by all; ``OF_CHOSEN_NODES`` by engines whose nodes the caller asks for and chooses, ``OF_QUEUES``
+by engines that queue by themselves (``EngineTraits.queues``). ``tests.engines.labs`` has the engines.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec, living, mark, sleeper, stubborn
+from tests.engines.lab import Lab, eventually, living, mark, sleeper, stubborn
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineError,
@@ -16,6 +20,7 @@ from trainshed.engines.protocol import (
     FileServerCondition,
     FileServerSpec,
     GangResult,
+    GangStatus,
     NodeSpec,
 )
 from trainshed.resources.preemption import StopWarning
@@ -32,7 +37,7 @@ def mounts(lab: Lab, cluster: ClusterSpec) -> Path:
 
 
 async def a_gang_that_exits_with_0_succeeded(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     status = await lab.end_of(await lab.run("true", nodes, cluster))
     assert (status.result, status.exit_code, status.reason) == (GangResult.SUCCEEDED, 0, None)
@@ -40,7 +45,7 @@ async def a_gang_that_exits_with_0_succeeded(lab: Lab) -> None:
 
 
 async def an_exit_code_is_reported(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     status = await lab.end_of(await lab.run("exit 7", nodes, cluster))
     assert (status.result, status.exit_code) == (GangResult.FAILED, 7)
@@ -48,7 +53,7 @@ async def an_exit_code_is_reported(lab: Lab) -> None:
 
 
 async def the_end_is_told_to_the_listener(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     attempt = await lab.run("true", nodes, cluster)
     await lab.end_of(attempt)
@@ -56,7 +61,7 @@ async def the_end_is_told_to_the_listener(lab: Lab) -> None:
 
 
 async def a_gang_of_two_nodes_prepares_on_both(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
     prepare = "hostname >> $AZ_BATCHAI_MOUNT_ROOT/prepared"
     status = await lab.end_of(await lab.run("true", nodes, cluster, preparation=prepare))
@@ -64,10 +69,48 @@ async def a_gang_of_two_nodes_prepares_on_both(lab: Lab) -> None:
     assert len((mounts(lab, cluster) / "prepared").read_text().splitlines()) == 2
 
 
-async def starting_twice_runs_once(lab: Lab) -> None:
-    cluster = cluster_spec()
+async def a_job_knows_all_nodes_of_its_gang(lab: Lab) -> None:
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(2, cluster)
+    status = await lab.end_of(await lab.run("echo $AZ_BATCH_HOST_LIST > $AZ_BATCHAI_MOUNT_ROOT/hosts", nodes, cluster))
+    assert status.result is GangResult.SUCCEEDED, status
+    hosts = (mounts(lab, cluster) / "hosts").read_text().strip().split(",")
+    assert len(hosts) == 2 and all(hosts)
+
+
+async def several_gangs_run_at_once_and_end_each_as_its_own(lab: Lab) -> None:
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(2, cluster)
+    names = [mark(), mark()]
+    slow = [await lab.run(sleeper(name), nodes[index : index + 1], cluster) for index, name in enumerate(names)]
+    await eventually(lambda: all(map(living, names)), "both jobs")
+    await lab.engine.stop_gang(slow[0], STOP, 0.1)
+    assert (await lab.end_of(slow[0])).result is GangResult.STOPPED
+    assert living(names[1])
+    await lab.engine.stop_gang(slow[1], STOP, 0.1)
+    assert (await lab.end_of(slow[1])).result is GangResult.STOPPED
+
+
+async def what_is_written_can_be_read_while_it_runs(lab: Lab) -> None:
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
-    spec = gang_spec("echo ran >> $AZ_BATCHAI_MOUNT_ROOT/runs; exit 3", nodes, cluster)
+    go = mounts(lab, cluster) / "go"
+    command = "echo first; until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.02; done; echo last"
+    attempt = await lab.run(command, nodes, cluster)
+
+    def written() -> list[str]:
+        return [path.read_text() for path in (mounts(lab, cluster) / "logs").rglob("stdout.txt")]
+
+    await eventually(lambda: written() == ["first\n"], "the first line")
+    go.touch()
+    await lab.end_of(attempt)
+    assert written() == ["first\nlast\n"]
+
+
+async def starting_twice_runs_once(lab: Lab) -> None:
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(1, cluster)
+    spec = lab.gang("echo ran >> $AZ_BATCHAI_MOUNT_ROOT/runs; exit 3", nodes, cluster)
     await lab.engine.start_gang(spec)
     await lab.engine.start_gang(spec)
     first = await lab.end_of(spec.attempt_id)
@@ -79,7 +122,7 @@ async def starting_twice_runs_once(lab: Lab) -> None:
 
 
 async def a_gang_without_one_of_its_nodes_starts_nowhere(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     name = mark()
     with pytest.raises(EngineError) as refusal:
@@ -92,7 +135,7 @@ async def a_gang_without_one_of_its_nodes_starts_nowhere(lab: Lab) -> None:
 
 
 async def a_busy_node_takes_no_second_gang(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     name = mark()
     first = await lab.run(sleeper(name), nodes, cluster)
@@ -103,7 +146,7 @@ async def a_busy_node_takes_no_second_gang(lab: Lab) -> None:
 
 
 async def a_stop_ends_everything_with_its_reason(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     detached, foreground = mark(), mark()
     attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
@@ -118,7 +161,7 @@ async def a_stop_ends_everything_with_its_reason(lab: Lab) -> None:
 
 
 async def a_gang_that_was_warned_may_leave_by_itself(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
     root = "$AZ_BATCHAI_MOUNT_ROOT"
     command = (
@@ -136,7 +179,7 @@ async def a_gang_that_was_warned_may_leave_by_itself(lab: Lab) -> None:
 
 async def a_gang_that_was_warned_is_stopped_when_its_time_is_up(lab: Lab) -> None:
     """Or sooner, when that is asked for."""
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     for warnings in ([0.3], [600.0, None]):
         name = mark()
@@ -150,7 +193,7 @@ async def a_gang_that_was_warned_is_stopped_when_its_time_is_up(lab: Lab) -> Non
 
 
 async def what_a_finished_job_left_behind_is_gone(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     name = mark()
     started = "$AZ_BATCHAI_MOUNT_ROOT/started"
@@ -162,7 +205,7 @@ async def what_a_finished_job_left_behind_is_gone(lab: Lab) -> None:
 
 
 async def stopping_what_is_unknown_or_over_does_nothing(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     attempt = await lab.run("true", nodes, cluster)
     status = await lab.end_of(attempt)
@@ -172,7 +215,7 @@ async def stopping_what_is_unknown_or_over_does_nothing(lab: Lab) -> None:
 
 
 async def outcomes_are_kept_until_forgotten(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     attempt = await lab.run("true", nodes, cluster)
     status = await lab.end_of(attempt)
@@ -184,7 +227,7 @@ async def outcomes_are_kept_until_forgotten(lab: Lab) -> None:
 
 
 async def a_gang_that_is_alive_is_not_forgotten(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     attempt = await lab.run(sleeper(mark()), nodes, cluster)
     await lab.engine.forget_gang((attempt,))
@@ -215,7 +258,7 @@ async def a_file_server_is_in_the_view_until_it_is_removed(lab: Lab) -> None:
 
 
 async def a_service_that_comes_again_finds_the_running_gang(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     go = mounts(lab, cluster) / "go"
     name = mark()
@@ -226,14 +269,14 @@ async def a_service_that_comes_again_finds_the_running_gang(lab: Lab) -> None:
     await lab.restart_service()
     view = await lab.engine.view()
     assert [(gang.attempt_id, gang.result) for gang in view.gangs] == [(attempt, None)]
-    assert [node.boot for node in view.nodes] == [1]
+    assert lab.queues or [node.boot for node in view.nodes] == [1]
     assert living(name) == before
     go.touch()
     assert (await lab.end_of(attempt)).exit_code == 5
 
 
 async def asking_twice_for_a_node_makes_one(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     (node_id,) = await lab.add_nodes(1, cluster)
     await lab.engine.add_nodes(cluster, (NodeSpec(node_id, 0),))
     await lab.engine.ensure_cluster(cluster)
@@ -242,7 +285,7 @@ async def asking_twice_for_a_node_makes_one(lab: Lab) -> None:
 
 
 async def nodes_differ_in_name_and_address(lab: Lab) -> None:
-    first, second = cluster_spec("First Cluster"), cluster_spec("second")
+    first, second = lab.cluster("First Cluster"), lab.cluster("second")
     await lab.add_nodes(2, first)
     await lab.add_nodes(2, second)
     nodes = (await lab.engine.view()).nodes
@@ -251,7 +294,7 @@ async def nodes_differ_in_name_and_address(lab: Lab) -> None:
 
 
 async def removing_a_node_ends_what_runs_on_it(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
     name = mark()
     attempt = await lab.run(f"{stubborn(name)}; sleep 1000", nodes[:1], cluster)
@@ -270,11 +313,12 @@ async def removing_a_node_ends_what_runs_on_it(lab: Lab) -> None:
 
 
 async def a_cluster_keeps_its_files_when_its_nodes_are_gone(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     await lab.end_of(await lab.run("echo kept > $AZ_BATCHAI_MOUNT_ROOT/model", nodes, cluster))
-    await lab.engine.remove_nodes(nodes)
-    await lab.until(lambda view: True if not view.nodes else None, "no node")
+    if not lab.queues:
+        await lab.engine.remove_nodes(nodes)
+        await lab.until(lambda view: True if not view.nodes else None, "no node")
     assert (await lab.engine.view()).clusters == (cluster.uid,)
     await lab.engine.remove_cluster(cluster.uid)
     await lab.engine.remove_cluster(cluster.uid)
@@ -283,7 +327,7 @@ async def a_cluster_keeps_its_files_when_its_nodes_are_gone(lab: Lab) -> None:
 
 
 async def the_wall_clock_limit_ends_a_gang(lab: Lab) -> None:
-    cluster = cluster_spec()
+    cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
     status = await lab.end_of(await lab.run("sleep 1000", nodes, cluster, wall_clock_seconds=0.3))
     assert status.result is GangResult.FAILED
@@ -291,12 +335,79 @@ async def the_wall_clock_limit_ends_a_gang(lab: Lab) -> None:
 
 
 async def too_many_nodes_are_refused_with_the_numbers(lab: Lab) -> None:
-    cluster = cluster_spec(cpus=100_000)
+    cluster = lab.cluster(cpus=100_000)
     with pytest.raises(EngineError) as refusal:
         await lab.engine.add_nodes(cluster, (NodeSpec("a", 0), NodeSpec("b", 1)))
     assert refusal.value.reason.code is ReasonCode.ALLOCATION_FAILED
     assert "100000" in refusal.value.reason.text
     assert (await lab.engine.view()).nodes == ()
+
+
+async def what_does_not_fit_now_waits_with_a_reason(lab: Lab) -> None:
+    """Where the engine queues: as many gangs as there are nodes and one more."""
+    cluster = lab.cluster()
+    everything = await _all_nodes(lab, cluster)
+    names = [mark() for _ in everything]
+    running = [await lab.run(sleeper(name), everything[:1], cluster) for name in names]
+    await eventually(lambda: all(map(living, names)), "a job on every node")
+    late = mark()
+    waiting = await lab.run(f"echo late > $AZ_BATCHAI_MOUNT_ROOT/late; {sleeper(late)}", everything[:1], cluster)
+    status = await lab.until(lambda view: _waits(view, waiting), "why it waits")
+    assert status.waiting is not None and status.waiting.text and status.result is None and status.started_at is None
+    await lab.engine.stop_gang(running[0], STOP, 0.1)
+    started = await lab.until(lambda view: _runs(view, waiting), "its start")
+    assert started.waiting is None and len(started.hosts) == 1 and started.hosts[0] in everything
+    await eventually(lambda: living(late), "the job")
+    for attempt in (*running, waiting):
+        await lab.engine.stop_gang(attempt, STOP, 0.1)
+    for attempt in (*running, waiting):
+        assert (await lab.end_of(attempt)).result is GangResult.STOPPED
+    assert living(late) == []
+
+
+async def a_gang_that_waits_can_be_stopped(lab: Lab) -> None:
+    """Where the engine queues: one that is wider than what there is."""
+    cluster = lab.cluster()
+    everything = await _all_nodes(lab, cluster)
+    wide = await lab.run("touch $AZ_BATCHAI_MOUNT_ROOT/ran", (*everything, "one-more"), cluster)
+    await lab.until(lambda view: _waits(view, wide), "why it waits")
+    await lab.restart_service()
+    await lab.until(lambda view: _waits(view, wide), "why it waits, after a restart")
+    await lab.engine.stop_gang(wide, STOP, 0.1)
+    status = await lab.end_of(wide)
+    assert (status.result, status.reason) == (GangResult.STOPPED, STOP)
+    assert not (mounts(lab, cluster) / "ran").exists()
+
+
+async def all_that_is_handed_over_runs_once(lab: Lab) -> None:
+    """Where the engine queues: more gangs than nodes, each started twice as if an answer was lost."""
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(1, cluster)
+    commands = [f"echo {number:02} >> $AZ_BATCHAI_MOUNT_ROOT/ran" for number in range(12)]
+    gangs = [lab.gang(command, nodes, cluster) for command in commands]
+    for gang in gangs:
+        await lab.engine.start_gang(gang)
+    await lab.restart_service()
+    for gang in gangs:
+        await lab.engine.start_gang(gang)
+    for gang in gangs:
+        status = await lab.end_of(gang.attempt_id)
+        assert status.result is GangResult.SUCCEEDED and status.started_at is not None, status
+    assert sorted((mounts(lab, cluster) / "ran").read_text().split()) == [f"{number:02}" for number in range(12)]
+
+
+async def _all_nodes(lab: Lab, cluster: ClusterSpec) -> tuple[str, ...]:
+    await lab.add_nodes(1, cluster)
+    view = await lab.engine.view()
+    return await lab.add_nodes(sum(1 for node in view.nodes if node.cluster_uid == cluster.uid), cluster)
+
+
+def _waits(view: EngineView, attempt_id: str) -> GangStatus | None:
+    return next((gang for gang in view.gangs if gang.attempt_id == attempt_id and gang.waiting is not None), None)
+
+
+def _runs(view: EngineView, attempt_id: str) -> GangStatus | None:
+    return next((gang for gang in view.gangs if gang.attempt_id == attempt_id and gang.started_at is not None), None)
 
 
 Promise = Callable[[Lab], Awaitable[None]]
@@ -306,9 +417,10 @@ PROMISES: tuple[Promise, ...] = (
     an_exit_code_is_reported,
     the_end_is_told_to_the_listener,
     a_gang_of_two_nodes_prepares_on_both,
+    a_job_knows_all_nodes_of_its_gang,
+    several_gangs_run_at_once_and_end_each_as_its_own,
+    what_is_written_can_be_read_while_it_runs,
     starting_twice_runs_once,
-    a_gang_without_one_of_its_nodes_starts_nowhere,
-    a_busy_node_takes_no_second_gang,
     a_stop_ends_everything_with_its_reason,
     a_gang_that_was_warned_may_leave_by_itself,
     a_gang_that_was_warned_is_stopped_when_its_time_is_up,
@@ -318,10 +430,21 @@ PROMISES: tuple[Promise, ...] = (
     a_gang_that_is_alive_is_not_forgotten,
     a_file_server_is_in_the_view_until_it_is_removed,
     a_service_that_comes_again_finds_the_running_gang,
+    a_cluster_keeps_its_files_when_its_nodes_are_gone,
+    the_wall_clock_limit_ends_a_gang,
+)
+
+OF_CHOSEN_NODES: tuple[Promise, ...] = (
+    a_gang_without_one_of_its_nodes_starts_nowhere,
+    a_busy_node_takes_no_second_gang,
     asking_twice_for_a_node_makes_one,
     nodes_differ_in_name_and_address,
     removing_a_node_ends_what_runs_on_it,
-    a_cluster_keeps_its_files_when_its_nodes_are_gone,
-    the_wall_clock_limit_ends_a_gang,
     too_many_nodes_are_refused_with_the_numbers,
+)
+
+OF_QUEUES: tuple[Promise, ...] = (
+    what_does_not_fit_now_waits_with_a_reason,
+    a_gang_that_waits_can_be_stopped,
+    all_that_is_handed_over_runs_once,
 )

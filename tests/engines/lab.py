@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -33,12 +33,25 @@ _LOOK_AGAIN = 0.02
 
 
 class Lab:
-    """An engine under test. ``make`` gives another service's engine on the same nodes and gangs."""
+    """An engine under test. ``make`` gives another service's engine on the same nodes and gangs.
 
-    def __init__(self, make: Callable[[], Engine], user: JobUser | None = None) -> None:
+    ``cluster``: members that its clusters have, such as the engine's own options. ``patience``: seconds that any single
+    thing may take.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Engine],
+        user: JobUser | None = None,
+        *,
+        cluster: Mapping[str, Any] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self._make = make
         #: Whom jobs run as that this lab starts.
         self.user = user
+        self._cluster = dict(cluster or {})
+        self._patience = patience
         self._changed = asyncio.Event()
         self.engine = make()
         self.told: list[GangStatus] = []
@@ -58,8 +71,20 @@ class Lab:
             self.told.append(status)
         self._changed.set()
 
+    @property
+    def queues(self) -> bool:
+        """Whether the engine queues gangs and places them on nodes of its own."""
+        return self.engine.traits.queues
+
+    def cluster(self, name: str = "lab", **members: Any) -> ClusterSpec:
+        """A cluster of small nodes, as this engine has them."""
+        return cluster_spec(name, **{**self._cluster, **members})
+
     async def add_nodes(self, count: int, cluster: ClusterSpec) -> tuple[str, ...]:
-        """That many nodes, once they are ready."""
+        """That many nodes, once they are ready: new ones, or those of the engine that queues."""
+        if self.queues:
+            await self.engine.ensure_cluster(cluster)
+            return await self.until(lambda view: _ready(view, cluster, count), f"{count} nodes for the cluster")
         specs = tuple(NodeSpec(f"node-{index}-{uuid.uuid4().hex[:6]}", index) for index in range(count))
         await self.engine.add_nodes(cluster, specs)
         for spec in specs:
@@ -67,14 +92,21 @@ class Lab:
         return tuple(spec.node_id for spec in specs)
 
     async def run(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> str:
-        """Start an attempt; its id."""
+        """Start an attempt on these nodes, or on as many as these where the engine chooses them; its id."""
+        spec = self.gang(command, nodes, cluster, **members)
+        await self.engine.start_gang(spec)
+        return spec.attempt_id
+
+    def gang(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> GangSpec:
+        """The attempt that ``run`` starts."""
         spec = gang_spec(command, nodes, cluster, **members)
+        if self.queues:
+            spec = replace(spec, node_ids=())
         if self.user is not None:
             # Each workspace has its own.
             segment = f"sub/group/workspaces/w{self.user.uid}/experiments/lab/jobs/{spec.job}"
             spec = replace(spec, user=self.user, segment=segment)
-        await self.engine.start_gang(spec)
-        return spec.attempt_id
+        return spec
 
     async def node(self, node_id: str, condition: NodeCondition = NodeCondition.READY, *, boot: int = 1) -> NodeStatus:
         """The node, once it is so and was started that often at least."""
@@ -97,7 +129,7 @@ class Lab:
         """What ``found`` makes of the engine's view, once it makes something; looked at whenever the engine tells."""
         view: EngineView | None = None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 while True:
                     self._changed.clear()
                     with suppress(EngineUnavailable):
@@ -106,7 +138,13 @@ class Lab:
                             return result
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"waited {PATIENCE:g} s in vain for: {what}; last seen {view}") from None
+            raise AssertionError(f"waited {self._patience:g} s in vain for: {what}; last seen {view}") from None
+
+
+def _ready(view: EngineView, cluster: ClusterSpec, count: int) -> tuple[str, ...] | None:
+    mine = (n for n in view.nodes if n.cluster_uid == cluster.uid and n.condition is NodeCondition.READY)
+    found = tuple(node.node_id for node in mine)[:count]
+    return found if len(found) == count else None
 
 
 async def eventually(holds: Callable[[], object], what: str) -> None:
@@ -161,6 +199,7 @@ def gang_spec(
         attempt_number=1,
         cluster_uid=cluster.uid,
         node_ids=nodes,
+        node_count=len(nodes),
         subscription="00000000-0000-0000-0000-000000000000",
         resource_group="trainshed",
         workspace="default",

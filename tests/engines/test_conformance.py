@@ -1,4 +1,4 @@
-"""The local engine keeps every promise of the protocol: with namespaces, without, and with jobs of another user."""
+"""Every engine keeps every promise of the protocol."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conformance import PROMISES, Promise
-from tests.engines.conftest import run_in_lab
-from trainshed.engines.local.job_users import hindrance
-from trainshed.resources.users import UserRange
+from tests.engines.conformance import OF_CHOSEN_NODES, OF_QUEUES, PROMISES, Promise
+from tests.engines.labs import kinds
+from tests.engines.labs.kind import LabKind
+
+
+def _cases() -> list[pytest.ParameterSet]:
+    return [
+        pytest.param(kind, promise, id=f"{kind.name}-{promise.__name__}")
+        for kind in kinds()
+        for promise in (*PROMISES, *(OF_QUEUES if kind.queues else OF_CHOSEN_NODES))
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isolation", ["namespaces", "none", "strangers"])
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-def test_promise(promise: Promise, isolation: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINSHED_ISOLATION", "none" if isolation == "none" else "")
-    users = UserRange(1900001000, 1900001009)
-    if isolation == "strangers" and (why := hindrance(users)):
-        pytest.skip(f"jobs cannot have a user of their own here: {why}")
-    run_in_lab(home, promise, users.user(1) if isolation == "strangers" else None)
+@pytest.mark.parametrize(("kind", "promise"), _cases())
+def test_promise(kind: LabKind, promise: Promise, home: Path, request: pytest.FixtureRequest) -> None:
+    if why := kind.exempt.get(promise.__name__):
+        pytest.skip(f"{kind.name}: {why}")
+    kind.run(promise, home, request)

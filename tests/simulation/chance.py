@@ -63,7 +63,9 @@ class Profile:
     #: The longest time that a job's attempt runs.
     running: float
     #: Whether users know dependencies, arrays and scheduling rules.
-    together: bool
+    together: bool = False
+    #: Whether the engine queues by itself (``site.Site``).
+    queues: bool = False
     faults: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -94,5 +96,6 @@ class Profile:
             preparing=roll.choice((0.5, 3.0, 10.0)),
             running=roll.choice((0.5, 4.0, 12.0)),
             together=roll.random() < 0.5,
+            queues=dice(seed, "engine").random() < 0.2,
             faults=faults,
         )

@@ -16,6 +16,7 @@ from tests.simulation.machines import Machines
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineError,
+    EngineTraits,
     EngineUnavailable,
     EngineView,
     FileServerSpec,
@@ -40,7 +41,7 @@ class Outage:
 class SimulatedEngine:
     """One connection to the machines."""
 
-    name = "simulated"
+    name = "local"
 
     def __init__(
         self,
@@ -50,7 +51,9 @@ class SimulatedEngine:
         *,
         latency: float,
         happens: Callable[[str], bool],
+        queues: bool = False,
     ) -> None:
+        self.traits = EngineTraits(queues=queues)
         self._machines = machines
         self._roll = roll
         self._outage = outage

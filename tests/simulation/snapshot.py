@@ -43,6 +43,7 @@ class Job(NamedTuple):
     blocked: int
     waits_turn: int
     array_id: int | None
+    handed_over: int
 
 
 class Attempt(NamedTuple):
@@ -57,6 +58,8 @@ class Attempt(NamedTuple):
     exit_code: int | None
     placed_at: int
     ended_at: int | None
+    waiting: str | None
+    began_at: int | None
 
     @property
     def live(self) -> bool:
@@ -137,9 +140,9 @@ class Snapshot:
 
 _JOBS = """SELECT id, uid, key, name, cluster_uid, state, execution, node_count, priority, attempts, lost_attempts,
     retries, not_before, exit_code, definition, errors, returned, experiment_key, submitted_by, blocked, waits_turn,
-    array_id FROM jobs"""
-_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at
-    FROM attempts ORDER BY job_id, number"""
+    array_id, handed_over FROM jobs"""
+_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at, waiting,
+    began_at FROM attempts ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
 _EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details, reason FROM events

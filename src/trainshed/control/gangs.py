@@ -9,8 +9,11 @@ from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
 from trainshed.control.volumes import resolved
 from trainshed.engines.protocol import ClusterSpec, GangSpec
+from trainshed.resources.cluster import engine_options
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
+from trainshed.scheduling.scaling import largest_size
 from trainshed.store import clusters, code, workspaces
 from trainshed.store.errors import or_none
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
@@ -57,11 +60,14 @@ def _gang_spec(
     subscription, group, _, workspace, _, experiment, *_ = job.segment.split("/")
     number = workspaces.get(tx, job.workspace_key).user_number
     manifest = code.get_snapshot(tx, number, job.code_snapshot) if job.code_snapshot else None
+    cluster = or_none(clusters.get, tx, job.cluster_key)
+    if cluster is not None and cluster.uid != attempt.cluster_uid:
+        cluster = None  # Another one of that name.
     return GangSpec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
         cluster_uid=attempt.cluster_uid,
-        node_ids=attempt.node_ids,
+        node_ids=() if attempt.handed_over else attempt.node_ids,
         subscription=subscription,
         resource_group=group,
         workspace=workspace,
@@ -75,14 +81,17 @@ def _gang_spec(
         code_store=str(settings.home / code.directory(number)) if settings.home and manifest is not None else None,
         code_manifest=manifest,
         volumes=volumes,
-        cluster_volumes=_cluster_volumes(tx, job, attempt),
+        cluster_volumes=_cluster_volumes(cluster),
         user=settings.job_user(tx, number),
+        node_count=job.node_count,
+        priority=job.priority,
+        cluster=cluster.name if cluster is not None else "",
+        engine=cluster.engine if cluster is not None else DEFAULT_ENGINE,
     )
 
 
-def _cluster_volumes(tx: Connection, job: JobRecord, attempt: AttemptRecord) -> tuple[VolumeSource, ...]:
-    cluster = or_none(clusters.get, tx, job.cluster_key)
-    if cluster is None or cluster.uid != attempt.cluster_uid:
+def _cluster_volumes(cluster: ClusterRecord | None) -> tuple[VolumeSource, ...]:
+    if cluster is None:
         return ()
     return tuple(volume_sources((cluster.definition.get("nodeSetup") or {}).get("mountVolumes"), ""))
 
@@ -105,4 +114,7 @@ def _cluster_spec(
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
         volumes=volumes,
         user=settings.job_user(tx, workspaces.get(tx, cluster.workspace_key).user_number),
+        engine=cluster.engine,
+        options=engine_options(cluster.definition),
+        max_nodes=largest_size(cluster.scale),
     )

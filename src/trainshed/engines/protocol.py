@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 from trainshed.resources.users import JobUser
@@ -28,7 +29,11 @@ class EngineError(Exception):
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be reached now; asking again later is right."""
+    """The engine cannot be reached now; asking again later is right. ``engine``: which of several, by name."""
+
+    def __init__(self, reason: Reason, engine: str = "") -> None:
+        super().__init__(reason)
+        self.engine = engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,16 @@ class Leader:
 
     database: str
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What an engine does by itself."""
+
+    #: It queues, prioritises and places gangs, and its nodes are its own. Gangs are handed over as soon as they may
+    #: start, with ``node_count`` and without node ids; ``view`` shows the nodes that it gave to a cluster, and
+    #: ``add_nodes`` and ``remove_nodes`` are never called.
+    queues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,11 @@ class ClusterSpec:
     private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Whose root setup tasks and mount commands run as; None: as the service's own user.
     user: JobUser | None = None
+    #: The engine that it is on, by name, and the engine's own settings of it (partition, account, quality of service).
+    engine: str = DEFAULT_ENGINE
+    options: dict[str, str] = field(default_factory=dict)
+    #: The most nodes that its scale settings allow; None where they are not known.
+    max_nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +161,13 @@ class GangSpec:
     private: dict[str, str] = field(default_factory=dict, repr=False)
     #: Who its processes run as, the job's own workspace's; None: the service's own user.
     user: JobUser | None = None
+    #: How many nodes it needs: as many as ``node_ids`` where the caller chose them, else the engine chooses.
+    node_count: int = 0
+    #: The job's priority, for an engine that queues; higher first, 0 the usual one.
+    priority: int = 0
+    #: The cluster's name, for people, and its engine.
+    cluster: str = ""
+    engine: str = DEFAULT_ENGINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +182,14 @@ class GangStatus:
     ended_at: int | None = None
     #: ``image`` and ``digest`` of the container that it ran in, where it did.
     container: dict[str, str] | None = None
+    #: Alive, but still queued by an engine that queues: why, in the engine's own words.
+    waiting: Reason | None = None
+    #: Unix time in milliseconds at which an engine that queues started it, and the nodes that it got (ids of ``view``).
+    started_at: int | None = None
+    hosts: tuple[str, ...] = ()
+    #: With LOST or STOPPED: the engine has queued the same work again by itself. The next ``start_gang`` with the same
+    #: ``job_uid`` takes that up instead of submitting anew; nothing of the job runs before. ``stop_gang`` drops it.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +235,19 @@ class FileServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """Everything an engine knows, at one moment: nodes, all gangs not yet forgotten, file servers, uids of clusters."""
+    """Everything an engine knows, at one moment: nodes, all gangs not yet forgotten, file servers, uids of clusters.
+
+    Of an engine that queues, nodes are those that it gave to a cluster: seen, not made.
+    """
 
     nodes: tuple[NodeStatus, ...]
     gangs: tuple[GangStatus, ...]
     file_servers: tuple[FileServerStatus, ...] = ()
     clusters: tuple[str, ...] = ()
+    #: Those of the clusters whose engine queues: their nodes are its own. Filled in by who puts views together.
+    mirrored: frozenset[str] = frozenset()
+    #: Where several engines are seen as one: those that cannot be reached now, by name. Nothing here is of them.
+    absent: dict[str, Reason] = field(default_factory=dict)
 
 
 #: Called (from the event loop) whenever something changed. With a gang's final status when that is what changed
@@ -214,11 +256,19 @@ Listener = Callable[[GangStatus | None], None]
 
 
 class Engine(Protocol):
-    """What every engine implements. Methods raise EngineUnavailable when the engine cannot be reached."""
+    """What every engine implements. Methods raise EngineUnavailable when the engine cannot be reached.
+
+    No call takes long: what does goes on by itself, and ``view`` may be of a moment ago.
+    """
 
     @property
     def name(self) -> str:
-        """The engine's name as users write it: ``local``, ``slurm`` ..."""
+        """The engine's name as users write it: ``local``, ``hpc`` ..."""
+        ...
+
+    @property
+    def traits(self) -> EngineTraits:
+        """What it does by itself. Known before ``start``, and never changes."""
         ...
 
     async def start(self, listener: Listener) -> None:
@@ -261,6 +311,9 @@ class Engine(Protocol):
         self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
     ) -> None:
         """SIGTERM, then SIGKILL after the grace; the gang's status then is STOPPED with this reason. Idempotent.
+
+        One that an engine still queues leaves its queue. Of one that has ended and whose work is queued ``again``, that
+        work is dropped, and ``again`` is False from then on.
 
         With a warning its ranks get that signal first, each once, and it goes on for the warning's seconds. A gang that
         ends meanwhile has SUCCEEDED with 0 and is STOPPED with anything else but its wall clock and its disk limit. A

@@ -10,6 +10,7 @@ from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.link import Link
 from trainshed.engines.protocol import (
     ClusterSpec,
+    EngineTraits,
     EngineView,
     FileServerCondition,
     FileServerSpec,
@@ -31,6 +32,7 @@ class LocalEngine:
     """Nodes on this machine (see ``engines.protocol.Engine``)."""
 
     name = "local"
+    traits = EngineTraits()
 
     def __init__(self, home: Path, leader: Leader | None = None) -> None:
         """``leader``: under which lease the daemon is spoken to; None for the only service of the home."""
@@ -163,9 +165,15 @@ _GANG_FIELDS = (
 )
 
 
+#: Members of a ``ClusterSpec`` that mean nothing to the daemon.
+_OF_OTHER_ENGINES = ("engine", "options", "max_nodes")
+
+
 def _cluster(cluster: ClusterSpec) -> dict[str, Any]:
     spec = asdict(cluster)
     spec["volumes"] = [source.to_json() for source in cluster.volumes]
+    for name in _OF_OTHER_ENGINES:
+        del spec[name]
     return {"setup_secrets": spec.pop("setup_secrets"), "private": spec.pop("private"), "cluster": spec}
 
 

@@ -1,0 +1,14 @@
+"""The engines that the conformance suite is run against, each in a laboratory of its own.
+
+A further engine has a module here with a ``LabKind``, and its line in ``kinds``.
+"""
+
+from __future__ import annotations
+
+from tests.engines.labs import local
+from tests.engines.labs.kind import LabKind
+
+
+def kinds() -> tuple[LabKind, ...]:
+    """All of them."""
+    return local.KINDS
