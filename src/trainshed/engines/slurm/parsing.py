@@ -1,4 +1,4 @@
-"""What Slurm's tools print, as values. Tolerant: versions from 22.05 on add states and fields, and none is lost by it."""
+"""What Slurm's tools print, as values. Tolerant: versions from 22.05 on add states and fields, none is lost by it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 QUEUE_FORMAT = "JobID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300"
 _QUEUE_SIZES = tuple(int(part.rpartition(":")[2]) for part in QUEUE_FORMAT.split(","))
 #: Fields of ``sinfo -N``; what may hold anything comes last.
-NODES_FORMAT = "%N|%R|%T|%o|%c|%m|%G|%E"
+NODES_FORMAT = "%N|%P|%T|%o|%c|%m|%G|%E"
 ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode"
 
 #: States in which Slurm has the job queued, or will run it once more.

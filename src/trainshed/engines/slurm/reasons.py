@@ -1,4 +1,4 @@
-"""Slurm's words as reasons: why a job waits, how it ended, what is wrong with a node. Its own word is in the details."""
+"""Slurm's words as reasons: why a job waits, how it ended, what is wrong with a node. Its word is in the details."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> int:
     """Exit code of the job, or of one task of it."""
     # Programs that find themselves in a Slurm job use Slurm to start their ranks; the job's are the runners' to start.
     slurm = {name: value for name, value in os.environ.items() if name.startswith(("SLURM", "PMI", "SBATCH"))}
-    for name in slurm:
-        del os.environ[name]
+    for name in (*slurm, "ENVIRONMENT"):
+        os.environ.pop(name, None)
     match arguments:
         case ["lead", folder]:
             return _lead(Ticket(Path(folder)), slurm)
@@ -117,7 +117,7 @@ def _wait_for_former(root: Places, order: dict[str, Any]) -> None:
 
 
 def _start_members(ticket: Ticket, order: dict[str, Any], secret: dict[str, Any], slurm: dict[str, str]) -> int:
-    """srun passes what it reads on its standard input to each task: so secrets are on no command line and in no file."""
+    """srun passes its standard input on to each task: so secrets are on no command line and in no file."""
     count, run = slurm["SLURM_JOB_NUM_NODES"], int(slurm.get("SLURM_RESTART_COUNT") or 0)
     started = subprocess.Popen(
         [

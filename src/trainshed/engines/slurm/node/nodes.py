@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -15,12 +16,9 @@ def hosts(slurm: dict[str, str], order: dict[str, Any]) -> list[HostSpec]:
     if slurm.get("SLURM_JOB_NUM_NODES", "1") == "1":
         names = [slurm.get("SLURMD_NODENAME") or slurm["SLURM_JOB_NODELIST"]]
     else:
-        told = subprocess.run(
-            ["scontrol", "show", "hostnames", slurm["SLURM_JOB_NODELIST"]], capture_output=True, text=True, check=True
-        )
-        names = told.stdout.split()
+        names = _scontrol(slurm, "show", "hostnames", slurm["SLURM_JOB_NODELIST"]).split()
     cpus = per_node(slurm.get("SLURM_JOB_CPUS_PER_NODE") or "1", len(names))
-    found = [address(name, order["addresses"].get(name) or name) for name in names]
+    found = [_address(name, order["addresses"].get(name) or name, slurm) for name in names]
     if len(names) > 1 and _is_loopback(found[0]) and not all(map(_is_loopback, found)):
         # Debian's /etc/hosts gives the machine's own name a loopback address.
         found[0] = _own_address_towards(next(one for one in found if not _is_loopback(one)))
@@ -40,17 +38,23 @@ def per_node(text: str, count: int) -> list[int]:
     return (numbers + [1] * count)[:count]
 
 
-def address(name: str, at: str) -> str:
+def _address(name: str, at: str, slurm: dict[str, str]) -> str:
     """The numerical address of a node. Raises OSError."""
     try:
         return _resolve(at)
     except OSError:
         # A node that was made for the occasion may be known to Slurm alone.
-        told = subprocess.run(["scontrol", "-o", "show", "node", name], capture_output=True, text=True)
-        known = re.search(r"\bNodeAddr=(\S+)", told.stdout)
+        known = re.search(r"\bNodeAddr=(\S+)", _scontrol(slurm, "-o", "show", "node", name))
         if known is None or known[1] == at:
             raise
         return _resolve(known[1])
+
+
+def _scontrol(slurm: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, env={**os.environ, **slurm})
+    if done.returncode != 0:
+        raise OSError(done.returncode, f"scontrol {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _resolve(name: str) -> str:

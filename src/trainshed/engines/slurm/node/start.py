@@ -12,9 +12,16 @@ CANNOT_START = 120
 
 def main() -> int:
     if sys.version_info < OLDEST:
+        wanted, found = (".".join(map(str, version[:2])) for version in (OLDEST, sys.version_info))
+        # Python's own words for an old interpreter would be a syntax error somewhere else.
         sys.stderr.write(
-            "trainshed: the nodes need Python %d.%d or later, and %s is %d.%d: set the engine's option 'python'\n"
-            % (OLDEST + (sys.executable,) + sys.version_info[:2])
+            "trainshed: the nodes need Python "
+            + wanted
+            + " or later, and "
+            + sys.executable
+            + " is "
+            + found
+            + ": set the engine's option 'python'\n"
         )
         return CANNOT_START
     here = __file__.rsplit("/trainshed/engines/slurm/node/", 1)[0]
