@@ -205,6 +205,7 @@ class Site:
             "PreemptMode=REQUEUE",
             "ReturnToService=2",
             "KillWait=3",
+            "MessageTimeout=5",
             "SlurmdTimeout=6",
             "MaxJobCount=20000",
             _TUNED if tuned else "",

@@ -82,5 +82,5 @@ def arguments(
 def script(settings: SlurmSettings, start: Path, ticket: Path) -> str:
     """What Slurm runs on the first node; the process becomes the one that starts all others."""
     setup = f"{settings.setup}\n" if settings.setup else ""
-    command = shlex.join([settings.python, "-B", str(start), "lead", str(ticket)])
+    command = shlex.join([settings.python, str(start), "lead", str(ticket)])
     return f"#!/bin/bash\n{setup}exec {command}\n"
