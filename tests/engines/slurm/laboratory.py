@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -44,12 +45,10 @@ def run_on(site: Site, home: Path, body: Callable[[Lab], Awaitable[None]], **mor
         asyncio.run(whole())
     finally:
         site.clear()
-    left = [path for path in (home / "nodes").glob("*/*")]
+    left = list((home / "nodes").glob("*/*"))
     assert left == [], f"left on the nodes: {left}"
 
 
 def _python() -> str:
     """The interpreter behind any virtual environment: nodes have nothing else."""
-    import sys
-
     return os.path.realpath(sys.executable)

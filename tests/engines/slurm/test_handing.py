@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,13 +138,7 @@ def test_nothing_secret_is_in_the_script_or_stays_on_disk(slurm_site: Site, on_s
         script = slurm_site.run("scontrol", "write", "batch_script", job, "-")
         assert "start.py" in script and secret not in script
         assert (mounts(lab, cluster.uid) / "up").read_text().strip() == str(len(secret))
-        told = [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-        told += [
-            path
-            for path in (slurm_site.root / "state").rglob("*")
-            if path.is_file() and secret.encode() in path.read_bytes()
-        ]
-        assert told == []
+        assert _files_with(secret, tmp_path, slurm_site.root / "state") == []
         assert not [pid for pid in _pids() if secret.encode() in _command_line(pid)]
         await lab.engine.stop_gang(gang.attempt_id, STOP, 0.2)
         await lab.end_of(gang.attempt_id)
@@ -153,8 +146,13 @@ def test_nothing_secret_is_in_the_script_or_stays_on_disk(slurm_site: Site, on_s
     on_site(body)
 
 
+def _files_with(text: str, *folders: Path) -> list[Path]:
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if text.encode() in path.read_bytes()]
+
+
 def _pids() -> list[str]:
-    return [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def _command_line(pid: str) -> bytes:

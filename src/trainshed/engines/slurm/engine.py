@@ -29,7 +29,7 @@ from trainshed.engines.protocol import (
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
-from trainshed.engines.slurm.leading import take_lead
+from trainshed.engines.slurm.leading import claim_directory, take_lead
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, check_cluster, check_gang
@@ -64,11 +64,15 @@ class SlurmEngine:
         settings: SlurmSettings,
         leader: Leader | None = None,
         environment: Mapping[str, str] = os.environ,
+        home: str = "",
     ) -> None:
-        """``environment``: from which Slurm's commands get what they need (PATH, SLURM_CONF)."""
+        """``environment``: from which Slurm's commands get what they need (PATH, SLURM_CONF). ``home``: the service's,
+        whose directory the shared one is; empty where nobody else can take it for theirs.
+        """
         self.name = name
         self._settings = settings
         self._leader = leader
+        self._home = home
         self._root = Places(Path(settings.directory))
         self._records = Records(self._root)
         self._commands = Commands(settings.ssh, settings.seconds, environment)
@@ -110,6 +114,7 @@ class SlurmEngine:
 
     def _open(self) -> None:
         self._root.make()
+        claim_directory(self._root, self._home)
         if self._leader is not None:
             take_lead(self._root, self._leader)
         self._records.load()

@@ -1,4 +1,4 @@
-"""Who may use an engine's directory of several processes that control one after another (``protocol.Leader``)."""
+"""Who may use an engine's directory: one service, and of its processes the one that controls (``protocol.Leader``)."""
 
 from __future__ import annotations
 
@@ -29,3 +29,22 @@ def take_lead(root: Places, leader: Leader) -> None:
         places.write(root.leader, {"database": leader.database, "token": leader.token}, durable=True)
     finally:
         os.close(lock)
+
+
+def claim_directory(root: Places, home: str) -> None:
+    """Two services in one directory would end each other's jobs. Raises EngineUnavailable, OSError."""
+    if not home:
+        return
+    owner = root.root / "home.json"
+    known = places.read(owner)
+    if known is None:
+        places.write(owner, home, durable=True)
+    elif known != home:
+        raise EngineUnavailable(
+            Reason(
+                ReasonCode.ENGINE_UNAVAILABLE,
+                f"The directory {root.root} belongs to the service with the home {known}, and this one has {home}. Give "
+                f"each service a directory of its own; if the home was moved, remove {owner}.",
+                {"directory": str(root.root), "home": str(known)},
+            )
+        )

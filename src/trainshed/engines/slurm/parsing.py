@@ -15,21 +15,19 @@ ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode"
 
 #: States in which Slurm has the job queued, or will run it once more.
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
-#: States in which something of it may live.
-ALIVE = frozenset(
+#: States in which a job has ended for good. In any other, those of later versions included, something of it may live.
+ENDED = frozenset(
     {
-        "RUNNING",
-        "CONFIGURING",
-        "COMPLETING",
-        "SUSPENDED",
-        "STOPPED",
-        "RESIZING",
-        "SIGNALING",
-        "STAGE_OUT",
-        "EXPEDITING",
-        "POWER_UP_NODE",
-        "LAUNCH_FAILED",
-        "UPDATE_DB",
+        "COMPLETED",
+        "FAILED",
+        "CANCELLED",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "PREEMPTED",
+        "BOOT_FAIL",
+        "DEADLINE",
+        "OUT_OF_MEMORY",
+        "REVOKED",
     }
 )
 
@@ -56,7 +54,12 @@ class QueueLine:
     @property
     def over(self) -> bool:
         """Whether it has ended for good."""
-        return self.state not in QUEUED and self.state not in ALIVE
+        return self.state in ENDED
+
+    @property
+    def alive(self) -> bool:
+        """Whether something of it may live on nodes."""
+        return not self.queued and not self.over
 
 
 @dataclass(frozen=True, slots=True)

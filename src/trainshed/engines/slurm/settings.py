@@ -26,6 +26,22 @@ CLUSTER_OPTIONS: Mapping[str, str] = {
     "licenses": "licences that a job needs",
     "exclusive": "yes (the default): a job has its nodes for itself; no: it has the cores and memory of the VM size",
 }
+#: Settings of the engine itself.
+ENGINE_SETTINGS: Mapping[str, str] = {
+    "directory": "directory that this machine and all nodes see under this path, and the service's user owns",
+    "node_directory": "where nodes keep what is local to a job (/tmp)",
+    "python": "Python 3.11 or later on the nodes (python3)",
+    "setup": "shell commands of the job's script before it starts anything, such as: module load python/3.11",
+    "ssh": "login node, as ssh knows it, on which Slurm's commands are run; without it, this machine",
+    "cluster": "options of clusters that do not say, such as: partition=gpu,account=ml",
+    "sbatch": "further arguments for every sbatch",
+    "srun": "further arguments for every srun",
+    "ports": "ports on the nodes at which the runners of a gang find each other (12000-31999)",
+    "nice": "what a step of schedulingPriority is in Slurm's --nice (1000)",
+    "operator": "yes when the service is an operator of Slurm and may raise priorities (no)",
+    "share_user": "yes when jobs of all workspaces may run as the service's own Unix user (no)",
+    "timeout": "seconds that one of Slurm's commands may take (30)",
+}
 _VALUE = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.,:=@&|*()\[\]/+-]{0,254}", re.ASCII)
 _YES = {"yes": True, "true": True, "no": False, "false": False}
 

@@ -12,7 +12,7 @@ from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
-from trainshed.engines.slurm.parsing import ALIVE, QueueLine
+from trainshed.engines.slurm.parsing import QueueLine
 from trainshed.engines.slurm.reasons import unknown, why_waiting
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import ticket_of
@@ -164,7 +164,7 @@ class Watching:
         seen = self._records.seen[record.attempt_id]
         before = (seen.running, seen.waiting, seen.started_at)
         present = line if line is not None and line.restarts == record.run else None
-        seen.running = present is not None and present.state in ALIVE
+        seen.running = present is not None and present.alive
         seen.waiting = why_waiting(present, time.time_ns() // 1_000_000) if present and present.queued else None
         ended = self._verdict(ticket, record, line, gone, look.states.get(ticket.job, ""))
         if ended is not None:
