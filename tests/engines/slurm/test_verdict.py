@@ -44,6 +44,7 @@ def of(found: Verdict | None) -> tuple[GangResult, str | None, bool] | None:
     return None if found is None else (found.result, found.reason["code"] if found.reason else None, found.again)
 
 
+TOO_LONG = (GangResult.FAILED, "JobMaxWallClockTimeExceeded", False)
 PRE_EMPTED = "slurmstepd: error: *** JOB 42 ON n1 CANCELLED AT 2026-11-21T17:02:18 DUE TO PREEMPTION ***"
 REQUEUED = "slurmstepd: error: *** JOB 42 ON n1 CANCELLED AT 2026-11-21T17:02:18 DUE TO JOB REQUEUE ***"
 
@@ -81,11 +82,11 @@ REQUEUED = "slurmstepd: error: *** JOB 42 ON n1 CANCELLED AT 2026-11-21T17:02:18
         (facts(job("BOOT_FAIL"), began=False), (GangResult.LOST, "NodeLost", False)),
         (
             facts(job("TIMEOUT"), signalled=True, outcome=KILLED),
-            (GangResult.FAILED, "JobMaxWallClockTimeExceeded", False),
+            TOO_LONG,
         ),
-        (facts(job("DEADLINE"), began=False), (GangResult.FAILED, "JobMaxWallClockTimeExceeded", False)),
+        (facts(job("DEADLINE"), began=False), TOO_LONG),
         (facts(job("OUT_OF_MEMORY")), (GangResult.FAILED, "JobFailed", False)),
-        (facts(None, gone=True, state="TIMEOUT"), (GangResult.FAILED, "JobMaxWallClockTimeExceeded", False)),
+        (facts(None, gone=True, state="TIMEOUT"), TOO_LONG),
         # We have.
         (facts(job("CANCELLED"), stop=STOP), (GangResult.STOPPED, "DeletedByUser", False)),
         (facts(job("RUNNING"), stop=STOP, outcome=ASKED), (GangResult.STOPPED, "DeletedByUser", False)),

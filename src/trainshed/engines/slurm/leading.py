@@ -43,8 +43,8 @@ def claim_directory(root: Places, home: str) -> None:
         raise EngineUnavailable(
             Reason(
                 ReasonCode.ENGINE_UNAVAILABLE,
-                f"The directory {root.root} belongs to the service with the home {known}, and this one has {home}. Give "
-                f"each service a directory of its own; if the home was moved, remove {owner}.",
+                f"The directory {root.root} belongs to the service with the home {known}, and this one has {home}. "
+                f"Give each service a directory of its own; if the home was moved, remove {owner}.",
                 {"directory": str(root.root), "home": str(known)},
             )
         )
