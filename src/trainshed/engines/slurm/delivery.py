@@ -7,8 +7,8 @@ needed on the nodes: what a runner imports is the standard library.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -44,8 +44,9 @@ def deliver(places: Places) -> Path:
     start = folder / "trainshed" / "engines" / "slurm" / "node" / "start.py"
     if folder.is_dir():
         return start
-    new = places.runners / f".{digest()}.{os.getpid()}.new"
-    shutil.rmtree(new, ignore_errors=True)
+    # A folder of its own: several jobs, or services, may be about it at once.
+    new = Path(tempfile.mkdtemp(prefix=f".{digest()}.", dir=places.runners))
+    new.chmod(0o755)
     for name, content in _files().items():
         path = new / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def deliver(places: Places) -> Path:
     try:
         new.rename(folder)
     except OSError:
-        # Another process was quicker.
+        # Somebody else was quicker.
         shutil.rmtree(new, ignore_errors=True)
         if not folder.is_dir():
             raise

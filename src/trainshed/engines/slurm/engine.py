@@ -141,7 +141,7 @@ class SlurmEngine:
         await self._look(_FRESH_SECONDS)
         return EngineView(
             nodes=tuple(self._node_statuses()),
-            gangs=tuple(map(self._records.status, self._records.attempts.values())),
+            gangs=tuple(map(self._records.status, list(self._records.attempts.values()))),
             clusters=tuple(self._clusters),
         )
 
@@ -260,7 +260,7 @@ class SlurmEngine:
         """Looks at running attempts' files often, at Slurm soon after something happened and seldom otherwise."""
         pause, due = _SOON, 0.0
         while True:
-            running = any(seen.running for seen in self._records.seen.values())
+            running = any(seen.running for seen in list(self._records.seen.values()))
             idle = not self._records.tickets
             wait = _FILES_SECONDS if running else (_NODES_SECONDS if idle else pause)
             with suppress(TimeoutError):

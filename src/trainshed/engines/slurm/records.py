@@ -101,7 +101,7 @@ class Records:
 
     def vacant_ticket(self, job_uid: str) -> TicketRecord | None:
         """A job of Slurm's that was queued again and waits for the next attempt of this job."""
-        fitting = (t for t in self.tickets.values() if t.job_uid == job_uid and not t.attempt and not t.closed)
+        fitting = (t for t in list(self.tickets.values()) if t.job_uid == job_uid and not t.attempt and not t.closed)
         return next(fitting, None)
 
     def forget(self, attempt_ids: Iterable[str]) -> None:

@@ -63,7 +63,9 @@ class Watching:
 
     async def look(self) -> list[Event]:
         """Ask Slurm about all jobs at once, and draw the conclusions. Raises EngineUnavailable, OSError."""
-        asked = {t.ticket: t.job for t in self._records.tickets.values() if t.ticket not in self._handing.submitting}
+        asked = {
+            t.ticket: t.job for t in list(self._records.tickets.values()) if t.ticket not in self._handing.submitting
+        }
         if not asked:
             return []
         look = self._look_of(await self._site.queue(), asked, complete=False)
@@ -211,7 +213,7 @@ class Watching:
 
     def _look_at_files(self) -> list[Event]:
         events: list[Event] = []
-        for record in [r for r in self._records.attempts.values() if r.final is None]:
+        for record in [r for r in list(self._records.attempts.values()) if r.final is None]:
             seen, ticket = self._records.seen[record.attempt_id], self._records.tickets.get(record.ticket)
             line = self._last.get(ticket.job) if ticket is not None else None
             if ticket is None or line is None or not seen.running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ class Places:
 
 def write(path: Path, value: Any, *, durable: bool = False) -> None:
     """Replace the file as a whole. Mode 0600; ``durable``: it survives a power cut. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as out:
         json.dump(value, out, separators=(",", ":"))
