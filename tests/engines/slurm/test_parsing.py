@@ -53,24 +53,25 @@ def test_states(state: str, queued: bool, over: bool) -> None:
 
 
 NODES = """\
-n1|batch*|idle|127.20.3.4|2|1000|gpu:a100:4(S:0-1)|none
-n1|low|idle|127.20.3.4|2|1000|gpu:a100:4(S:0-1)|none
-n2|batch*|mixed-|127.20.3.5|2|1000|(null)|none
-n3|batch*|down*|127.20.3.6|2|1000|(null)|Not responding | twice
-c1|batch*|idle~|c1|8|16000|(null)|none
-c2|batch*|allocated#|c2|8|16000|(null)|none
-c3|batch*|powering_down%|c3|8|16000|(null)|none
-n4|batch*|drained|n4|2|1000|(null)|a fan
-n5|batch*|completing|n5|2|1000|(null)|none
-n6|batch*|planned|n6|2|1000|(null)|none
-n7|batch*|reserved|n7|2|1000|(null)|none
+n1|batch*|1-00:00:00|idle|127.20.3.4|2|1000|gpu:a100:4(S:0-1)|none
+n1|low|1-00:00:00|idle|127.20.3.4|2|1000|gpu:a100:4(S:0-1)|none
+n2|batch*|1-00:00:00|mixed-|127.20.3.5|2|1000|(null)|none
+n3|batch*|1-00:00:00|down*|127.20.3.6|2|1000|(null)|Not responding | twice
+c1|batch*|1-00:00:00|idle~|c1|8|16000|(null)|none
+c2|batch*|1-00:00:00|allocated#|c2|8|16000|(null)|none
+c3|batch*|1-00:00:00|powering_down%|c3|8|16000|(null)|none
+n4|batch*|1-00:00:00|drained|n4|2|1000|(null)|a fan
+n5|batch*|1-00:00:00|completing|n5|2|1000|(null)|none
+n6|batch*|1-00:00:00|planned|n6|2|1000|(null)|none
+n7|batch*|1-00:00:00|reserved|n7|2|1000|(null)|none
 not a line of nodes
 """
 
 
 def test_nodes() -> None:
     nodes = {(node.name, node.partition): node for node in parsing.parse_nodes(NODES)}
-    assert nodes["n1", "batch*"] == NodeLine("n1", "batch*", "idle", "", "127.20.3.4", 2, 1000, "gpu:a100:4(S:0-1)", "")
+    gres = "gpu:a100:4(S:0-1)"
+    assert nodes["n1", "batch*"] == NodeLine("n1", "batch*", 1440, "idle", "", "127.20.3.4", 2, 1000, gres, "")
     assert nodes["n3", "batch*"].marks == "*" and nodes["n3", "batch*"].reason == "Not responding | twice"
     conditions = {name: reasons.condition_of(node) for (name, _), node in nodes.items()}
     seen = {name: told and told[0] for name, told in conditions.items()}
@@ -87,6 +88,13 @@ def test_nodes() -> None:
         "n6": ready,
         "n7": ready,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7-00:00:00", 10080), ("1:30:00", 90), ("30:00", 30), ("infinite", None), ("n/a", None)]
+)
+def test_limits(text: str, number: int | None) -> None:
+    assert parsing.minutes_of(text) == number
 
 
 def test_accounting() -> None:

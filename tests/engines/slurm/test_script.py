@@ -10,7 +10,7 @@ import pytest
 
 from trainshed.engines.slurm.kind import KIND
 from trainshed.engines.slurm.node.nodes import per_node
-from trainshed.engines.slurm.script import arguments, comment, job_name, script, ticket_of
+from trainshed.engines.slurm.script import arguments, comment, job_name, minutes, script, ticket_of
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
 from trainshed.resources.preemption import StopWarning
 
@@ -28,7 +28,7 @@ def submitted(options: dict[str, str] | None = None, given: dict[str, str] | Non
         "cpus": 4,
         "memory_mib": 8192,
         "gpus": 0,
-        "seconds": 90.0,
+        "minutes": 12,
         "priority": 0,
         "warning": None,
         "output": Path("/shared/trainshed/jobs/ticket/output.txt"),
@@ -60,8 +60,8 @@ def test_a_usual_submission() -> None:
         ({"options": {"exclusive": "no"}}, ["--cpus-per-task=4", "--mem=8192M"], ["--exclusive"]),
         ({"gpus": 2}, ["--gres=gpu:2"], []),
         ({"gpus": 2, "options": {"gres": "gpu:a100:2"}}, ["--gres=gpu:a100:2"], ["--gres=gpu:2"]),
-        ({"seconds": None}, [], ["--time=12"]),
-        ({"seconds": 604800.0}, ["--time=10090"], []),
+        ({"minutes": None}, [], ["--time=12"]),
+        ({"minutes": 10090}, ["--time=10090"], []),
         ({"priority": -1000}, ["--nice=1000"], []),
         ({"priority": 1000}, [], ["--nice=-1000"]),
         ({"priority": 1000, "given": {"operator": "yes", "nice": "50"}}, ["--nice=-50"], []),
@@ -82,6 +82,21 @@ def test_a_usual_submission() -> None:
 def test_what_changes_it(more: dict[str, Any], present: list[str], absent: list[str]) -> None:
     found = submitted(**more)
     assert set(present) <= set(found) and not set(absent) & set(found)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "expected"),
+    [
+        (90.0, None, 12),
+        (604800.0, 1440, 1440),
+        (604800.0, None, 10090),
+        (None, 60, 60),
+        (None, None, None),
+        (60.0, 5, 5),
+    ],
+)
+def test_slurm_s_time_limit(seconds: float | None, most: int | None, expected: int | None) -> None:
+    assert minutes(seconds, most) == expected
 
 
 def test_the_script_is_one_that_bash_takes(tmp_path: Path) -> None:

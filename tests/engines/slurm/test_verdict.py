@@ -12,6 +12,7 @@ from trainshed.engines.slurm.verdict import Facts, Verdict, verdict
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.spec import Outcome
 
+EXPIRED = Outcome("stopped", 3, {"code": "JobMaxWallClockTimeExceeded", "text": "", "details": {}}, 1000)
 STOP = Reason(ReasonCode.DELETED_BY_USER, "wanted")
 SUCCEEDED = Outcome("succeeded", 0, None, 1000)
 FAILED = Outcome("failed", 7, {"code": "JobFailed", "text": "7", "details": {}}, 1000)
@@ -87,6 +88,8 @@ REQUEUED = "slurmstepd: error: *** JOB 42 ON n1 CANCELLED AT 2026-11-21T17:02:18
         (facts(job("DEADLINE"), began=False), TOO_LONG),
         (facts(job("OUT_OF_MEMORY")), (GangResult.FAILED, "JobFailed", False)),
         (facts(None, gone=True, state="TIMEOUT"), TOO_LONG),
+        (facts(job("RUNNING"), outcome=EXPIRED), None),
+        (facts(job("COMPLETED"), outcome=EXPIRED), TOO_LONG),
         # We have.
         (facts(job("CANCELLED"), stop=STOP), (GangResult.STOPPED, "DeletedByUser", False)),
         (facts(job("RUNNING"), stop=STOP, outcome=ASKED), (GangResult.STOPPED, "DeletedByUser", False)),

@@ -206,7 +206,8 @@ class SlurmEngine:
         addresses = {node.name: node.address for node in self._nodes if node.address not in ("", node.name)}
         if self._leader is not None:
             await asyncio.to_thread(take_lead, self._root, self._leader)
-        ended = await self._handing.start(gang, cluster, addresses)
+        most = next((node.minutes for node in self._nodes if self._is_of(cluster, node)), None)
+        ended = await self._handing.start(gang, cluster, addresses, most)
         if ended is not None:
             self._listener(ended)
         self._wake.set()
@@ -324,17 +325,21 @@ class SlurmEngine:
     def _node_statuses(self) -> list[NodeStatus]:
         found = []
         for cluster in self._clusters.values():
-            wanted = set(filter(None, self._settings.options(cluster.options).of("partition").split(",")))
             seen = set()
             for node in self._nodes:
-                fits = node.partition.rstrip("*") in wanted if wanted else node.partition.endswith("*")
-                told = reasons.condition_of(node) if fits and node.name not in seen else None
+                fits = self._is_of(cluster, node) and node.name not in seen
+                told = reasons.condition_of(node) if fits else None
                 if told is None:
                     continue
                 seen.add(node.name)
                 condition, reason = told
                 found.append(_status(cluster, node, condition, reason))
         return found
+
+    def _is_of(self, cluster: Cluster, node: NodeLine) -> bool:
+        """Whether the cluster's jobs may come there: to the partitions that it names, or to the default one."""
+        wanted = self._settings.options(cluster.options).of("partition")
+        return node.partition.rstrip("*") in wanted.split(",") if wanted else node.partition.endswith("*")
 
     def _require_ready(self) -> None:
         if not self._ready:

@@ -18,7 +18,7 @@ from trainshed.engines.slurm.delivery import deliver
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, node_count, options_of, write_order
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
-from trainshed.engines.slurm.script import arguments, comment, script
+from trainshed.engines.slurm.script import arguments, comment, minutes, script
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import Site
 from trainshed.resources.preemption import warning_of
@@ -61,28 +61,35 @@ class Handing:
         """Submissions that are under way come to their end: their answer is worth having."""
         await asyncio.gather(*self._calls, return_exceptions=True)
 
-    async def start(self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str]) -> GangStatus | None:
-        """Its end, when Slurm refuses it for good; else None. Idempotent. Raises OSError."""
+    async def start(
+        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+    ) -> GangStatus | None:
+        """Its end, when Slurm refuses it for good; else None. Idempotent. Raises OSError.
+
+        ``addresses``: of nodes whose names say nothing; ``most``: minutes that the partition lets a job run.
+        """
         if gang.attempt_id in self._starting:
             return None
         self._starting.add(gang.attempt_id)
         try:
-            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, addresses)
+            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, addresses, most)
         finally:
             self._starting.discard(gang.attempt_id)
         if not new:
             return None
         return await self.submit(ticket)
 
-    def _put_down(self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str]) -> tuple[TicketRecord, bool]:
+    def _put_down(
+        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+    ) -> tuple[TicketRecord, bool]:
         """The attempt's ticket, and whether it is to be submitted now."""
         known = self._records.attempts.get(gang.attempt_id)
         ticket = self._records.tickets.get(known.ticket) if known else self._records.vacant_ticket(gang.job_uid)
         if known is not None and (ticket is None or known.final is not None):
-            return ticket or self._new_ticket(gang, cluster), False
+            return ticket or self._new_ticket(gang, cluster, most), False
         adopted = ticket is not None and ticket.job != ""
         if ticket is None:
-            ticket = self._new_ticket(gang, cluster)
+            ticket = self._new_ticket(gang, cluster, most)
         former = ticket.past[-1] if ticket.past else ""
         if known is None:
             # From here on a restart finds it. The submission, or the order, is what may be missing then.
@@ -106,6 +113,7 @@ class Handing:
                     addresses=addresses,
                     former=(former, node_count(gang)) if former else None,
                     kill_wait=self._kill_wait or _KILL_WAIT,
+                    minutes=minutes(gang.wall_clock_seconds, most),
                 )
         except OSError:
             self.submitting.discard(ticket.ticket)
@@ -115,7 +123,7 @@ class Handing:
             return ticket, False
         return ticket, True
 
-    def _new_ticket(self, gang: GangSpec, cluster: Cluster) -> TicketRecord:
+    def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None) -> TicketRecord:
         ticket_id = gang.attempt_id
         return TicketRecord(
             ticket_id,
@@ -130,7 +138,7 @@ class Handing:
                 cpus=cluster.cpus,
                 memory_mib=cluster.memory_mib,
                 gpus=cluster.gpus,
-                seconds=gang.wall_clock_seconds,
+                minutes=minutes(gang.wall_clock_seconds, most),
                 priority=gang.priority,
                 warning=warning_of(gang.properties),
                 output=self._root.ticket(ticket_id).output,

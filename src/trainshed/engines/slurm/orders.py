@@ -22,6 +22,8 @@ from trainshed.runner.spec import JobIdentity, NodeDirectories, RunnerSpec
 
 #: Seconds between two looks of a node at what the service tells; one more for so many nodes of the gang.
 _LOOK_AGAIN, _NODES_A_SECOND = 0.25, 100
+#: Seconds by which Slurm may send a signal before its time (sbatch(1): --signal).
+_SIGNAL_EARLY = 90.0
 #: Grace in seconds of an attempt whose end is not asked for, where Slurm gives as much (KillWait).
 _GRACE = 5.0
 
@@ -95,6 +97,7 @@ def write_order(
     addresses: Mapping[str, str],
     former: tuple[str, int] | None,
     kill_wait: float,
+    minutes: int | None,
 ) -> None:
     """Put down what this run carries out, secrets last. Raises OSError."""
     attempt = root.attempt(gang.attempt_id)
@@ -119,6 +122,7 @@ def write_order(
         "port_count": count,
         "look_again": _LOOK_AGAIN + node_count(gang) / _NODES_A_SECOND,
         "warning": _warning(gang, grace),
+        "expiring": _expiring(gang, grace, minutes),
         "ending": {"stop": stop.to_json(), "grace": grace},
         "former": {"attempt_id": former[0], "nodes": former[1]} if former else None,
     }
@@ -145,6 +149,20 @@ def _warning(gang: GangSpec, grace: float) -> dict[str, Any] | None:
         ReasonCode.PREEMPTED, f"Slurm takes the nodes of the job away within {warning.seconds:g} s.", {"by": "Slurm"}
     )
     return {"stop": reason.to_json(), "grace": grace, "warning": warning.to_json()}
+
+
+def _expiring(gang: GangSpec, grace: float, minutes: int | None) -> dict[str, Any] | None:
+    """The same warning comes before Slurm's time limit of the job, which is not pre-emption; and when, in seconds."""
+    warning = warning_of(gang.properties)
+    if warning is None or minutes is None:
+        return None
+    text = (
+        f"The job reaches the {minutes} minutes that it may run on its partition and is stopped. Give the cluster a "
+        "partition with a longer limit, or make the job save checkpoints and do less in one job."
+    )
+    reason = Reason(ReasonCode.JOB_WALL_CLOCK_EXCEEDED, text, {"maxWallClockSeconds": str(minutes * 60)})
+    told = {"stop": reason.to_json(), "grace": grace, "warning": warning.to_json()}
+    return {"after": max(0.0, minutes * 60 - warning.seconds - _SIGNAL_EARLY), "tell": told}
 
 
 def _spec(gang: GangSpec, root: Places, cluster: Cluster, grace: float, store: str | None) -> dict[str, Any]:

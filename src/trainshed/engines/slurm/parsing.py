@@ -10,7 +10,7 @@ from datetime import datetime
 QUEUE_FORMAT = "JobID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300"
 _QUEUE_SIZES = tuple(int(part.rpartition(":")[2]) for part in QUEUE_FORMAT.split(","))
 #: Fields of ``sinfo -N``; what may hold anything comes last.
-NODES_FORMAT = "%N|%P|%T|%o|%c|%m|%G|%E"
+NODES_FORMAT = "%N|%P|%l|%T|%o|%c|%m|%G|%E"
 ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode"
 
 #: States in which Slurm has the job queued, or will run it once more.
@@ -67,7 +67,9 @@ class NodeLine:
     """One node in one partition."""
 
     name: str
+    #: With ``*`` when it is the default one; and the most minutes that a job may run there, None for no limit.
     partition: str
+    minutes: int | None
     #: In small letters, without marks.
     state: str
     #: What sinfo adds to it: ``*`` does not answer, ``~`` is switched off, ``#`` is being switched on ...
@@ -109,15 +111,16 @@ def parse_nodes(text: str) -> list[NodeLine]:
     """Of ``sinfo --noheader --Node --format NODES_FORMAT``."""
     found = []
     for line in text.splitlines():
-        parts = line.split("|", 7)
-        if len(parts) != 8:
+        parts = line.split("|", 8)
+        if len(parts) != 9:
             continue
-        name, partition, state, address, cpus, memory, gres, reason = parts
+        name, partition, limit, state, address, cpus, memory, gres, reason = parts
         plain = re.match(r"[A-Za-z_+]+", state)
         found.append(
             NodeLine(
                 name,
                 partition,
+                minutes_of(limit),
                 plain[0].lower() if plain else "unknown",
                 state[plain.end() :] if plain else "",
                 address,
@@ -178,6 +181,15 @@ def time_of(text: str) -> int | None:
         return round(datetime.fromisoformat(text).timestamp() * 1000)
     except ValueError:
         return None
+
+
+def minutes_of(text: str) -> int | None:
+    """Of a limit as Slurm writes it: ``7-00:00:00``, ``1:30:00``, ``30:00``; None for ``infinite``."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return (days * 24 + hours) * 60 + minutes
 
 
 def _given(text: str) -> str:

@@ -35,6 +35,17 @@ def job_name(text: str) -> str:
     return (re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "job")[:64]
 
 
+def minutes(seconds: float | None, most: int | None) -> int | None:
+    """Slurm's limit for a job of this wall clock, on a partition that allows ``most`` minutes; None for the default.
+
+    A job whose wall clock is longer than the partition's gets what there is, instead of waiting forever.
+    """
+    if seconds is None:
+        return most
+    wanted = math.ceil(seconds / 60) + _MARGIN_MINUTES
+    return wanted if most is None else max(1, min(wanted, most))
+
+
 def arguments(
     settings: SlurmSettings,
     options: ClusterOptions,
@@ -45,7 +56,7 @@ def arguments(
     cpus: int,
     memory_mib: int,
     gpus: int,
-    seconds: float | None,
+    minutes: int | None,
     priority: int,
     warning: StopWarning | None,
     output: Path,
@@ -68,8 +79,8 @@ def arguments(
         found += ["--ntasks-per-node=1", f"--cpus-per-task={max(1, cpus)}", f"--mem={max(1, memory_mib)}M"]
     if gpus and not options.of("gres"):
         found.append(f"--gres=gpu:{gpus}")
-    if seconds is not None:
-        found.append(f"--time={math.ceil(seconds / 60) + _MARGIN_MINUTES}")
+    if minutes is not None:
+        found.append(f"--time={minutes}")
     nice = round(-priority / _PRIORITY_STEP * settings.nice_step)
     if nice > 0 or (nice < 0 and settings.is_operator):
         found.append(f"--nice={nice}")

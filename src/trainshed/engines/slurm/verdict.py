@@ -12,7 +12,7 @@ from typing import Any
 from trainshed.engines.protocol import GangResult
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.parsing import QueueLine
-from trainshed.resources.reasons import Reason
+from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.spec import Outcome
 
 #: Exit codes above this one name a signal, which the job may have got from Slurm.
@@ -110,6 +110,7 @@ def _after_end(facts: Facts, state: str) -> Verdict | None:
 
 
 def _of(outcome: Outcome) -> Verdict:
-    return Verdict(
-        GangResult(outcome.result), outcome.reason, outcome.exit_code, outcome.ended_at or None, outcome.container
-    )
+    # A job that was warned of the end of its time and left has not done its work, and would not the next time.
+    expired = (outcome.reason or {}).get("code") == ReasonCode.JOB_WALL_CLOCK_EXCEEDED
+    result = GangResult.FAILED if expired else GangResult(outcome.result)
+    return Verdict(result, outcome.reason, outcome.exit_code, outcome.ended_at or None, outcome.container)

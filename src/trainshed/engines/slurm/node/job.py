@@ -20,7 +20,7 @@ from typing import Any
 from trainshed.engines.slurm.node import nodes, places
 from trainshed.engines.slurm.node.places import Places, Ticket
 from trainshed.engines.slurm.node.start import CANNOT_START
-from trainshed.engines.slurm.node.watch import LOOK_AGAIN, Watch
+from trainshed.engines.slurm.node.watch import LOOK_AGAIN, Watch, warning
 
 #: Seconds for which a run waits for the service to say what it is to carry out.
 ORDER_SECONDS = 600.0
@@ -141,11 +141,12 @@ def _start_members(ticket: Ticket, order: dict[str, Any], secret: dict[str, Any]
         env={**os.environ, **slurm},
     )
     attempt = Places(Path(order["root"])).attempt(order["spec"]["attempt_id"])
+    begun = time.monotonic()
 
     def warned(_number: int, _frame: object) -> None:
         # srun's tasks do not get what Slurm sends to the script alone.
         with suppress(OSError):
-            places.append(attempt.heard, order["warning"])
+            places.append(attempt.heard, warning(order, time.monotonic() - begun))
 
     signal.signal(signal.SIGUSR2, warned)
     # Slurm sends it to srun and to the tasks too, which end as they should.

@@ -53,6 +53,7 @@ class Watch:
         self._own = _own_folder(order, slurm)
         self._hosts = hosts["hosts"]
         self._spec = self._runner_spec(hosts, slurm)
+        self._begun = time.monotonic()
         self._passed = [0, 0]
         self._signals: list[int] = []
         self._line: socket.socket | None = None
@@ -126,7 +127,7 @@ class Watch:
         while self._signals:
             number = self._signals.pop(0)
             if number == signal.SIGUSR2:
-                self._tell(self._order["warning"])
+                self._tell(warning(self._order, time.monotonic() - self._begun))
             else:
                 with suppress(OSError):
                     self._attempt.signalled(self._index).touch()
@@ -197,6 +198,12 @@ class Watch:
                 "TRAINSHED_SLURM_NODELIST": slurm.get("SLURM_JOB_NODELIST", ""),
             },
         )
+
+
+def warning(order: dict[str, Any], age: float) -> dict[str, Any]:
+    """What Slurm's warning means to a run of so many seconds: its time is up, or it is pre-empted."""
+    expiring = order["expiring"]
+    return dict(expiring["tell"] if expiring and age >= expiring["after"] else order["warning"])
 
 
 def _own_folder(order: dict[str, Any], slurm: dict[str, str]) -> Path:

@@ -1,0 +1,109 @@
+"""The service with a Slurm site beside its own nodes, as users and administrators meet it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.slurm.laboratory import settings
+from tests.engines.slurm.slurm_site import Site
+from tests.support.live_service import LiveService, custom
+from trainshed.client import Client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ACCOUNT = {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"}
+SECONDS = 75.0
+
+
+@pytest.fixture
+def service(slurm_site: Site, tmp_path: Path) -> Iterator[LiveService]:
+    """A service with clusters ``here`` and, on Slurm, ``there``."""
+    home = tmp_path / "home"
+    site = settings(tmp_path / "site")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), "slurm", "hpc"),
+            *("--directory", site.directory, "--node_directory", site.node_directory, "--python", site.python),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    live = LiveService(home, more={"SLURM_CONF": str(slurm_site.conf)})
+    try:
+        live.start()
+        client = live.client
+        client.workspaces.create("default", location="local")
+        client.experiments.create("default")
+        client.clusters.create("here", _cluster(2))
+        client.clusters.create("there", {**_cluster(4), "engine": {"name": "hpc", "options": {"partition": "low"}}})
+        yield live
+    finally:
+        live.stop()
+        slurm_site.clear()
+
+
+def _cluster(nodes: int) -> dict[str, Any]:
+    return {
+        "vmSize": "STANDARD_D1",
+        "scaleSettings": {"manual": {"targetNodeCount": nodes}},
+        "userAccountSettings": ACCOUNT,
+    }
+
+
+def _finished(client: Client, name: str) -> bool:
+    return client.jobs.get(name).final
+
+
+PRINT = "env | cut -d= -f1 | grep -E '^(AZ_|TRAINSHED_)' | sort > $AZ_BATCHAI_MOUNT_ROOT/env; exit 0"
+
+
+def test_one_job_file_on_both_and_what_slurm_does_is_explained(service: LiveService, slurm_site: Site) -> None:
+    client = service.client
+    ids = {name: str(client.clusters.get(name).id) for name in ("here", "there")}
+    service.wait_for(lambda: client.clusters.get("there").node_count == 4, "Slurm's nodes", SECONDS)
+    for name, cluster in ids.items():
+        client.jobs.create(f"env-{name}", custom(PRINT, cluster, nodes=2))
+    for name in ids:
+        service.wait_for(lambda name=name: _finished(client, f"env-{name}"), "its end", SECONDS)
+        assert client.jobs.get(f"env-{name}").execution_state.value == "succeeded"
+    files = {
+        name: [path.read_text().split() for path in (service.home.parent).rglob("mounts/env") if where in str(path)]
+        for name, where in (("here", "/home/clusters/"), ("there", "/site/shared/"))
+    }
+    (here,), (there,) = files["here"], files["there"]
+    assert set(there) - set(here) == {"TRAINSHED_SLURM_JOB_ID", "TRAINSHED_SLURM_NODELIST"}
+    assert set(here) - set(there) == {"TRAINSHED_NODE_MARK"}
+
+    # Pre-empted by one of Slurm's own users, explained in Slurm's words, and run once more.
+    first = "[ $TRAINSHED_ATTEMPT = 2 ] || sleep 1000"
+    client.jobs.create("low", custom(first, ids["there"]))
+    service.wait_for(lambda: client.jobs.get("low").execution_state.value == "running", "its start", SECONDS)
+    slurm_site.run("sbatch", "-p", "high", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 3")
+    service.wait_for(lambda: client.jobs.get("low").execution_state.value == "queued", "its pre-emption", SECONDS)
+    service.kill()
+    service.start()
+    client = service.client
+    service.wait_for(lambda: _finished(client, "low"), "its second end", SECONDS)
+    assert client.jobs.get("low").execution_state.value == "succeeded"
+
+    # One that can never start says why, and is terminated while it waits.
+    client.jobs.create("stuck", custom("true", ids["there"]))
+    (job,) = service.wait_for(slurm_site.states, "a job of Slurm's", SECONDS)
+    slurm_site.run("scontrol", "hold", job)
+
+
+def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> None:
+    client = service.client
+    client.jobs.create("long", custom("sleep 1000", str(client.clusters.get("there").id)))
+    service.wait_for(lambda: client.jobs.get("long").execution_state.value == "running", "its start", SECONDS)
+    slurm_site.run("scancel", *slurm_site.states())
+    service.wait_for(lambda: _finished(client, "long"), "its end", SECONDS)
+    job = client.jobs.get("long")
+    assert job.execution_state.value == "failed"
+    assert [error.code for error in job.errors] == ["JobTerminated"] and "scancel" in job.errors[0].message
