@@ -92,10 +92,23 @@ def test_one_job_file_on_both_and_what_slurm_does_is_explained(service: LiveServ
     service.wait_for(lambda: _finished(client, "low"), "its second end", SECONDS)
     assert client.jobs.get("low").execution_state.value == "succeeded"
 
-    # One that can never start says why, and is terminated while it waits.
-    client.jobs.create("stuck", custom("true", ids["there"]))
-    (job,) = service.wait_for(slurm_site.states, "a job of Slurm's", SECONDS)
-    slurm_site.run("scontrol", "hold", job)
+    # One that waits says why in Slurm's words, and is terminated while it waits.
+    blocking = slurm_site.run(
+        "sbatch", "--parsable", "-p", "high", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 99"
+    )
+    service.wait_for(lambda: slurm_site.states().get(blocking) == "RUNNING", "what takes all nodes", SECONDS)
+    client.jobs.create("waiting", custom("true", ids["there"]))
+    service.wait_for(lambda: "slurm" in _why(client, "waiting").lower(), "Slurm's reason", SECONDS)
+    assert "Slurm's job" in str(client.jobs.explain("waiting"))
+    client.jobs.terminate("waiting", wait=False)
+    service.wait_for(lambda: _finished(client, "waiting"), "its end", SECONDS)
+    assert [error.code for error in client.jobs.get("waiting").errors] == ["JobTerminated"]
+    service.wait_for(lambda: set(slurm_site.states()) == {blocking}, "a queue without it", SECONDS)
+
+
+def _why(client: Client, name: str) -> str:
+    why = client.jobs.get(name).why_waiting
+    return why.message if why else ""
 
 
 def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> None:

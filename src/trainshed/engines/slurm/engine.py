@@ -200,9 +200,14 @@ class SlurmEngine:
                     f"Engine {self.name} has no cluster {gang.cluster or gang.cluster_uid}.",
                 )
             )
-        if gang.attempt_id not in self._records.attempts and self._records.vacant_ticket(gang.job_uid) is not None:
+        known = gang.attempt_id in self._records.attempts
+        if not known and self._records.vacant_ticket(gang.job_uid) is not None:
             # Which run of it is next has to be known now.
             await self._look(0.0)
+        elif not known and not self._nodes:
+            # Addresses and limits are Slurm's; a submission without them is better than none.
+            with suppress(EngineUnavailable):
+                await self._look(0.0)
         addresses = {node.name: node.address for node in self._nodes if node.address not in ("", node.name)}
         if self._leader is not None:
             await asyncio.to_thread(take_lead, self._root, self._leader)
