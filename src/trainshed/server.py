@@ -27,8 +27,9 @@ from trainshed.api.services import Services
 from trainshed.control.lease import DEFAULT_SECONDS, LeaseTimes
 from trainshed.control.settings import ControlSettings, now_ms
 from trainshed.controlling import Control, Holding, hold, is_reached, make_control, note_reached
+from trainshed.engines.checks import Check
 from trainshed.engines.local.disk import reserve
-from trainshed.engines.local.doctor import Check, capabilities
+from trainshed.engines.local.doctor import capabilities
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
 from trainshed.engines.protocol import EngineUnavailable
@@ -285,8 +286,12 @@ def _announce(url: str, home: Path) -> None:
 
 
 def doctor(home: Path) -> list[Check]:
-    """What the service's machine offers to jobs, and what mends what it lacks (``trainshed doctor``)."""
-    return capabilities(home)
+    """What the service's machine and the engines beside it offer to jobs, and what mends what they lack."""
+    try:
+        engines = load_engines(home)
+    except InvalidEngines as error:
+        return [*capabilities(home), Check("engines", False, str(error), "trainshed engine list")]
+    return [*capabilities(home), *engines.examine(home)]
 
 
 def _print(text: str, stream: IO[str]) -> None:

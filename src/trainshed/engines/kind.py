@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainshed.engines.checks import Check
 from trainshed.engines.protocol import Engine, EngineTraits, Leader
 from trainshed.resources.engines import Option
 
@@ -40,3 +41,5 @@ class EngineKind:
     #: Python packages that it needs beyond the service's own, and the extra that has them.
     packages: tuple[str, ...] = ()
     extra: str = ""
+    #: What ``trainshed doctor`` looks at. It may take some seconds, and leaves nothing behind.
+    examine: Callable[[Making], list[Check]] | None = None

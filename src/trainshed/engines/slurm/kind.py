@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
+from trainshed.engines.checks import Check
 from trainshed.engines.kind import EngineKind, Making
 from trainshed.engines.protocol import Engine
+from trainshed.engines.slurm.doctor import examine
 from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.settings import (
     CLUSTER_OPTIONS,
@@ -23,6 +26,10 @@ def _make(making: Making) -> Engine:
     except InvalidSettings as error:
         raise InvalidEngines(f"the settings of engine {making.name!r} are not right: {error}") from error
     return SlurmEngine(making.name, settings, making.leader, home=str(making.home.absolute()))
+
+
+def _examine(making: Making) -> list[Check]:
+    return asyncio.run(examine(SlurmSettings.parse(making.settings)))
 
 
 def _setting(name: str) -> Callable[[str], str | None]:
@@ -54,4 +61,5 @@ KIND = EngineKind(
     ),
     cluster_options=tuple(Option(name, help_, check=_cluster_option(name)) for name, help_ in CLUSTER_OPTIONS.items()),
     make=_make,
+    examine=_examine,
 )
