@@ -286,12 +286,12 @@ def _announce(url: str, home: Path) -> None:
 
 
 def doctor(home: Path) -> list[Check]:
-    """What the service's machine and the engines beside it offer to jobs, and what mends what they lack."""
+    """What this machine and the engines offer to jobs, and what mends what they lack (``trainshed doctor``)."""
     try:
-        engines = load_engines(home)
+        added = load_engines(home).doctor(home)
     except InvalidEngines as error:
-        return [*capabilities(home), Check("engines", False, str(error), "trainshed engine list")]
-    return [*capabilities(home), *engines.examine(home)]
+        added = [Check("engines", False, str(error))]
+    return [*capabilities(home), *added]
 
 
 def _print(text: str, stream: IO[str]) -> None:

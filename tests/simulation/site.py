@@ -66,6 +66,10 @@ class Site(Machines):
                 self._story.violated("nothing-left-behind", f"cluster {uid} was removed while {gang.spec.job} is there")
         self.clusters.pop(uid, None)
 
+    def remove_nodes(self, ids: tuple[str, ...]) -> None:
+        """Nobody may ask for that."""
+        self._story.violated("nothing-left-behind", f"the engine's own nodes {ids} are to be removed")
+
     def start(self, spec: GangSpec) -> None:
         """Into the queue; what it has queued again of the same job is taken up."""
         if spec.attempt_id in self.gangs:

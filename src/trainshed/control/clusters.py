@@ -366,6 +366,9 @@ class ClusterPass:
 
     def _delete(self, cluster: ClusterRecord, members: list[NodeRecord], *, mirrored: bool) -> None:
         why = self._end_jobs(cluster)
+        if mirrored and cluster.uid not in self._told and attempts.live_of_cluster(self._tx, cluster.uid):
+            # What may be on its way to the engine is handed over once more to be stopped there.
+            self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
         for node in members:
             if mirrored and node.attempt_id is None:
                 nodes.delete(self._tx, node.id)

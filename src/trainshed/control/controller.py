@@ -401,7 +401,7 @@ class Controller:
                 await self._add_nodes(addition)
         finally:
             self._adding -= bool(actions.add_nodes)
-        if actions.remove_nodes:
+        if actions.remove_nodes and not self._engine.traits.queues:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
             self._told.pop(cluster_uid, None)

@@ -1,4 +1,4 @@
-"""What ``trainshed doctor`` says of one thing."""
+"""What ``trainshed doctor`` says of an engine."""
 
 from __future__ import annotations
 

@@ -93,14 +93,13 @@ class Engines:
 
         return find
 
-    def examine(self, home: Path) -> list[Check]:
-        """What ``trainshed doctor`` says of each, their names before it. Raises InvalidEngines."""
+    def doctor(self, home: Path) -> list[Check]:
+        """What is right and wrong with each that was added. Raises InvalidEngines."""
         found: list[Check] = []
         for engine in self.described:
-            examine = check(engine).examine
-            if examine is not None:
-                told = examine(Making(engine.name, home, engine.settings, None))
-                found += [replace(one, name=f"engine {engine.name}: {one.name}") for one in told]
+            look = check(engine).doctor
+            told = look(Making(engine.name, home, engine.settings, None)) if look is not None else ()
+            found += [replace(one, name=f"{engine.name}: {one.name}") for one in told]
         return found
 
     def make(self, home: Path, leader: Leader | None = None) -> Engine:

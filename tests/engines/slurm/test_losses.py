@@ -121,9 +121,8 @@ def test_cancelled_from_outside_is_terminated_and_says_so(slurm_site: Site, on_s
     on_site(body)
 
 
-def test_a_requeued_job_that_nobody_takes_up_never_runs(slurm_site: Site, on_site: OnSite) -> None:
-    """Its cluster is removed while Slurm has it queued again."""
-
+@pytest.mark.parametrize("how", ["stopped", "forgotten and stopped", "its cluster is removed"])
+def test_a_requeued_job_that_nobody_wants_never_runs(slurm_site: Site, on_site: OnSite, how: str) -> None:
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(1, cluster)
@@ -133,8 +132,13 @@ def test_a_requeued_job_that_nobody_takes_up_never_runs(slurm_site: Site, on_sit
         slurm_site.run("scontrol", "requeue", *slurm_site.states())
         status = await lab.end_of(gang.attempt_id)
         assert (status.result, status.again) == (GangResult.STOPPED, True), status
-        await lab.engine.forget_gang((gang.attempt_id,))
-        await lab.engine.remove_cluster(cluster.uid)
+        if how.startswith("forgotten"):
+            await lab.engine.forget_gang((gang.attempt_id,))
+        if how.endswith("stopped"):
+            await lab.engine.stop_gang(gang.attempt_id, STOP, 0.1)
+        else:
+            await lab.engine.remove_cluster(cluster.uid)
+        assert not any(known.again for known in (await lab.engine.view()).gangs)
         await eventually(lambda: not slurm_site.states(), "a queue without it")
         assert (mounts(lab, cluster.uid) / "runs").read_text() == "run\n"
 

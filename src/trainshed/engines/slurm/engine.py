@@ -169,9 +169,7 @@ class SlurmEngine:
     async def remove_cluster(self, cluster_uid: str) -> None:
         """Forget it; its durable directory stays."""
         self._require_ready()
-        for ticket in list(self._records.tickets.values()):
-            if ticket.cluster_uid == cluster_uid:
-                self._watching.close_vacant(ticket)
+        await asyncio.to_thread(self._records.drop_of, cluster_uid)
         self._clusters.pop(cluster_uid, None)
         await asyncio.to_thread(self._root.cluster(cluster_uid).unlink, missing_ok=True)
         self._wake.set()
@@ -224,6 +222,8 @@ class SlurmEngine:
         self._require_ready()
         record = self._records.attempts.get(attempt_id)
         if record is None or record.final is not None:
+            await asyncio.to_thread(self._records.drop_again, attempt_id)
+            self._wake.set()
             return
         if record.stop is not None and (warning is not None or not record.stop["warned"]):
             return

@@ -104,6 +104,26 @@ class Records:
         fitting = (t for t in list(self.tickets.values()) if t.job_uid == job_uid and not t.attempt and not t.closed)
         return next(fitting, None)
 
+    def drop_again(self, attempt_id: str) -> None:
+        """What Slurm has queued again after this attempt is not wanted any more."""
+        for ticket in list(self.tickets.values()):
+            if not ticket.attempt and ticket.past[-1:] == [attempt_id]:
+                self._close(ticket)
+
+    def drop_of(self, cluster_uid: str) -> None:
+        """The same for all of a cluster."""
+        for ticket in list(self.tickets.values()):
+            if not ticket.attempt and ticket.cluster_uid == cluster_uid:
+                self._close(ticket)
+
+    def _close(self, ticket: TicketRecord) -> None:
+        ticket.closed = True
+        self.keep(ticket)
+        record = self.attempts.get(ticket.past[-1]) if ticket.past else None
+        if record is not None and record.final is not None and record.final["again"]:
+            record.final = {**record.final, "again": False}
+            self.keep(record)
+
     def forget(self, attempt_ids: Iterable[str]) -> None:
         """Drop attempts that have ended. What a later run of the same job looks at stays until that is done."""
         for attempt_id in attempt_ids:

@@ -88,11 +88,6 @@ class Watching:
         async with self._digesting:
             return await asyncio.to_thread(self._look_at_files)
 
-    def close_vacant(self, ticket: TicketRecord) -> None:
-        """Nobody will take the job up any more."""
-        if not ticket.attempt:
-            ticket.closed = True
-
     def _look_of(self, lines: list[QueueLine], asked: Mapping[str, str], *, complete: bool) -> _Look:
         by_ticket = defaultdict(list)
         for line in lines:
@@ -259,8 +254,9 @@ class Watching:
         if line is None:
             return
         if ticket.attempt or ticket.closed:
-            # It has ended, and Slurm may run it once more (RequeueExit, a node that fails at the last moment).
-            if line.queued or line.restarts > ticket.run:
+            # It has ended, and Slurm may run it once more (RequeueExit, a node that fails at the last moment); or it
+            # was queued again and nobody wants it.
+            if line.queued or line.restarts > ticket.run or not ticket.attempt:
                 look.cancel.add(ticket.job)
             return
         ticket.run = max(ticket.run, line.restarts)
