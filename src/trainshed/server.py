@@ -204,6 +204,7 @@ async def _serve(
         prices=settings.prices,
         mount_root=engines.mount_root_of(home.absolute()),
         cluster_options=engines.cluster_options,
+        engines=engines.traits,
         engine_available=lambda: control.engine_available,
         standing=control.standing,
         alone=holding.members.alone,

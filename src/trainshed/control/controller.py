@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -201,6 +202,8 @@ class Controller:
             self._growth = None
             whole = self._adding == 0
             view = await self._engine.view()
+            if self._engine.traits.queues:
+                view = replace(view, mirrored=frozenset(view.clusters))
             self._available = self._engine.name not in view.absent
             now = self._settings.clock()
             started = self._take_started(ended)
@@ -401,7 +404,7 @@ class Controller:
                 await self._add_nodes(addition)
         finally:
             self._adding -= bool(actions.add_nodes)
-        if actions.remove_nodes and not self._engine.traits.queues:
+        if actions.remove_nodes:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
             self._told.pop(cluster_uid, None)
