@@ -24,8 +24,6 @@ from trainshed.engines.slurm.node.watch import LOOK_AGAIN, Watch, warning
 
 #: Seconds for which a run waits for the service to say what it is to carry out.
 ORDER_SECONDS = 600.0
-#: Seconds for which a run waits at most until the nodes of the run before have ended what they had.
-_GONE_SECONDS = 90.0
 
 
 def main(arguments: list[str]) -> int:
@@ -92,15 +90,17 @@ def _order(ticket: Ticket, run: int) -> dict[str, Any] | None:
 
 
 def _wait_for_former(root: Places, order: dict[str, Any]) -> None:
-    """Until each node of the run before has its outcome, or has not moved for a while: then it is dead."""
+    """Until each node of the run before has its outcome, or has not moved for a while: then it is dead.
+
+    However long that takes: two at once are worse than none.
+    """
     former = order.get("former")
     if former is None:
         return
     attempt = root.attempt(former["attempt_id"])
     patience = 4 * order["look_again"]
     seen: dict[int, tuple[float, float]] = {}
-    until = time.monotonic() + _GONE_SECONDS
-    while time.monotonic() < until:
+    while True:
         left = 0
         for index in range(former["nodes"]):
             if places.is_there(attempt.state(index) / "outcome.json"):
