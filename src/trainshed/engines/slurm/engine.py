@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -99,14 +99,7 @@ class SlurmEngine:
         try:
             await asyncio.to_thread(self._open)
         except OSError as error:
-            raise EngineUnavailable(
-                Reason(
-                    ReasonCode.ENGINE_UNAVAILABLE,
-                    f"The directory {self._root.root} of engine {self.name} cannot be used: {error}. It must be seen, "
-                    "and be writable, on this machine and on Slurm's nodes.",
-                    {"directory": str(self._root.root)},
-                )
-            ) from error
+            raise EngineUnavailable(self._unwritable(error)) from error
         self._ready = True
         self._loop = asyncio.create_task(self._run(), name=f"engine {self.name}")
         with suppress(EngineUnavailable):
@@ -157,7 +150,7 @@ class SlurmEngine:
             ) from error
         known = Cluster.of(cluster)
         if self._clusters.get(cluster.uid) != known:
-            await asyncio.to_thread(self._keep_cluster, known)
+            await self._on_disk(self._keep_cluster, known)
             self._clusters[cluster.uid] = known
             self._nodes_at = 0.0
             self._wake.set()
@@ -169,9 +162,9 @@ class SlurmEngine:
     async def remove_cluster(self, cluster_uid: str) -> None:
         """Forget it; its durable directory stays."""
         self._require_ready()
-        await asyncio.to_thread(self._records.drop_of, cluster_uid)
+        await self._on_disk(self._records.drop_of, cluster_uid)
         self._clusters.pop(cluster_uid, None)
-        await asyncio.to_thread(self._root.cluster(cluster_uid).unlink, missing_ok=True)
+        await self._on_disk(self._root.cluster(cluster_uid).unlink, True)
         self._wake.set()
 
     async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
@@ -208,9 +201,12 @@ class SlurmEngine:
                 await self._look(0.0)
         addresses = {node.name: node.address for node in self._nodes if node.address not in ("", node.name)}
         if self._leader is not None:
-            await asyncio.to_thread(take_lead, self._root, self._leader)
+            await self._on_disk(take_lead, self._root, self._leader)
         most = next((node.minutes for node in self._nodes if self._is_of(cluster, node)), None)
-        ended = await self._handing.start(gang, cluster, addresses, most)
+        try:
+            ended = await self._handing.start(gang, cluster, addresses, most)
+        except OSError as error:
+            raise EngineUnavailable(self._unwritable(error)) from error
         if ended is not None:
             self._listener(ended)
         self._wake.set()
@@ -222,7 +218,7 @@ class SlurmEngine:
         self._require_ready()
         record = self._records.attempts.get(attempt_id)
         if record is None or record.final is not None:
-            await asyncio.to_thread(self._records.drop_again, attempt_id)
+            await self._on_disk(self._records.drop_again, attempt_id)
             self._wake.set()
             return
         if record.stop is not None and (warning is not None or not record.stop["warned"]):
@@ -234,15 +230,15 @@ class SlurmEngine:
             "grace": grace_seconds,
             "warning": warning.to_json() if warning is not None else None,
         }
-        await asyncio.to_thread(self._records.keep, record)
-        await asyncio.to_thread(places.append, self._root.attempt(attempt_id).told, told)
+        await self._on_disk(places.append, self._root.attempt(attempt_id).told, told)
+        await self._on_disk(self._records.keep, record)
         self._wake.set()
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
         """Drop outcomes."""
         self._require_ready()
         ended = [one for one in attempt_ids if (r := self._records.attempts.get(one)) is not None and r.final]
-        await asyncio.to_thread(self._records.forget, ended)
+        await self._on_disk(self._records.forget, ended)
         self._wake.set()
 
     async def ensure_file_server(self, server: FileServerSpec) -> None:
@@ -303,9 +299,7 @@ class SlurmEngine:
                     self._listener(None)
                 raise
             except OSError as error:
-                self._away = Reason(
-                    ReasonCode.ENGINE_UNAVAILABLE, f"The directory {self._root.root} cannot be used: {error}."
-                )
+                self._away = self._unwritable(error)
                 raise EngineUnavailable(self._away) from error
             self._asked_at = time.monotonic()
             self._away = None
@@ -345,6 +339,21 @@ class SlurmEngine:
         """Whether the cluster's jobs may come there: to the partitions that it names, or to the default one."""
         wanted = self._settings.options(cluster.options).of("partition")
         return node.partition.rstrip("*") in wanted.split(",") if wanted else node.partition.endswith("*")
+
+    async def _on_disk(self, act: Callable[..., object], *arguments: object) -> None:
+        """In a thread, since the directory may be a slow file system. Raises EngineUnavailable."""
+        try:
+            await asyncio.to_thread(act, *arguments)
+        except OSError as error:
+            raise EngineUnavailable(self._unwritable(error)) from error
+
+    def _unwritable(self, error: OSError) -> Reason:
+        return Reason(
+            ReasonCode.ENGINE_UNAVAILABLE,
+            f"The directory {self._root.root} of engine {self.name} cannot be used: {error}. It must be seen, and be "
+            "writable, on this machine and on Slurm's nodes.",
+            {"directory": str(self._root.root)},
+        )
 
     def _require_ready(self) -> None:
         if not self._ready:
