@@ -91,6 +91,6 @@ class Profile:
             capacity=roll.choice((3, 6, 12, 100)),
             preparing=roll.choice((0.5, 3.0, 10.0)),
             running=roll.choice((0.5, 4.0, 12.0)),
-            queues=dice(seed, "engine").random() < 0.2,
+            queues=dice(seed, "engine").random() < 0.15,
             faults=faults,
         )
