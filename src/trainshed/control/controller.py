@@ -92,6 +92,8 @@ class Controller:
         self._full_house = False
         #: Requests for nodes that are under way: the engine's view may not yet show what comes of them.
         self._adding = 0
+        #: Whether any engine answered the last time; and whether the service's own did.
+        self._reached = False
         self._available = False
         #: Engines that have been told of all their clusters since this service started, or since they came back.
         self._introduced: frozenset[str] = frozenset()
@@ -106,7 +108,7 @@ class Controller:
     async def start(self) -> None:
         """Connect to the engine and begin."""
         await self._engine.start(self._on_engine_event)
-        self._available = True
+        self._reached = self._available = True
         self._loop = asyncio.create_task(self._run(), name="controller")
         self.wake()
 
@@ -171,7 +173,7 @@ class Controller:
                 else:
                     await self._quick_pass()
             except EngineUnavailable as error:
-                self._available = False
+                self._reached = self._available = False
                 log.warning("engine unavailable", reason=error.reason.text)
             except StaleLeader as error:
                 log.warning("the controller stops", reason=str(error))
@@ -204,7 +206,7 @@ class Controller:
             view = await self._engine.view()
             if self._engine.traits.queues:
                 view = replace(view, mirrored=frozenset(view.clusters))
-            self._available = self._engine.name not in view.absent
+            self._reached, self._available = True, self._engine.name not in view.absent
             now = self._settings.clock()
             started = self._take_started(ended)
             actions = await self._db.write(lambda tx: self._advance_all(tx, view, whole, ended, started, now))
@@ -275,7 +277,7 @@ class Controller:
         if draining and is_draining(tx, self._settings):
             # Should it be taken back, nodes that are idle now are to be looked at.
             self._full_house = False
-        elif not self._full_house or ended:
+        elif self._reached and (not self._full_house or ended):
             place_jobs(tx, actions, self._held, self._settings, now)
             watched = self._held.automatic or self._held.preempting or self._held.queueing
             self._full_house = not watched and not nodes.any_idle(tx)
@@ -351,6 +353,7 @@ class Controller:
             await call
         except EngineUnavailable as error:
             # The engine reconnects by itself and then asks for a full pass.
+            self._reached = self._reached and error.engine != ""
             self._available = self._available and error.engine not in ("", self._engine.name)
             log.warning("engine unavailable", reason=error.reason.text)
         except StaleLeader as error:
