@@ -23,11 +23,11 @@ ACCOUNT = {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"}
 SECONDS = 75.0
 
 
-@pytest.fixture
-def service(slurm_site: Site, tmp_path: Path) -> Iterator[LiveService]:
+@pytest.fixture(scope="module")
+def service(slurm_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
     """A service with clusters ``here`` and, on Slurm, ``there``."""
-    home = tmp_path / "home"
-    site = settings(tmp_path / "site")
+    folder = tmp_path_factory.mktemp("both")
+    home, site = folder / "home", settings(folder / "site")
     subprocess.run(
         [
             *(sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), "slurm", "hpc"),
@@ -106,6 +106,7 @@ def test_one_job_file_on_both_and_what_slurm_does_is_explained(service: LiveServ
     service.wait_for(lambda: _finished(client, "waiting"), "its end", SECONDS)
     assert [error.code for error in client.jobs.get("waiting").errors] == ["JobTerminated"]
     service.wait_for(lambda: set(slurm_site.states()) == {blocking}, "a queue without it", SECONDS)
+    slurm_site.clear()
 
 
 def _why(client: Client, name: str) -> str:
@@ -121,7 +122,7 @@ def test_an_example_trains_alike_on_both(service: LiveService, example: str, nee
     client, told = service.client, {}
     service.wait_for(lambda: client.clusters.get("there").node_count == 4, "Slurm's nodes", SECONDS)
     for cluster in ("here", "there"):
-        name = f"digits-{cluster}"
+        name = f"{example}-{cluster}"
         subprocess.run(
             [
                 *(sys.executable, "-m", "trainshed", "job", "create", "-n", name, "-c", cluster),
@@ -133,7 +134,7 @@ def test_an_example_trains_alike_on_both(service: LiveService, example: str, nee
             capture_output=True,
         )
     for cluster in ("here", "there"):
-        name = f"digits-{cluster}"
+        name = f"{example}-{cluster}"
         service.wait_for(lambda name=name: _finished(client, name), f"the end of {name}", 110.0)
         job = client.jobs.get(name)
         assert job.execution_state.value == "succeeded", job.errors
@@ -158,6 +159,7 @@ def _what_it_wrote(service: LiveService, name: str) -> tuple[float, set[str]]:
 
 def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> None:
     client = service.client
+    slurm_site.clear()
     client.jobs.create("long", custom("sleep 1000", str(client.clusters.get("there").id)))
     service.wait_for(lambda: client.jobs.get("long").execution_state.value == "running", "its start", SECONDS)
     slurm_site.run("scancel", *slurm_site.states())

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import structlog
+
 from trainshed.engines.protocol import (
     ClusterSpec,
     EngineError,
@@ -41,12 +43,16 @@ from trainshed.engines.slurm.watching import Watching
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
+log = structlog.get_logger(__name__)
+
 #: Seconds beyond grace and warning after which an attempt that was told to end is cancelled in Slurm.
 _STOP_MARGIN = 15.0
 #: Seconds between two looks at the nodes.
 _NODES_SECONDS = 15.0
 #: Seconds for which what Slurm said last is taken for now.
 _FRESH_SECONDS = 0.5
+#: Seconds for which a site that could not be reached is taken for away without asking.
+_AWAY_SECONDS = 1.0
 #: Seconds between two looks at Slurm: after something happened, and when nothing does.
 _SOON, _LATE = 0.2, 5.0
 #: Seconds between two looks at what running attempts wrote.
@@ -82,6 +88,7 @@ class SlurmEngine:
         self._nodes_at = 0.0
         self._asked_at = 0.0
         self._away: Reason | None = None
+        self._failed_at = 0.0
         self._ready = False
         self._listener: Listener = lambda status: None
         self._looking = asyncio.Lock()
@@ -102,8 +109,7 @@ class SlurmEngine:
             raise EngineUnavailable(self._unwritable(error)) from error
         self._ready = True
         self._loop = asyncio.create_task(self._run(), name=f"engine {self.name}")
-        with suppress(EngineUnavailable):
-            await self._look(0.0)
+        self._wake.set()
 
     def _open(self) -> None:
         self._root.make()
@@ -131,6 +137,9 @@ class SlurmEngine:
     async def view(self) -> EngineView:
         """The whole truth, at most half a second old."""
         self._require_ready()
+        if self._away is not None and (self._looking.locked() or time.monotonic() - self._failed_at < _AWAY_SECONDS):
+            # Whoever asks is not kept waiting for what the loop finds out anyway.
+            raise EngineUnavailable(self._away)
         await self._look(_FRESH_SECONDS)
         return EngineView(
             nodes=tuple(self._node_statuses()),
@@ -283,6 +292,11 @@ class SlurmEngine:
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
                 due = time.monotonic() + pause
+            except Exception:
+                # What is known of one job must not end the watch over all others.
+                log.exception("a look at Slurm failed", engine=self.name)
+                pause = _LATE
+                due = time.monotonic() + pause
 
     async def _look(self, max_age: float) -> bool:
         """Ask Slurm, unless that was done so many seconds ago. Whether something changed. Raises EngineUnavailable."""
@@ -294,18 +308,22 @@ class SlurmEngine:
                 changed = await self._look_at_nodes()
                 events = await self._watching.look()
             except EngineUnavailable as error:
-                self._away = error.reason
-                if was_away is None:
-                    self._listener(None)
+                self._lost(error.reason)
                 raise
             except OSError as error:
-                self._away = self._unwritable(error)
-                raise EngineUnavailable(self._away) from error
+                self._lost(self._unwritable(error))
+                raise EngineUnavailable(self._unwritable(error)) from error
             self._asked_at = time.monotonic()
             self._away = None
         if changed or was_away is not None:
             self._listener(None)
         return self._tell(events) or changed
+
+    def _lost(self, reason: Reason) -> None:
+        news = self._away is None
+        self._away, self._failed_at = reason, time.monotonic()
+        if news:
+            self._listener(None)
 
     def _tell(self, events: list[GangStatus | None]) -> bool:
         for event in events:
