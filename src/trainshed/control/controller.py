@@ -138,7 +138,7 @@ class Controller:
 
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
-        return why(tx, job, self._settings, engine_available=self._available)
+        return why(tx, job, self._settings, engine_available=self._reached)
 
     def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
         """The same with when it starts, as a range, and which nodes it cannot have."""
@@ -147,7 +147,7 @@ class Controller:
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""
         why_none = standstill(tx, self._settings)
-        explainer = QueueExplainer(tx, cluster, self._settings, engine_available=self._available, standstill=why_none)
+        explainer = QueueExplainer(tx, cluster, self._settings, engine_available=self._reached, standstill=why_none)
         return explainer.queue(limit)
 
     def _on_engine_event(self, status: GangStatus | None) -> None:
