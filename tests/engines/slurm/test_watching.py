@@ -11,6 +11,7 @@ import pytest
 from tests.engines.slurm.laboratory import settings
 from trainshed.engines.protocol import GangResult
 from trainshed.engines.slurm import watching
+from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
@@ -116,6 +117,18 @@ def test_a_requeued_job_that_is_not_taken_up_is_cancelled(bench: Bench, monkeypa
     bench.site.lines = []
     bench.look()
     assert bench.records.tickets == {} and not bench.root.ticket("a").folder.exists()
+
+
+def test_commands_get_nothing_of_the_service_s_environment_that_they_do_not_need() -> None:
+    given = {
+        "PATH": "/bin:/usr/bin",
+        "SLURM_CONF": "/c",
+        "SLURM_JOB_ID": "7",
+        "SBATCH_ACCOUNT": "x",
+        "TRAINSHED_URL": "y",
+    }
+    printed = asyncio.run(Commands("", 30.0, given).run("env"))
+    assert set(printed.split()) == {"PATH=/bin:/usr/bin", "SLURM_CONF=/c"}
 
 
 def test_a_stop_before_slurm_had_the_job_ends_it_for_good(bench: Bench) -> None:
