@@ -63,7 +63,7 @@ class Profile:
     #: The longest time that a job's attempt runs.
     running: float
     #: Whether users know dependencies, arrays and scheduling rules.
-    together: bool
+    together: bool = False
     #: Whether the engine queues by itself (``site.Site``).
     queues: bool = False
     faults: dict[str, float] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Profile:
             capacity=roll.choice((3, 6, 12, 100)),
             preparing=roll.choice((0.5, 3.0, 10.0)),
             running=roll.choice((0.5, 4.0, 12.0)),
-            queues=dice(seed, "engine").random() < 0.15,
             together=roll.random() < 0.5,
+            queues=dice(seed, "engine").random() < 0.2,
             faults=faults,
         )

@@ -113,10 +113,7 @@ def limits_hold(before: Snapshot, now: Snapshot, context: Context) -> Iterator[s
     limits = now.rules.get("limits")
     if not limits or now.attempts.keys() <= before.attempts.keys():
         return
-    # What an engine has queued again by itself goes on there.
-    went_on = {attempt.job_id for attempt in before.attempts.values() if attempt.live}
-    queues = context.settings.engines["local"].queues
-    placed = [job for job in just_placed(before, now) if not (queues and job.id in went_on)]
+    placed = just_placed(before, now)
     holders = [now.jobs[attempt.job_id] for attempt in now.attempts.values() if attempt.live]
     for limit in rules.of_measure(now.rules, "nodes", "runningJobs"):
         for whose in {rules.subject_of(limit, job) for job in placed} - {None}:
