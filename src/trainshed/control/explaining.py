@@ -232,11 +232,13 @@ class QueueExplainer:
         return facts.engine_available and not facts.cluster_deleting and not delayed and job.node_count <= facts.largest
 
     def _held(self, job: JobRecord) -> Held | None:
-        """What the scheduler says of the job. It looks at one job only of those that the same limit holds back."""
+        """What the scheduler says of the job. It looks at one job only of those that the same limit holds back, and at
+        none where there are no nodes.
+        """
         held = self._decision.held.get(job.id)
-        if held is None:
-            excess = self._rules.limits.excess(_gang_of(job).owner, job.node_count, self._rules.ledger)
-            return None if excess is None else Held(Hold.LIMITED, excess)
+        excess = self._rules.limits.excess(_gang_of(job).owner, job.node_count, self._rules.ledger)
+        if excess is not None and (held is None or excess.never):
+            return Held(Hold.LIMITED, excess)
         return held
 
     def _why_ahead(self, first: Gang, own: Gang) -> Ahead:
