@@ -38,20 +38,20 @@ class Past:
 
     def note(self, before: Snapshot, now: Snapshot) -> None:
         """A transaction was committed."""
+        for attempt in now.attempts.values():
+            if attempt.waiting is None:
+                self.started.add(now.jobs[attempt.job_id].uid)
         for job in now.jobs.values():
-            if job.attempts > job.handed_over:
-                self.started.add(job.uid)
             if job.execution in FINAL:
                 self.ended[job.uid] = job.execution
         self.gone.update(job.uid for id, job in before.jobs.items() if id not in now.jobs)
         for id, attempt in now.attempts.items():
-            known = self.used.get(id)
             if attempt.waiting is not None:
-                continue  # It waits, or did to its end, in the queue of its engine.
+                continue  # Its engine has it in a queue.
+            known = self.used.get(id)
             if known is None:
                 job = now.jobs[attempt.job_id]
-                at = attempt.placed_at if attempt.began_at is None else attempt.began_at
-                nodes = len(attempt.nodes)
+                nodes, at = len(attempt.nodes), attempt.began_at or attempt.placed_at
                 self.used[id] = Used(job.submitted_by, job.experiment_key, nodes, at, attempt.ended_at)
             elif known.ended_at is None:
                 known.ended_at = attempt.ended_at
