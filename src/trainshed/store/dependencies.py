@@ -27,15 +27,14 @@ _block = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=jobs.c.
 _unblock = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=0, waits_turn=0)
 # Attempts that began: one that waits in an engine's own queue has not, nor has one that ended there.
 _begun = (
-    select(func.count())
+    jobs.c.attempts
+    - select(func.count())
     .select_from(attempts)
-    .where(attempts.c.job_id == jobs.c.id, attempts.c.waiting.is_(None))
+    .where(attempts.c.job_id == jobs.c.id, attempts.c.waiting.is_not(None))
     .correlate(jobs)
     .scalar_subquery()
 )
-_begun_of = (
-    select(func.count()).select_from(attempts).where(attempts.c.job_id == bindparam("of"), attempts.c.waiting.is_(None))
-)
+_begun_of = select(_begun).select_from(jobs).where(jobs.c.id == bindparam("of"))
 _joined = (
     select(table.c.job_id, table.c.on_job_id, table.c.condition, table.c.on_name, jobs.c.execution, _begun)
     .select_from(table.outerjoin(jobs, jobs.c.id == table.c.on_job_id))
