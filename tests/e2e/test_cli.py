@@ -106,7 +106,7 @@ def test_a_cluster_is_made_resized_and_deleted(trainshed: Program, shared_servic
 
     shared_service.wait_for(lambda: len(idle_nodes()) == 2, "two nodes")
     row = trainshed.ok("cluster", "show", "-n", "grows").out.splitlines()[2].split()
-    assert row == ["grows", "trainshed", "default", "STANDARD_D1", "steady", "2", "0", "0", "0", "0"]
+    assert row == ["grows", "trainshed", "default", "STANDARD_D1", "steady", "2", "0", "0", "0", "0", "local"]
     assert {"c", "grows"} <= set(trainshed.ok("cluster", "list", "-o", "quiet").out.split())
     trainshed.ok("cluster", "delete", "-n", "grows", "-y")
     assert trainshed("cluster", "show", "-n", "grows").code == 3

@@ -57,6 +57,8 @@ class Mutant:
     faults: Mapping[str, float]
     #: So many jobs, by users who know of dependencies, arrays and rules; None for what the seed has.
     jobs: int | None = None
+    #: Whether the engine queues by itself whatever the seed says.
+    queues: bool = False
 
     def profile(self, seed: int) -> Profile:
         """The seed's, with those faults."""
@@ -64,6 +66,7 @@ class Mutant:
         profile.faults.update(self.faults)
         if self.jobs is not None:
             profile.jobs, profile.together = self.jobs, True
+        profile.queues = profile.queues or self.queues
         return profile
 
 
@@ -71,13 +74,13 @@ MUTANTS: list[Mutant] = []
 
 
 def catches(
-    invariant: str, *, jobs: int | None = None, **faults: float
+    invariant: str, *, jobs: int | None = None, queues: bool = False, **faults: float
 ) -> Callable[[Callable[[], Iterator[None]]], None]:
     """Registers a planted bug."""
 
     def register(make: Callable[[], Iterator[None]]) -> None:
         named = {name.replace("_", " "): probability for name, probability in faults.items()}
-        MUTANTS.append(Mutant(make.__name__, invariant, contextmanager(make), named, jobs))
+        MUTANTS.append(Mutant(make.__name__, invariant, contextmanager(make), named, jobs, queues))
 
     return register
 
@@ -295,9 +298,15 @@ def ends_are_believed_only_when_somebody_tells() -> Iterator[None]:
         yield
 
 
-@catches("everything-ends")
+@catches("everything-ends", queues=True, node_reboots=0.3)
 def what_an_engine_queues_again_is_left_to_it() -> Iterator[None]:
-    with mock.patch.object(settling_module, "take_up", lambda *arguments, **more: True):
+    take_up = settling_module.take_up
+
+    def content(*arguments: Any, **more: Any) -> bool:
+        take_up(*arguments, **more)
+        return True
+
+    with mock.patch.object(settling_module, "take_up", content):
         yield
 
 

@@ -106,7 +106,11 @@ class Site(Machines):
             super().stop(attempt_id, reason, grace, warning)
 
     def restart(self) -> None:
-        """What waits stays in the queue."""
+        """What waits stays in the queue, but for what was not saved in time."""
+        for id in [id for id in self._queue if self._roll.random() < 0.3]:
+            self._queue.remove(id)
+            reason = Reason(ReasonCode.ENGINE_STOPPED, "Simulated: the queue was lost.")
+            self._conclude(self.gangs[id], GangResult.STOPPED, None, reason)
         for node in list(self.nodes.values()):
             self.reboot(node, tell=False)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from tests.store.helpers import OTHER_REASON, REASON, ready_cluster
 from tests.support.factories import make_job
 from trainshed.resources.lifecycle import AttemptEvent, AttemptState, JobEvent, JobState
-from trainshed.store import attempts, jobs, nodes, usage
+from trainshed.store import attempts, dependencies, jobs, nodes, usage
 from trainshed.store.database import Database
 from trainshed.store.errors import InUse, NotFound, StaleState
 from trainshed.store.records import ClusterRecord, JobRecord
@@ -33,7 +33,7 @@ def test_it_is_in_no_queue_until_it_comes_back(db: Database) -> None:
         assert [job.id for job in jobs.handed_over(tx, cluster.uid, 10)] == [first.id]
         assert jobs.handed_over(tx, cluster.uid, 0) == []
         handed = jobs.get_by_id(tx, first.id)
-        assert (handed.execution, handed.attempts, handed.begun) == (JobState.QUEUED, 1, 0)
+        assert (handed.execution, handed.attempts, dependencies.begun(tx, first.id)) == (JobState.QUEUED, 1, 0)
         attempt = attempts.get(tx, "a")
         assert attempt == attempts.live_of_job(tx, first.id)
         assert (attempt.waiting, attempt.node_ids, attempt.handed_over, attempt.since) == (REASON, (), True, 10)
@@ -44,6 +44,8 @@ def test_it_is_in_no_queue_until_it_comes_back(db: Database) -> None:
         jobs.requeue(tx, first.id, 20, OTHER_REASON, lost=True)
         assert _queued(tx, cluster) == [first.id, second.id]
         assert jobs.get_by_id(tx, first.id).handed_over == 0
+        # It was lost before it had begun.
+        assert dependencies.begun(tx, first.id) == 0
         _hand_over(tx, cluster, jobs.get_by_id(tx, first.id), "b", 2)
 
     db.write_sync(work)
@@ -65,7 +67,7 @@ def test_it_begins_once_on_nodes_that_it_holds(db: Database) -> None:
         assert began.node_ids == ("c-n1", "c-n0")
         assert [node.attempt_id for node in nodes.of_cluster(tx, cluster.uid)] == ["a", "a"]
         running = jobs.get_by_id(tx, job.id)
-        assert (running.execution, running.started_at, running.begun) == (JobState.RUNNING, 50, 1)
+        assert (running.execution, running.started_at, dependencies.begun(tx, job.id)) == (JobState.RUNNING, 50, 1)
         assert [(holder.waiting, holder.placed_at) for holder in usage.holders(tx)] == [(False, 50)]
         # The wall clock counts from there.
         assert attempts.overdue(tx, 50 + 3_600_000) == []

@@ -132,13 +132,14 @@ class SeveralEngines:
             return Reason(ReasonCode.ENGINE_UNAVAILABLE, text)
 
     def _remember(self, views: Mapping[str, EngineView]) -> None:
+        """What an engine does not show is not known any more; of what is on its way to it, all are told."""
+        for known in (self._gangs, self._nodes):
+            for id in [id for id, name in known.items() if name in views]:
+                del known[id]
         for name, view in views.items():
-            for known, ids in (
-                (self._gangs, [gang.attempt_id for gang in view.gangs]),
-                (self._nodes, [node.node_id for node in view.nodes]),
-                (self._clusters, list(view.clusters)),
-            ):
-                known.update(dict.fromkeys(ids, name))
+            self._gangs.update((gang.attempt_id, name) for gang in view.gangs)
+            self._nodes.update((node.node_id, name) for node in view.nodes)
+            self._clusters.update(dict.fromkeys(view.clusters, name))
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
         """To the cluster's engine."""

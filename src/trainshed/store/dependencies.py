@@ -17,16 +17,24 @@ from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import JOB, JobState
 from trainshed.store._statements import rows_changed
 from trainshed.store.records import DependencyRecord
+from trainshed.store.tables import attempts, jobs
 from trainshed.store.tables import dependencies as table
-from trainshed.store.tables import jobs
 
 _of_job = table.c.job_id == bindparam("of", type_=BigInteger)
 _on = table.c.on_job_id == bindparam("of", type_=BigInteger)
 _insert = insert_into(table).inline()
 _block = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=jobs.c.blocked + bindparam("number"))
 _unblock = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=0, waits_turn=0)
-# One that waits in an engine's own queue has not started.
-_begun = jobs.c.attempts - jobs.c.handed_over
+# Attempts that began: one that waits in an engine's own queue has not, nor has one that ended there.
+_begun = (
+    jobs.c.attempts
+    - select(func.count())
+    .select_from(attempts)
+    .where(attempts.c.job_id == jobs.c.id, attempts.c.waiting.is_not(None))
+    .correlate(jobs)
+    .scalar_subquery()
+)
+_begun_of = select(_begun).select_from(jobs).where(jobs.c.id == bindparam("of"))
 _joined = (
     select(table.c.job_id, table.c.on_job_id, table.c.condition, table.c.on_name, jobs.c.execution, _begun)
     .select_from(table.outerjoin(jobs, jobs.c.id == table.c.on_job_id))
@@ -66,6 +74,11 @@ def insert(tx: Connection, job_id: int, conditions: Iterable[tuple[int, Conditio
     if rows:
         tx.execute(_insert, list(rows.values()))
         tx.execute(_block, {"of": job_id, "number": len(rows)})
+
+
+def begun(tx: Connection, job_id: int) -> int:
+    """How many attempts of a job have begun; what waits or ended in an engine's own queue has not."""
+    return int(tx.execute(_begun_of, {"of": job_id}).scalar_one())
 
 
 def unmet(tx: Connection, job_id: int) -> list[DependencyRecord]:

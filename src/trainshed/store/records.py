@@ -210,11 +210,6 @@ class JobRecord:
     #: 1 while an engine that queues by itself has it and it has not begun.
     handed_over: int = 0
 
-    @property
-    def begun(self) -> int:
-        """How many attempts have begun."""
-        return self.attempts - self.handed_over
-
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
