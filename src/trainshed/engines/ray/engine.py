@@ -49,9 +49,9 @@ class RayEngine:
         self._with_secrets: dict[str, ClusterSpec] = {}
 
     async def start(self, listener: Listener) -> None:
-        """Start the bridge. Does not wait for Ray, which may be away; the listener hears when it is there."""
+        """Start the bridge. Does not fail when Ray is away; the listener hears when it is there."""
         self._listener = listener
-        self._link.open()
+        await self._link.open()
 
     async def close(self) -> None:
         """Let go; agents, nodes and gangs go on."""

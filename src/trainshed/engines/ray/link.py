@@ -24,6 +24,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 _CALL_PATIENCE = 180.0
 #: Seconds between the end of one bridge and the start of the next: the first and the longest pause.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+#: Seconds for which an engine that starts waits to hear whether Ray is there.
+_FIRST_PATIENCE = 20.0
 #: Seconds for a bridge to end by itself when the service lets go.
 _END_PATIENCE = 5.0
 
@@ -48,6 +50,8 @@ class BridgeLink:
         self._writer: asyncio.StreamWriter | None = None
         self._ready = False
         self._why = "its bridge is starting"
+        #: It is known whether Ray is there.
+        self._told = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = count(1)
         self._keeping: asyncio.Task[None] | None = None
@@ -59,9 +63,12 @@ class BridgeLink:
         """Of the bridge; 0 while there is none."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
-    def open(self) -> None:
-        """Start the bridge and keep one from now on."""
+    async def open(self) -> None:
+        """Start the bridge and keep one from now on. Waits a while for Ray, and does not mind when it is away."""
         self._keeping = asyncio.create_task(self._keep(), name="ray-engine")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_PATIENCE):
+                await self._told.wait()
 
     async def close(self) -> None:
         """End the bridge; nodes and gangs go on."""
@@ -130,9 +137,11 @@ class BridgeLink:
                     self._settle(message)
                 elif "ready" in message:
                     self._ready = was_ready = True
+                    self._told.set()
                     self._greeting = asyncio.create_task(self._greet())
                 elif "away" in message:
                     self._why = message["away"]
+                    self._told.set()
                     log.warning("engine is away: %s", self._why)
                 else:
                     self._on_message(message)
