@@ -1,4 +1,4 @@
-"""The Ray engine: a head and four nodes with loopback addresses, the same for a whole session."""
+"""The Ray engine: a head and several nodes with loopback addresses, the same for a whole session."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from tests.engines.ray.cluster import RayNodes, why_not
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.settings import RaySettings
 
-#: Nodes of the cluster, as many as the widest test needs.
-NODES = 4
+#: Nodes of the cluster: as many as the widest test needs, and one that a test kills.
+NODES = 5
 
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
-    """A head and four nodes. Skips where Ray is not installed."""
+    """A head and five nodes. Skips where Ray is not installed."""
     if why := why_not():
         pytest.skip(why)
     nodes = RayNodes()

@@ -48,6 +48,11 @@ class RayEngine:
         #: Clusters whose nodes need secrets: another bridge has to be told them again.
         self._with_secrets: dict[str, ClusterSpec] = {}
 
+    @property
+    def bridge_pid(self) -> int:
+        """The process that speaks to Ray; 0 while there is none."""
+        return self._link.pid
+
     async def start(self, listener: Listener) -> None:
         """Start the bridge. Does not fail when Ray is away; the listener hears when it is there."""
         self._listener = listener

@@ -1,8 +1,8 @@
 """The gangs of the Ray engine: started on all their nodes or on none, stopped, concluded, kept until forgotten.
 
 A part is over when its warden says so, or when its folder holds a proof: the runner's outcome, or the warden's word
-that nothing lives. A node that is gone without a proof counts as ended only after the fence, the time within which a raylet
-that lost its head has ended itself, and with it everything on the node.
+that nothing lives. A node that is gone without a proof counts as ended only after the fence, the time within which a
+raylet that lost its head has ended itself, and with it everything on the node.
 """
 
 from __future__ import annotations
