@@ -20,9 +20,9 @@ from trainshed.control.lease import LeaseTimes
 from trainshed.control.locked import Resolve, Unseal
 from trainshed.control.settings import ControlSettings
 from trainshed.control.standing import Role, Standing
-from trainshed.engines.local.engine import LocalEngine
+from trainshed.engines.kinds import Engines
 from trainshed.engines.local.layout import Layout
-from trainshed.engines.protocol import Leader
+from trainshed.engines.protocol import Engine, Leader
 from trainshed.home_sharing import Members, home_id, one_of_several, require_own
 from trainshed.resources.reasons import Reason
 from trainshed.service_home import only_service_of
@@ -149,30 +149,33 @@ def make_control(
     settings: ControlSettings,
     unseal: Unseal,
     resolve: Resolve,
+    engines: Engines,
 ) -> Control:
     """``role``: ``all``, ``api`` or ``controller``; the last two only where the home is shared."""
     if not holding.shared:
-        return SoleControl(holding.db, home, settings, unseal, resolve)
+        return SoleControl(holding.db, engines.make(home), settings, unseal, resolve)
 
     # Its driver is an extra, which who uses SQLite need not have.
     from trainshed.store.coordination import Coordination
 
-    def new_term(token: int, on_stale: Callable[[], None]) -> LocalTerm:
-        engine = LocalEngine(home, Leader(holding.database, token))
-        return LocalTerm(
+    def new_term(token: int, on_stale: Callable[[], None]) -> EngineTerm:
+        engine = engines.make(home, Leader(holding.database, token))
+        return EngineTerm(
             Controller(FencedDatabase(holding.db, token, on_stale), engine, unseal, settings, resolve), engine
         )
 
     coordination = Coordination(holding.db.url, uuid.uuid4().hex, f"{socket.gethostname()} pid {os.getpid()}")
     leadership = Leadership(coordination, settings, times, None if role == "api" else new_term)
-    return SharedControl(leadership, holding.members, home)
+    return SharedControl(leadership, holding.members, lambda: engines.make(home))
 
 
 class SoleControl:
     """One process does all, and is done when it ends."""
 
-    def __init__(self, db: Database, home: Path, settings: ControlSettings, unseal: Unseal, resolve: Resolve) -> None:
-        self._engine = LocalEngine(home)
+    def __init__(
+        self, db: Database, engine: Engine, settings: ControlSettings, unseal: Unseal, resolve: Resolve
+    ) -> None:
+        self._engine = engine
         self._controller = Controller(db, self._engine, unseal, settings, resolve)
         self.wake = self._controller.wake
         self.wake_queue = self._controller.wake_queue
@@ -201,10 +204,10 @@ class SoleControl:
         return self._controller.engine_available
 
 
-class LocalTerm:
-    """A controller with its own connection to the local engine, for one term of leadership."""
+class EngineTerm:
+    """A controller with its own connection to the engines, for one term of leadership."""
 
-    def __init__(self, controller: Controller, engine: LocalEngine) -> None:
+    def __init__(self, controller: Controller, engine: Engine) -> None:
         self._controller = controller
         self._engine = engine
         self.wake = controller.wake
@@ -228,10 +231,10 @@ class LocalTerm:
 class SharedControl:
     """One of several processes."""
 
-    def __init__(self, leadership: Leadership, members: Members, home: Path) -> None:
+    def __init__(self, leadership: Leadership, members: Members, make_engine: Callable[[], Engine]) -> None:
         self._leadership = leadership
         self._members = members
-        self._home = home
+        self._make_engine = make_engine
         self.start = leadership.start
         self.wake = leadership.wake
         self.wake_queue = leadership.wake_queue
@@ -246,7 +249,7 @@ class SharedControl:
         if stop_nodes:
             with self._members.alone() as alone:
                 if alone:
-                    engine = LocalEngine(self._home)
+                    engine = self._make_engine()
                     await engine.shut_down()
                     await engine.close()
 

@@ -31,7 +31,6 @@ from trainshed.engines.local.disk import reserve
 from trainshed.engines.local.doctor import Check, capabilities
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
-from trainshed.engines.local.layout import Layout
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.home_sharing import ForeignHome
 from trainshed.http_server import HttpServer
@@ -40,6 +39,7 @@ from trainshed.identity.keyvault import open_keyvault
 from trainshed.identity.oidc import Issuer, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 from trainshed.listening import CannotListen, Tls, TlsFiles, is_loopback, listen, require_protection, url_of
+from trainshed.resources.engines import InvalidEngines
 from trainshed.resources.host_directories import InvalidHostDirectories
 from trainshed.resources.prices import InvalidPrices
 from trainshed.resources.quotas import InvalidQuotas
@@ -49,6 +49,7 @@ from trainshed.resources.vmsizes import local_sizes
 from trainshed.service_home import (
     AlreadyRunning,
     ServiceFile,
+    load_engines,
     load_host_directories,
     load_prices,
     load_quotas,
@@ -69,6 +70,7 @@ _START_ERRORS = (
     EngineUnavailable,
     ForeignHome,
     InvalidEndpoints,
+    InvalidEngines,
     InvalidHostDirectories,
     InvalidIssuers,
     InvalidPrices,
@@ -161,6 +163,7 @@ async def _serve(
     machine_sizes = local_sizes(psutil.cpu_count() or 1, psutil.virtual_memory().total // 2**20, count_gpus())
     quotas, endpoints = load_quotas(home), load_storage_endpoints(home)
     host_directories = load_host_directories(home)
+    engines = load_engines(home)
     keyvault = open_keyvault(home)
     drain_known = await db.read(draining.known_at_start)
 
@@ -179,11 +182,12 @@ async def _serve(
         job_user=job_user,
         drain_known=drain_known,
         shared=holding.shared,
+        engines=engines.traits,
     )
     if job_users.warning:
         log.warning("jobs are not isolated", why=job_users.warning)
     times = LeaseTimes(options.lease_seconds)
-    control = make_control(holding, home, options.role, times, settings, vault.unseal_text, keyvault.get)
+    control = make_control(holding, home, options.role, times, settings, vault.unseal_text, keyvault.get, engines)
     services = Services(
         db=db,
         vault=vault,
@@ -197,7 +201,8 @@ async def _serve(
         explain_fully=control.explain_fully,
         queue=control.queue,
         prices=settings.prices,
-        mount_root=lambda uid: str(Layout(home.absolute()).mount_root(uid)),
+        mount_root=engines.mount_root_of(home.absolute()),
+        cluster_options=engines.cluster_options,
         engine_available=lambda: control.engine_available,
         standing=control.standing,
         alone=holding.members.alone,

@@ -9,7 +9,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainshed.engines.kinds import Engines, check
 from trainshed.engines.local.capacity import Machine
+from trainshed.resources.engines import FILE_NAME as ENGINES_FILE
+from trainshed.resources.engines import EngineDescription, InvalidEngines, read_engines
 from trainshed.resources.host_directories import (
     FILE_NAME,
     AllowedDirectory,
@@ -90,6 +93,32 @@ def load_host_directories(home: Path) -> tuple[AllowedDirectory, ...]:
     except (InvalidHostDirectories, UnicodeDecodeError, OSError) as error:
         raise InvalidHostDirectories(f"{path} cannot be used: {error}. Mend or remove the file") from None
     return allowed
+
+
+def load_engine_descriptions(home: Path) -> tuple[EngineDescription, ...]:
+    """``engines.json`` of the home as it is written; none without it. Raises InvalidEngines naming the file."""
+    path = home / ENGINES_FILE
+    try:
+        return read_engines(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ()
+    except (InvalidEngines, UnicodeDecodeError, OSError) as error:
+        raise InvalidEngines(f"the engines in {path} cannot be used: {error}. Mend or remove the file") from None
+
+
+def load_engines(home: Path) -> Engines:
+    """The engines of the home, each of which can be made. Raises InvalidEngines naming the file."""
+    described = load_engine_descriptions(home)
+    try:
+        for engine in described:
+            check(engine)
+    except InvalidEngines as error:
+        path = home / ENGINES_FILE
+        raise InvalidEngines(
+            f"the engines in {path} cannot be used: {error}. Mend it with trainshed engine add, or take it out with "
+            "trainshed engine remove"
+        ) from None
+    return Engines(described)
 
 
 @contextlib.contextmanager

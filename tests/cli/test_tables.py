@@ -91,9 +91,9 @@ def test_the_cluster_table(trainshed: Run, stub: StubService) -> None:
         answer({"value": [{"id": CLUSTER_ID, "name": "nc6", "properties": properties}]}),
     )
     assert trainshed("cluster", "list").out.splitlines() == [
-        "Name  Resource Group  Workspace  VM Size     State   Idle  Running  Preparing  Leaving  Unusable",
-        "----  --------------  ---------  ----------  ------  ----  -------  ---------  -------  --------",
-        "nc6   trainshed       default    LOCAL_HALF  steady     2        0          0        0         1",
+        "Name  Resource Group  Workspace  VM Size     State   Idle  Running  Preparing  Leaving  Unusable  Engine",
+        "----  --------------  ---------  ----------  ------  ----  -------  ---------  -------  --------  ------",
+        "nc6   trainshed       default    LOCAL_HALF  steady     2        0          0        0         1  local",
     ]
 
 

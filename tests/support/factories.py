@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from trainshed.resources.cluster import engine_of
 from trainshed.resources.definition import FILE_SERVER_PASSWORD
 from trainshed.resources.lifecycle import AllocationState, ProvisioningState
 from trainshed.store import (
@@ -67,7 +68,7 @@ def make_cluster(
         name=name,
         uid=str(uuid.uuid4()),
         pool=clusters.next_pool(tx),
-        engine="local",
+        engine=engine_of(properties),
         vm_size="STANDARD_D1",
         definition={"vmSize": "STANDARD_D1", "vmPriority": "dedicated", "scaleSettings": scale, **properties},
         scale=scale,

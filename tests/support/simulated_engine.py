@@ -29,10 +29,10 @@ from trainshed.resources.reasons import Reason, ReasonCode
 class SimulatedEngine:
     """Nodes become ready at once unless ``prepare_slowly``; gangs end when the test says so."""
 
-    name = "simulated"
     traits = EngineTraits()
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "simulated") -> None:
+        self.name = name
         self.nodes: dict[str, NodeStatus] = {}
         self.gangs: dict[str, GangStatus] = {}
         self.specs: dict[str, GangSpec] = {}
@@ -164,7 +164,7 @@ class SimulatedEngine:
         self._listener(None)
 
     def mount_root(self, cluster_uid: str) -> str | None:
-        return None
+        return f"/{self.name}/{cluster_uid}"
 
     # What the test does to it.
 

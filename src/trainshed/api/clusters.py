@@ -22,8 +22,10 @@ from trainshed.api.uses import require_file_servers
 from trainshed.api.workspaces import begin_for
 from trainshed.api.workspaces import required as required_workspace
 from trainshed.resources import parsing
+from trainshed.resources.cluster import engine_of
 from trainshed.resources.definition import definition, secrets_of
 from trainshed.resources.directories import setup_segment
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.ids import Kind
 from trainshed.resources.lifecycle import (
     AllocationEvent,
@@ -49,8 +51,15 @@ async def create(call: Call) -> Response:
     """
     key, name = call.cluster_key, call.name("cluster")
     workspace_key, workspace_name = call.workspace_key, call.name("workspace")
-    parsed = parsing.parse_cluster(await call.body(), call.version, extra_sizes=call.services.local_sizes)
+    parsed = parsing.parse_cluster(
+        await call.body(),
+        call.version,
+        extra_sizes=call.services.local_sizes,
+        engines=call.services.cluster_options,
+    )
     wanted, values = definition(parsed.model), secrets_of(parsed.model)
+    if engine_of(wanted) == DEFAULT_ENGINE:
+        wanted.pop("engine", None)
     require_file_servers(call, (wanted.get("nodeSetup") or {}).get("mountVolumes"))
     problem = await unresolved(call, wanted)
     scale = wanted.pop(_SCALE)
@@ -82,7 +91,7 @@ async def create(call: Call) -> Response:
                     name=name,
                     uid=uid,
                     pool=clusters.next_pool(tx),
-                    engine=call.services.engine,
+                    engine=engine_of(wanted),
                     vm_size=wanted["vmSize"],
                     definition=wanted,
                     scale=scale,

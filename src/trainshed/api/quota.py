@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from trainshed.api.call import Call
 from trainshed.api.errors import ApiError
+from trainshed.resources.cluster import engine_of
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.errors import Problem
 from trainshed.resources.quotas import ClusterUse, Excess, promised_nodes
 from trainshed.resources.vmsizes import VmSize, find_size
@@ -25,7 +27,10 @@ _TYPE = "Microsoft.BatchAI/clusters"
 def check_new_cluster(
     tx: Connection, call: Call, workspace: WorkspaceRecord, definition: Mapping[str, Any], scale: Mapping[str, Any]
 ) -> None:
-    """Raises ApiError 409 when one more cluster, or the nodes that it begins with, cannot be had."""
+    """Raises ApiError 409 when one more cluster, or the nodes that it begins with, cannot be had.
+
+    Cores are those of the service's own machine: other engines have limits of their own.
+    """
     uses = of_region(tx, Region.of(workspace.subscription, workspace.location))
     excess = call.services.quotas.limits(workspace.subscription).clusters_excess(uses)
     if excess is not None:
@@ -36,6 +41,8 @@ def check_new_cluster(
             f"{excess.in_use}. Please contact support to increase the quota for resource type {_TYPE}",
             details=[_where(excess, workspace)],
         )
+    if engine_of(definition) != DEFAULT_ENGINE:
+        return
     initial = scale.get("autoScale", {}).get("initialNodeCount", 0)
     wanted = max(initial, promised_nodes(scale))
     _check_cores(call, workspace, uses, definition["vmSize"], definition["vmPriority"], wanted)
@@ -45,6 +52,8 @@ def check_rescale(
     tx: Connection, call: Call, workspace: WorkspaceRecord, cluster: ClusterRecord, scale: Mapping[str, Any]
 ) -> None:
     """Raises ApiError 409 when a cluster is to have more nodes than the quota leaves it. Fewer are always allowed."""
+    if cluster.engine != DEFAULT_ENGINE:
+        return
     wanted = promised_nodes(scale)
     uses = of_region(tx, Region.of(workspace.subscription, workspace.location))
     own = next((use for use in uses if use.key == cluster.key), None)
@@ -57,7 +66,7 @@ def check_rescale(
 def check_job(call: Call, subscription: str, cluster: ClusterRecord, node_count: int) -> None:
     """Raises ApiError 409 for a gang that would not fit the quota even if nobody else had a node."""
     size = find_size(cluster.vm_size, call.services.local_sizes)
-    if size is None:
+    if size is None or cluster.engine != DEFAULT_ENGINE:
         return
     priority = cluster.definition.get("vmPriority", "dedicated")
     limits = call.services.quotas.limits(subscription)

@@ -16,6 +16,7 @@ from trainshed.control.explaining import Explanation, Waiting
 from trainshed.control.standing import Role, Standing
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
+from trainshed.resources.engines import DEFAULT_ENGINE, Option
 from trainshed.resources.host_directories import AllowedDirectory
 from trainshed.resources.prices import Prices
 from trainshed.resources.quotas import Quotas
@@ -75,8 +76,8 @@ class Services:
     local_sizes: Mapping[str, VmSize] = field(default_factory=dict)
     #: The region's name, for headers.
     location: str = "local"
-    #: Engine that new clusters get.
-    engine: str = "local"
+    #: The engines, each with what a cluster may ask of it.
+    cluster_options: Mapping[str, tuple[Option, ...]] = field(default_factory=lambda: {DEFAULT_ENGINE: ()})
     #: How many clusters and cores each subscription may have.
     quotas: Quotas = field(default_factory=Quotas)
     #: What nodes cost.

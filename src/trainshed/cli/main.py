@@ -33,6 +33,7 @@ _COMMANDS = {
     "whoami": ("user", "whoami", "Who you are to the service."),
     "serve": ("serve", "serve", "Start the service on this machine."),
     "simulate": ("simulate", "simulate", "What if? Play a trace of jobs on other nodes, or under another policy."),
+    "engine": ("engine", "engine", "Engines beside this machine: Slurm, Ray; add and remove them."),
     "status": ("status", "status", "The service, its clusters and its queue at a glance."),
     "doctor": ("doctor", "doctor", "Check this machine and the service; say what mends each fault."),
     "vault": ("vault", "vault", "The key that seals stored secrets: look at it, rotate it."),

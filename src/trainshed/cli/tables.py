@@ -101,6 +101,7 @@ CLUSTERS: list[Column[Cluster]] = [
     Column("Preparing", lambda c: c.nodes_in("preparing"), number=True),
     Column("Leaving", lambda c: c.nodes_in("leaving"), number=True),
     Column("Unusable", lambda c: c.nodes_in("unusable"), number=True),
+    Column("Engine", lambda c: c.engine),
 ]
 
 JOBS: list[Column[Job]] = [

@@ -158,6 +158,11 @@ class Cluster(Resource):
         return str(self.properties.get("allocationState", ""))
 
     @property
+    def engine(self) -> str:
+        """Where its nodes are."""
+        return str((self.properties.get("engine") or {}).get("name", "local"))
+
+    @property
     def node_count(self) -> int:
         return int(self.properties.get("currentNodeCount", 0))
 

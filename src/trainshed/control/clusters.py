@@ -16,6 +16,7 @@ from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import gang_of, waiting_lanes
 from trainshed.engines.protocol import NodeSpec
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.lifecycle import (
     AllocationEvent,
     AllocationState,
@@ -199,7 +200,7 @@ class ClusterPass:
         Nodes that others are promised count as theirs, so that a cluster that grows by itself cannot take them.
         """
         size = find_size(cluster.vm_size, self._settings.local_sizes)
-        if wanted == 0 or size is None:
+        if wanted == 0 or size is None or cluster.engine != DEFAULT_ENGINE:
             return wanted, None
         workspace = workspaces.get(self._tx, cluster.workspace_key)
         region = usages.Region.of(workspace.subscription, workspace.location)

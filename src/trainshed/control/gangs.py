@@ -9,6 +9,8 @@ from trainshed.control.locked import locked
 from trainshed.control.settings import ControlSettings
 from trainshed.control.volumes import resolved
 from trainshed.engines.protocol import ClusterSpec, GangSpec
+from trainshed.resources.cluster import engine_options
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
@@ -85,6 +87,7 @@ def _gang_spec(
         node_count=job.node_count,
         priority=job.priority,
         cluster=cluster.name if cluster is not None else "",
+        engine=cluster.engine if cluster is not None else DEFAULT_ENGINE,
     )
 
 
@@ -116,5 +119,7 @@ def _cluster_spec(
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
         volumes=volumes,
         user=_user(tx, cluster.workspace_key, settings),
+        engine=cluster.engine,
+        options=engine_options(cluster.definition),
         max_nodes=largest_size(cluster.scale),
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from trainshed.engines.protocol import EngineTraits
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.host_directories import AllowedDirectory
 from trainshed.resources.prices import Prices
 from trainshed.resources.quotas import Quotas
@@ -65,6 +67,8 @@ class ControlSettings:
     job_user: Callable[[Connection, int], JobUser | None] = field(default=lambda _tx, _number: None)
     #: Whether other processes may control this home before and after this one.
     shared: bool = False
+    #: What each engine that is configured does by itself.
+    engines: Mapping[str, EngineTraits] = field(default_factory=lambda: {DEFAULT_ENGINE: EngineTraits()})
     #: The request to drain that was done before this process started (``store.draining``).
     drain_known: str | None = None
     clock: Callable[[], int] = field(default=now_ms)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 from trainshed.resources.users import JobUser
@@ -28,7 +29,11 @@ class EngineError(Exception):
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be reached now; asking again later is right."""
+    """The engine cannot be reached now; asking again later is right. ``engine``: which of several, by name."""
+
+    def __init__(self, reason: Reason, engine: str = "") -> None:
+        super().__init__(reason)
+        self.engine = engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class ClusterSpec:
     #: Whose root setup tasks and mount commands run as; None: as the service's own user.
     user: JobUser | None = None
     #: The engine that it is on, by name, and the engine's own settings of it (partition, account, quality of service).
-    engine: str = "local"
+    engine: str = DEFAULT_ENGINE
     options: dict[str, str] = field(default_factory=dict)
     #: The most nodes that its scale settings allow; None where they are not known.
     max_nodes: int | None = None
@@ -160,8 +165,9 @@ class GangSpec:
     node_count: int = 0
     #: The job's priority, for an engine that queues; higher first, 0 the usual one.
     priority: int = 0
-    #: The cluster's name, for people.
+    #: The cluster's name, for people, and its engine.
     cluster: str = ""
+    engine: str = DEFAULT_ENGINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,7 @@ class GangStatus:
     started_at: int | None = None
     hosts: tuple[str, ...] = ()
     #: With LOST or STOPPED: the engine has queued the same work again by itself. The next ``start_gang`` with the same
-    #: ``job_uid`` takes that up instead of submitting anew.
+    #: ``job_uid`` takes that up instead of submitting anew; nothing of the job runs before. ``stop_gang`` drops it.
     again: bool = False
 
 
@@ -248,7 +254,10 @@ Listener = Callable[[GangStatus | None], None]
 
 
 class Engine(Protocol):
-    """What every engine implements. Methods raise EngineUnavailable when the engine cannot be reached."""
+    """What every engine implements. Methods raise EngineUnavailable when the engine cannot be reached.
+
+    No call takes long: what does goes on by itself, and ``view`` may be of a moment ago.
+    """
 
     @property
     def name(self) -> str:
@@ -300,6 +309,9 @@ class Engine(Protocol):
         self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
     ) -> None:
         """SIGTERM, then SIGKILL after the grace; the gang's status then is STOPPED with this reason. Idempotent.
+
+        One that an engine still queues leaves its queue. Of one that has ended and whose work is queued ``again``, that
+        work is dropped, and ``again`` is False from then on.
 
         With a warning its ranks get that signal first, each once, and it goes on for the warning's seconds. A gang that
         ends meanwhile has SUCCEEDED with 0 and is STOPPED with anything else but its wall clock and its disk limit. A

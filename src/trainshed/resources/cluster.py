@@ -21,6 +21,7 @@ from trainshed.resources.common import (
     choice,
 )
 from trainshed.resources.durations import DurationOrZero
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.images import ImageSourceRegistry
 from trainshed.resources.mounts import MountVolumes
 from trainshed.resources.preemption_settings import ClusterPreemption
@@ -136,6 +137,15 @@ class NodeSetup(Model):
     container_images: Annotated[list[ImageSourceRegistry], Field(max_length=MAX_IMAGES)] | None = None
 
 
+class ClusterEngine(Model):
+    """Where the nodes come from: an engine of the service, and the engine's own settings of the cluster."""
+
+    name: str = Field(description="An engine of the service", min_length=1, max_length=32, examples=["hpc"])
+    options: Annotated[dict[str, str], Field(max_length=32)] = Field(
+        default_factory=dict, description="Its own settings of this cluster", examples=[{"partition": "gpu"}]
+    )
+
+
 CLUSTER_READ_ONLY = frozenset(
     {
         "creationTime",
@@ -155,7 +165,7 @@ class ClusterProperties(Model):
     """ClusterBaseProperties of the contract, and what the newer version adds."""
 
     read_only: ClassVar[frozenset[str]] = CLUSTER_READ_ONLY
-    since_2026: ClassVar[frozenset[str]] = frozenset({"backfill", "preemption"})
+    since_2026: ClassVar[frozenset[str]] = frozenset({"backfill", "preemption", "engine"})
 
     vm_size: VmSizeName = Field(description="Size of every node", examples=["STANDARD_D2"])
     vm_priority: VmPriority = "dedicated"
@@ -174,11 +184,23 @@ class ClusterProperties(Model):
     backfill: bool | None = None
     #: 2026-11-01: whether its jobs take nodes from one another; they do not when absent.
     preemption: ClusterPreemption | None = None
+    #: 2026-11-01: absent: the service's own machine.
+    engine: ClusterEngine | None = None
 
 
 def vm_priority(definition: Mapping[str, Any]) -> str:
     """``dedicated`` or ``lowpriority``, from a cluster's stored properties."""
     return str(definition.get("vmPriority", "dedicated"))
+
+
+def engine_of(definition: Mapping[str, Any]) -> str:
+    """The engine's name, from a cluster's stored properties."""
+    return str((definition.get("engine") or {}).get("name", DEFAULT_ENGINE))
+
+
+def engine_options(definition: Mapping[str, Any]) -> dict[str, str]:
+    """The engine's own settings of the cluster, from its stored properties."""
+    return dict((definition.get("engine") or {}).get("options") or {})
 
 
 class ClusterCreate(Model):

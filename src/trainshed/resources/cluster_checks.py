@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 
 from trainshed.resources.checks import check_account, check_secret, check_variables, check_volumes
-from trainshed.resources.cluster import AutoScaleSettings, ClusterProperties, ScaleSettings
+from trainshed.resources.cluster import AutoScaleSettings, ClusterEngine, ClusterProperties, ScaleSettings
+from trainshed.resources.engines import Option, problems_of
 from trainshed.resources.errors import Problem
 from trainshed.resources.fileserver import FileServerProperties
 from trainshed.resources.findings import Findings
@@ -42,6 +43,21 @@ def check_cluster(findings: Findings, cluster: ClusterProperties, extra_sizes: M
         path = "properties.nodeSetup.performanceCountersSettings.appInsightsReference"
         key, key_elsewhere = reference.instrumentation_key, reference.instrumentation_key_secret_reference
         check_secret(findings, path, "instrumentationKey", key, key_elsewhere)
+
+
+def check_engine(findings: Findings, engine: ClusterEngine | None, engines: Mapping[str, tuple[Option, ...]]) -> None:
+    """The engine is one of those that there are, and its options are what it takes."""
+    if engine is None:
+        return
+    if engine.name not in engines:
+        known = ", ".join(sorted(engines))
+        way_out = (
+            f"is not an engine of this service. There are: {known}. An administrator adds others: trainshed engine add."
+        )
+        findings.value("properties.engine.name", engine.name, way_out)
+        return
+    for name, problem in problems_of(engine.options, engines[engine.name]):
+        findings.rule(f"properties.engine.options.{name}", problem)
 
 
 def check_scale(findings: Findings, path: str, scale: ScaleSettings) -> None:

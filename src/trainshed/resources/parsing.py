@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 from trainshed.resources import ids, names
 from trainshed.resources.access import PrincipalCreate, RoleAssignmentCreate, TokenCreate
 from trainshed.resources.cluster import ClusterCreate, ClusterUpdate
-from trainshed.resources.cluster_checks import check_cluster, check_file_server, check_scale
+from trainshed.resources.cluster_checks import check_cluster, check_engine, check_file_server, check_scale
 from trainshed.resources.common import Model
+from trainshed.resources.engines import DEFAULT_ENGINE, Option
 from trainshed.resources.experiment import ExperimentCreate
 from trainshed.resources.fileserver import FileServerCreate
 from trainshed.resources.findings import Findings
@@ -107,12 +108,19 @@ def parse_experiment(body: Body, version: ApiVersion | str) -> Parsed[Experiment
 
 
 def parse_cluster(
-    body: Body, version: ApiVersion | str, *, extra_sizes: Mapping[str, VmSize] | None = None
+    body: Body,
+    version: ApiVersion | str,
+    *,
+    extra_sizes: Mapping[str, VmSize] | None = None,
+    engines: Mapping[str, tuple[Option, ...]] | None = None,
 ) -> Parsed[ClusterCreate]:
-    """Body of PUT cluster. ``extra_sizes`` are the engine's own VM sizes beside Azure's."""
+    """Body of PUT cluster. ``extra_sizes`` are the machine's own VM sizes beside Azure's; ``engines`` those that a
+    cluster may be on, with what it may ask of them.
+    """
     parsed = _read(ClusterCreate, body, "Cluster", version)
     findings = Findings("Cluster")
     check_cluster(findings, parsed.model.properties, extra_sizes or {})
+    check_engine(findings, parsed.model.properties.engine, engines or {DEFAULT_ENGINE: ()})
     findings.raise_any()
     return parsed
 

@@ -37,6 +37,7 @@ _CLUSTER_TAIL = (
     "subnet",
     "backfill",
     "preemption",
+    "engine",
 )
 _NODE_COUNTS = ("running", "idle", "unusable", "preparing", "leaving")
 

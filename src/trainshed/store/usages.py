@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, select
 
+from trainshed.resources.cluster import engine_of
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.lifecycle import ProvisioningState
 from trainshed.resources.names import normal_location
 from trainshed.resources.quotas import ClusterUse, promised_nodes
@@ -49,7 +51,7 @@ _of_subscription = _clusters.where(workspaces.c.key > bindparam("start"), worksp
 
 
 def everywhere(tx: Connection) -> dict[Region, list[ClusterUse]]:
-    """What every cluster uses."""
+    """What every cluster uses. Those of other engines than the service's own use no cores that it has to give."""
     return _read(tx, _clusters, {})
 
 
@@ -63,12 +65,14 @@ def of_region(tx: Connection, region: Region) -> list[ClusterUse]:
 def _read(tx: Connection, statement: Select[Any], parameters: dict[str, str]) -> dict[Region, list[ClusterUse]]:
     found: dict[Region, list[ClusterUse]] = {}
     for subscription, location, key, vm_size, definition, scale, state, count in tx.execute(statement, parameters):
+        properties = from_json(definition)
+        own = engine_of(properties) == DEFAULT_ENGINE
         use = ClusterUse(
             key=key,
             vm_size=vm_size,
-            vm_priority=from_json(definition).get("vmPriority", "dedicated"),
-            nodes=count,
-            promised=0 if state == ProvisioningState.DELETING.value else promised_nodes(from_json(scale)),
+            vm_priority=properties.get("vmPriority", "dedicated"),
+            nodes=count if own else 0,
+            promised=promised_nodes(from_json(scale)) if own and state != ProvisioningState.DELETING.value else 0,
         )
         found.setdefault(Region.of(subscription, location), []).append(use)
     return found

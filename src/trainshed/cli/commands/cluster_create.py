@@ -22,6 +22,14 @@ from trainshed.cli.storage import Storage, storage_options
 @click.option("-t", "--target", type=click.IntRange(0, 100), help="Number of nodes.")
 @click.option("--min", "minimum", type=click.IntRange(0, 100), help="Smallest number of nodes, when it scales itself.")
 @click.option("--max", "maximum", type=click.IntRange(0, 100), help="Largest number of nodes, when it scales itself.")
+@click.option("--engine", metavar="NAME", help="Where its nodes are; see trainshed engine list.  [default: local]")
+@click.option(
+    "--engine-option",
+    "engine_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The engine's own setting of this cluster, such as partition=gpu; see trainshed engine show. Repeatable.",
+)
 @click.option("--idle-time", metavar="TIME", help="How long an unused node stays: 0, 90s, 10m.  [default: 5m]")
 @click.option(
     "--use-auto-storage",
@@ -61,7 +69,7 @@ def create(
         )
     properties, version = read_cluster(config_file, storage) if config_file else ({}, API_VERSION)
     _add_arguments(session, properties, storage, given)
-    if given["idle_time"] is not None:
+    if given["idle_time"] is not None or "engine" in properties:
         # Only the newer version has the member.
         version = API_VERSION
     cluster = with_parents(
@@ -94,6 +102,8 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
         properties["virtualMachineConfiguration"] = {
             "imageReference": image_reference(given["image"], given["custom_image"])
         }
+    if given["engine"] or given["engine_options"]:
+        properties["engine"] = _engine(properties.get("engine") or {}, given["engine"], given["engine_options"])
     if given["subnet"]:
         properties["subnet"] = {"id": given["subnet"]}
     wanted = (given["user_name"], given["ssh_key"], given["password"])
@@ -102,6 +112,24 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
     _add_setup(session, properties, storage, given["setup_task"], given["setup_task_output"])
     if given["auto_storage"]:
         _add_auto_storage(session, properties)
+
+
+def _engine(written: dict[str, Any], name: str | None, options: tuple[str, ...]) -> dict[str, Any]:
+    """``--engine`` and ``--engine-option`` over what the file says."""
+    name = name or written.get("name")
+    if name is None:
+        raise click.UsageError("--engine-option is an engine's own setting: say which with --engine")
+    if name != written.get("name"):
+        written = {}
+    return {"name": name, "options": {**(written.get("options") or {}), **dict(map(name_and_value, options))}}
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"{text!r} is not NAME=VALUE, for example partition=gpu")
+    return name, value
 
 
 def _add_setup(
