@@ -25,7 +25,7 @@ from trainshed.resources.engines import (
 )
 
 #: Where each kind is. One that is not named here cannot be added.
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {"ray": "trainshed.engines.ray.kind"}
 
 
 def kinds() -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from trainshed.engines.protocol import (
 )
 from trainshed.engines.ray.link import BridgeLink
 from trainshed.engines.ray.places import Places
-from trainshed.engines.ray.settings import RaySettings, check_options
+from trainshed.engines.ray.settings import RaySettings
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -77,9 +77,8 @@ class RayEngine:
         )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
-        """Make the cluster known. Raises EngineError (AllocationFailed) for options that make no sense."""
-        arguments = self._cluster(cluster)
-        await self._link.call("ensure_cluster", **arguments)
+        """Make the cluster known. Raises EngineError (AllocationFailed) when it asks for what Ray cannot give."""
+        await self._link.call("ensure_cluster", **self._cluster(cluster))
 
     async def remove_cluster(self, cluster_uid: str) -> None:
         """Forget the cluster."""
@@ -88,8 +87,7 @@ class RayEngine:
 
     async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
         """Take nodes of Ray. Raises EngineError (AllocationFailed) when there are none and nobody makes any."""
-        arguments = self._cluster(cluster)
-        await self._link.call("add_nodes", nodes=[asdict(node) for node in nodes], **arguments)
+        await self._link.call("add_nodes", nodes=[asdict(node) for node in nodes], **self._cluster(cluster))
 
     async def remove_nodes(self, node_ids: tuple[str, ...]) -> None:
         """End nodes; Ray has their machines again."""
@@ -136,11 +134,6 @@ class RayEngine:
 
     def _cluster(self, cluster: ClusterSpec) -> dict[str, Any]:
         """A call's arguments; what is secret is remembered for another bridge."""
-        try:
-            check_options(cluster.options)
-        except ValueError as error:
-            text = f"Cluster {cluster.name}: {error}."
-            raise EngineError(Reason(ReasonCode.ALLOCATION_FAILED, text, {"cluster": cluster.name})) from error
         if cluster.user is not None and cluster.node_setup is not None:
             text = (
                 f"Cluster {cluster.name}: the service gives each workspace a user of its own, and the Ray engine "

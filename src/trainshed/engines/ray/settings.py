@@ -1,4 +1,4 @@
-"""What ``trainshed engine add ray`` can be told, and the options of a cluster on Ray: checked, with defaults."""
+"""What ``trainshed engine add ray`` can be told, and what a cluster may ask of such an engine."""
 
 from __future__ import annotations
 
@@ -7,24 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from trainshed.engines.ray.claims import parse_labels
+from trainshed.resources.engines import Option
 
-#: Settings of an engine, each with what it means; ``trainshed engine add ray NAME --option value``.
-SETTINGS = {
-    "address": "HOST:PORT of Ray's head (`ray start --head` prints it; the port is 6379 unless you chose another)",
-    "directory": "a directory that this machine and all Ray nodes see at the same path: mounts, logs and states",
-    "scratch": "a directory on each node's own disk for what is a node's alone; absent: below the shared directory",
-    "token_file": "file with Ray's authentication token; absent: Ray's default, ~/.ray/auth_token, where there is one",
-    "autoscale": "true: ask Ray's autoscaler for the nodes that clusters want; false: only machines that have joined",
-    "fence_seconds": "after how long a node that Ray lost without a trace counts as ended; at least 60",
-}
-#: Options of a cluster; ``trainshed cluster create --engine-option``.
-OPTIONS = {
-    "resource": "custom resource that the cluster's Ray nodes have (`ray start --resources`), one a node",
-    "labels": "labels that they have (`ray start --labels`), NAME=VALUE,NAME=VALUE",
-}
-_TRUTHS = {"true": True, "false": False}
 #: A raylet that lost its head ends itself after 60 s (RAY_gcs_rpc_server_reconnect_timeout_s).
 _FENCE, _LEAST_FENCE = 90.0, 60.0
+_TRUTHS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,45 +25,69 @@ class RaySettings:
     autoscale: bool = False
     fence_seconds: float = _FENCE
 
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> RaySettings:
+        """From texts that have been checked (``SETTINGS``)."""
+        return cls(
+            given["address"],
+            given["directory"],
+            given.get("scratch", ""),
+            given.get("token_file", ""),
+            _TRUTHS[given.get("autoscale", "false")],
+            float(given.get("fence_seconds", _FENCE)),
+        )
 
-def parse_settings(settings: Mapping[str, str]) -> RaySettings:
-    """Check them. Raises ValueError, which says what is wrong and what to write."""
-    _known(settings, SETTINGS, "setting of a Ray engine")
-    for name in ("address", "directory"):
-        if not settings.get(name):
-            raise ValueError(f"a Ray engine needs the setting {name}: {SETTINGS[name]}")
-    host, _, port = settings["address"].rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"address is HOST:PORT, not {settings['address']!r}: {SETTINGS['address']}")
-    for name in ("directory", "scratch", "token_file"):
-        if settings.get(name) and not PurePosixPath(settings[name]).is_absolute():
-            raise ValueError(f"{name} is an absolute path, not {settings[name]!r}: {SETTINGS[name]}")
-    autoscale = settings.get("autoscale", "false").lower()
-    if autoscale not in _TRUTHS:
-        raise ValueError(f"autoscale is true or false, not {settings['autoscale']!r}")
-    try:
-        fence = float(settings.get("fence_seconds", _FENCE))
-    except ValueError:
-        raise ValueError(f"fence_seconds is a number of seconds, not {settings['fence_seconds']!r}") from None
-    if not _LEAST_FENCE <= fence < float("inf"):
-        raise ValueError(f"fence_seconds is at least {_LEAST_FENCE:g}: {SETTINGS['fence_seconds']}")
-    return RaySettings(
-        settings["address"],
-        settings["directory"],
-        settings.get("scratch", ""),
-        settings.get("token_file", ""),
-        _TRUTHS[autoscale],
-        fence,
+
+def _address(value: str) -> str | None:
+    host, _, port = value.rpartition(":")
+    return (
+        None if host and port.isdigit() and 0 < int(port) < 65536 else "it is HOST:PORT, as `ray start --head` says it"
     )
 
 
-def check_options(options: Mapping[str, str]) -> None:
-    """The options of a cluster. Raises ValueError, which says what is wrong."""
-    _known(options, OPTIONS, "option of a cluster on Ray")
-    parse_labels(options.get("labels"))
+def _path(value: str) -> str | None:
+    return None if PurePosixPath(value).is_absolute() else "it is an absolute path"
 
 
-def _known(given: Mapping[str, str], known: Mapping[str, str], what: str) -> None:
-    for name in given:
-        if name not in known:
-            raise ValueError(f"{name} is no {what}; there are {', '.join(known)}")
+def _truth(value: str) -> str | None:
+    return None if value in _TRUTHS else "it is true or false"
+
+
+def _fence(value: str) -> str | None:
+    try:
+        return None if _LEAST_FENCE <= float(value) < float("inf") else f"it is at least {_LEAST_FENCE:g}"
+    except ValueError:
+        return "it is a number of seconds"
+
+
+def _labels(value: str) -> str | None:
+    try:
+        parse_labels(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+SETTINGS = (
+    Option("address", "HOST:PORT of Ray's head", required=True, check=_address),
+    Option(
+        "directory",
+        "a directory that this machine and all Ray nodes see at one path: mounts, logs and states are there",
+        required=True,
+        check=_path,
+    ),
+    Option(
+        "scratch", "a directory on each node's own disk for what is the node's alone; else below directory", check=_path
+    ),
+    Option("token_file", "file with Ray's authentication token; else Ray's own, ~/.ray/auth_token", check=_path),
+    Option("autoscale", "true: ask Ray's autoscaler for the nodes that clusters want (false)", check=_truth),
+    Option(
+        "fence_seconds",
+        f"after how long a node that Ray lost without a trace counts as ended ({_FENCE:g})",
+        check=_fence,
+    ),
+)
+CLUSTER_OPTIONS = (
+    Option("resource", "custom resource of the cluster's Ray nodes (`ray start --resources`)"),
+    Option("labels", "labels that they have (`ray start --labels`): NAME=VALUE,NAME=VALUE", check=_labels),
+)

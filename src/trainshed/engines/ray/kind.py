@@ -1,0 +1,23 @@
+"""Ray as a kind of engine (``trainshed engine add ray``)."""
+
+from __future__ import annotations
+
+from trainshed.engines.kind import EngineKind, Making
+from trainshed.engines.ray.engine import RayEngine
+from trainshed.engines.ray.settings import CLUSTER_OPTIONS, SETTINGS, RaySettings
+
+
+def _make(making: Making) -> RayEngine:
+    return RayEngine(making.name, RaySettings.of(making.settings), making.home, making.leader)
+
+
+KIND = EngineKind(
+    name="ray",
+    summary="machines that Ray joined, or that its autoscaler starts in a cloud",
+    traits=RayEngine.traits,
+    settings=SETTINGS,
+    cluster_options=CLUSTER_OPTIONS,
+    make=_make,
+    packages=("ray",),
+    extra="ray",
+)
