@@ -36,16 +36,17 @@ _OBJECT_STORE = 80_000_000
 class RayNodes:
     """A head that runs nothing, and nodes that do."""
 
-    def __init__(self, *, head_options: tuple[str, ...] = ()) -> None:
+    def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-lab-", dir="/tmp"))
         self.token_file = self.folder / "token"
         self.token_file.write_text(secrets.token_hex(32))
         self.token_file.chmod(0o600)
         # Of this process alone, so that several test processes are not in each other's way.
-        self._network = f"127.{64 + os.getpid() % 61}.{os.getpid() // 61 % 250 + 1}"
+        self.network = f"127.{64 + os.getpid() % 61}.{os.getpid() // 61 % 250 + 1}"
         self._hosts = 1
-        self.port = _free_port(f"{self._network}.1")
-        self._head_options = head_options
+        self.port = _free_port(f"{self.network}.1")
+        #: Beside ``environment``, for the head and the nodes that it starts.
+        self.more_environment: dict[str, str] = {}
         self.head: subprocess.Popen[bytes] | None = None
         #: The leaders of the nodes' sessions, by address.
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
@@ -53,7 +54,7 @@ class RayNodes:
     @property
     def address(self) -> str:
         """Of the head."""
-        return f"{self._network}.1:{self.port}"
+        return f"{self.network}.1:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,13 +69,14 @@ class RayNodes:
             # Workers are started when they are needed: two cores are not for idle ones.
             "RAY_enable_worker_prestart": "0",
             "RAY_prestart_worker_first_driver": "0",
+            **self.more_environment,
         }
 
-    def start_head(self) -> None:
-        """Start the head; returns when it listens."""
+    def start_head(self, *options: str) -> None:
+        """Start the head; returns when it is up."""
         self.head = self._ray(
             "--head",
-            f"--node-ip-address={self._network}.1",
+            f"--node-ip-address={self.network}.1",
             f"--port={self.port}",
             "--num-cpus=0",
             "--num-gpus=0",
@@ -82,14 +84,14 @@ class RayNodes:
             f"--temp-dir={self.folder}",
             "--disable-usage-stats",
             f"--system-config={json.dumps(_QUICK)}",
-            *self._head_options,
+            *options,
         )
         self._up(1, [self.head])
 
     def add_node(self, *options: str, cpus: int = 1, resources: dict[str, float] | None = None) -> str:
         """Start one more node; its address. Returns at once."""
         self._hosts += 1
-        address = f"{self._network}.{self._hosts}"
+        address = f"{self.network}.{self._hosts}"
         self.nodes[address] = self._ray(
             f"--node-ip-address={address}",
             f"--address={self.address}",
@@ -105,6 +107,10 @@ class RayNodes:
     def wait_for(self, count: int) -> None:
         """Until that many nodes have a raylet that says that it has joined."""
         self._up(count, list(self.nodes.values()))
+
+    def raylets(self) -> int:
+        """How many nodes live, the head's own included."""
+        return sum(_program(pid).endswith("/raylet") for pid in _mentioning(str(self.folder)))
 
     def kill_raylet(self, address: str) -> None:
         """Kill -9 of a node's raylet alone."""

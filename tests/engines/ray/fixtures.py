@@ -14,6 +14,8 @@ from tests.engines.ray.cluster import RayNodes, why_not
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.settings import RaySettings
 
+#: Seconds that any single thing may take: Ray starts an interpreter for every node.
+_PATIENCE = 60.0
 #: Nodes of the cluster: as many as the widest test needs, and one that a test kills.
 NODES = 5
 
@@ -50,7 +52,7 @@ def run_on_ray(nodes: RayNodes, home: Path, body: Callable[[Lab], Awaitable[None
     """Run a coroutine with a started engine of this home, and give Ray its nodes back afterwards."""
 
     async def whole() -> None:
-        lab = Lab(lambda: engine_of(nodes, home, **settings))
+        lab = Lab(lambda: engine_of(nodes, home, **settings), patience=_PATIENCE)
         try:
             await lab.start()
             await lab.until(lambda view: True, "the engine")
