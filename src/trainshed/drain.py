@@ -50,7 +50,8 @@ def _wait(db: Database, home: Path, url: str, id: str) -> int | None:
                 _say("Nothing runs any more, and the service has left.")
                 return 0
             return _taken_back()
-        drain, running = db.read_sync(lambda tx: (draining.last(tx), len(attempts.live(tx))))
+        drain, live = db.read_sync(lambda tx: (draining.last(tx), attempts.live(tx)))
+        running = sum(attempt.waiting is None for attempt in live)
         if drain is None or drain.id != id:
             return _taken_back()
         now = (

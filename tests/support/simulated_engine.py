@@ -25,14 +25,21 @@ from trainshed.engines.protocol import (
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
+IN_QUEUE = Reason(ReasonCode.WAITING_FOR_NODES, "Reason=Resources", {"said": "Resources"})
+
 
 class SimulatedEngine:
-    """Nodes become ready at once unless ``prepare_slowly``; gangs end when the test says so."""
+    """Nodes become ready at once unless ``prepare_slowly``; gangs end when the test says so.
 
-    traits = EngineTraits()
+    ``queues``: it queues by itself. Gangs wait until the test has them ``begin``, and may be queued ``again``.
+    """
 
-    def __init__(self, name: str = "simulated") -> None:
+    def __init__(self, name: str = "simulated", *, queues: bool = False) -> None:
         self.name = name
+        self.traits = EngineTraits(queues=queues)
+        #: By uid of a job, work that it has queued again by itself and that nobody has taken up.
+        self.queued_again: dict[str, str] = {}
+        self.taken_up: list[str] = []
         self.nodes: dict[str, NodeStatus] = {}
         self.gangs: dict[str, GangStatus] = {}
         self.specs: dict[str, GangSpec] = {}
@@ -125,6 +132,13 @@ class SimulatedEngine:
             return
         self.started.append(gang.attempt_id)
         self.specs[gang.attempt_id] = gang
+        if self.traits.queues and gang.attempt_id not in self.gangs:
+            assert gang.node_ids == () and gang.node_count > 0
+            former = self.queued_again.pop(gang.job_uid, None)
+            if former is not None:
+                self.taken_up.append(gang.attempt_id)
+                self._drop_again(former)
+            self.gangs[gang.attempt_id] = GangStatus(gang.attempt_id, waiting=IN_QUEUE)
         self.gangs.setdefault(gang.attempt_id, GangStatus(gang.attempt_id))
 
     async def stop_gang(
@@ -137,6 +151,10 @@ class SimulatedEngine:
             self.warned[attempt_id] = warning
             return
         gang = self.gangs.get(attempt_id)
+        if gang is not None and gang.again:
+            self.queued_again.pop(self.specs[attempt_id].job_uid, None)
+            self._drop_again(attempt_id)
+            self._listener(None)
         if gang is not None and gang.result is None and not self.ignore_stops:
             self.end(attempt_id, GangResult.STOPPED, reason=reason)
 
@@ -172,6 +190,39 @@ class SimulatedEngine:
         """Attempts that run."""
         return [gang.attempt_id for gang in self.gangs.values() if gang.result is None]
 
+    def show_node(self, cluster_uid: str, name: str, condition: NodeCondition = NodeCondition.READY) -> None:
+        """One of its own nodes is there for the cluster, in this condition."""
+        number = len(self.nodes) + 4
+        self.nodes[name] = NodeStatus(name, cluster_uid, condition, 1, name, f"127.8.0.{number}")
+        self._listener(None)
+
+    def hide_node(self, name: str) -> None:
+        """It is not there any more."""
+        del self.nodes[name]
+        self._listener(None)
+
+    def wait(self, attempt_id: str, reason: Reason) -> None:
+        """It says why the gang waits in its queue."""
+        self.gangs[attempt_id] = replace(self.gangs[attempt_id], waiting=reason)
+        self._listener(None)
+
+    def begin(self, attempt_id: str, *hosts: str, at: int = 1) -> None:
+        """It starts a gang of its queue on these nodes."""
+        self.gangs[attempt_id] = GangStatus(attempt_id, started_at=at, hosts=hosts)
+        self._listener(None)
+
+    def end_again(self, attempt_id: str, reason: Reason, result: GangResult = GangResult.LOST) -> None:
+        """The gang ended, and it has queued the same work again by itself."""
+        self.queued_again[self.specs[attempt_id].job_uid] = attempt_id
+        self.gangs[attempt_id] = replace(
+            self.gangs[attempt_id], result=result, reason=reason, ended_at=1, waiting=None, again=True
+        )
+        self._listener(self.gangs[attempt_id])
+
+    def _drop_again(self, attempt_id: str) -> None:
+        if attempt_id in self.gangs:
+            self.gangs[attempt_id] = replace(self.gangs[attempt_id], again=False)
+
     def end(
         self,
         attempt_id: str,
@@ -182,7 +233,10 @@ class SimulatedEngine:
         tell: bool = True,
     ) -> None:
         """The gang ended; ``tell=False`` loses the message, so that only ``view`` knows."""
-        status = GangStatus(attempt_id, result, exit_code, reason, ended_at=1)
+        began = self.gangs[attempt_id] if attempt_id in self.gangs else GangStatus(attempt_id)
+        status = GangStatus(
+            attempt_id, result, exit_code, reason, ended_at=1, started_at=began.started_at, hosts=began.hosts
+        )
         self.gangs[attempt_id] = status
         if tell:
             self._listener(status)

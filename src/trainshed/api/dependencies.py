@@ -81,7 +81,7 @@ def _check_number(found: Sequence[Found]) -> None:
 
 def make_wait(tx: Connection, job_id: int, found: Sequence[Found], now: int) -> None:
     """The new job waits for what is not met yet. What can never be met ends it at once, with that reason."""
-    judged = [(each, judge(each[1], Other(each[0].execution, each[0].attempts))) for each in found]
+    judged = [(each, judge(each[1], Other(each[0].execution, each[0].begun))) for each in found]
     dependencies.insert(tx, job_id, ((job.id, on, name) for (job, on, name), is_ in judged if is_ is not Verdict.MET))
     hopeless = [job.id for (job, _, _), is_ in judged if is_ is Verdict.IMPOSSIBLE]
     if hopeless:

@@ -111,8 +111,10 @@ def _attempt_view(attempt: AttemptRecord, container: Json | None) -> Json:
         "number": attempt.number,
         "state": attempt.state.value,
         "nodes": list(attempt.node_ids),
-        "startTime": format_time(attempt.placed_at),
+        "startTime": format_time(attempt.since),
     }
+    if attempt.waiting is not None and attempt.ended_at is None:
+        view["whyWaiting"] = attempt.waiting.to_batchai_error()
     if attempt.ended_at is not None:
         view["endTime"] = format_time(attempt.ended_at)
     if attempt.exit_code is not None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from trainshed.control import recovering
 from trainshed.control.actions import Actions, AddNodes
 from trainshed.control.endings import stop_attempt
+from trainshed.control.fleet import Fleet
 from trainshed.control.gangs import plan_of
 from trainshed.control.outcomes import finish_job
 from trainshed.control.policies import Policies
@@ -46,6 +47,9 @@ from trainshed.scheduling.scaling import (
 )
 from trainshed.store import attempts, clusters, jobs, nodes, operations, secrets, usages, workspaces
 from trainshed.store.records import ClusterRecord, NodeRecord
+
+#: Why nodes of an engine's own cannot be used: so many of them are a cluster's errors.
+_SHOWN_ERRORS = 10
 
 
 def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord]) -> list[ScalingNode]:
@@ -97,9 +101,10 @@ class ClusterPass:
         settings: ControlSettings,
         now: int,
         *,
+        fleet: Fleet,
         view_nodes: set[str],
         view_whole: bool = True,
-        introduce: bool = False,
+        introduced: frozenset[str] = frozenset(),
     ) -> None:
         self._tx = tx
         self._actions = actions
@@ -109,14 +114,19 @@ class ClusterPass:
         self._view_nodes = view_nodes
         #: Whether a node that is not among them will not appear any more: no request for nodes is under way.
         self._view_whole = view_whole
-        #: Whether the engine is to be told of every cluster: secrets of setup tasks are kept nowhere but in the vault,
+        #: Engines that were told of every cluster of theirs: secrets of setup tasks are kept nowhere but in the vault,
         #: so an engine that was started again needs them from the service.
-        self._introduce = introduce
+        self._introduced = introduced
+        self._fleet = fleet
         self._policies = Policies(tx, now, settings.prices)
         #: Clusters on which nothing new may start.
         self.draining: set[str] = set()
         #: Clusters whose nodes could not be had and are not asked for again yet.
         self.refused: set[str] = set()
+        #: Clusters whose engine cannot be reached now.
+        self.away: set[str] = set()
+        #: Whether any cluster's engine queues by itself.
+        self.queueing = False
         #: Whether any cluster scales by itself.
         self.automatic = False
         #: Whether on any cluster jobs take nodes from others.
@@ -127,16 +137,36 @@ class ClusterPass:
     def run(self) -> None:
         """Advance every cluster."""
         for cluster in clusters.all(self._tx):
+            if self._fleet.away(cluster.uid):
+                self.away.add(cluster.uid)
+                if cluster.state is ProvisioningState.DELETING:
+                    self._end_jobs(cluster)
+                continue
+            mirrored = self._fleet.queues(cluster.uid)
+            self.queueing = self.queueing or mirrored
             members = nodes.of_cluster(self._tx, cluster.uid)
             if cluster.state is ProvisioningState.DELETING:
-                self._delete(cluster, members)
+                self._delete(cluster, members, mirrored=mirrored)
                 continue
+            resized = mirrored and cluster.allocation is AllocationState.RESIZING
             if cluster.state is ProvisioningState.CREATING:
                 self._provision(cluster)
-            elif self._introduce:
+            elif cluster.engine not in self._introduced or resized:
                 self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
+            if mirrored:
+                self._mirror(cluster, members)
+                continue
             self._release(members)
             self._scale(cluster, members)
+
+    def _mirror(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
+        """Its nodes are the engine's affair; the scale settings are a limit that the engine has been told."""
+        if cluster.allocation is AllocationState.RESIZING:
+            clusters.apply_allocation(self._tx, cluster.key, AllocationEvent.RESIZE_FINISHED, self._now)
+        told = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
+        errors = tuple(told[:_SHOWN_ERRORS])
+        if errors != cluster.errors:
+            clusters.set_errors(self._tx, cluster.key, errors)
 
     def _provision(self, cluster: ClusterRecord) -> None:
         self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
@@ -315,21 +345,32 @@ class ClusterPass:
         if errors != cluster.errors:
             clusters.set_errors(self._tx, cluster.key, errors)
 
-    def _delete(self, cluster: ClusterRecord, members: list[NodeRecord]) -> None:
+    def _end_jobs(self, cluster: ClusterRecord) -> Reason:
+        """Of a cluster that is being deleted: those that wait fail, those that its engine has are to be stopped."""
         why = Reason(
             ReasonCode.CLUSTER_DELETED,
             f"Cluster {cluster.name} was deleted. Create the job again on another cluster.",
         )
         # The newest first: a job that waits for another one is newer, and ends for this reason too.
         for job in reversed(jobs.of_cluster(self._tx, cluster.uid, (JobState.QUEUED,))):
+            if job.handed_over:
+                continue
             finish_job(self._tx, job, JobEvent.FAILED, self._now, exit_code=None, errors=(why,), ended_at=self._now)
         for attempt in attempts.live_of_cluster(self._tx, cluster.uid):
             stop_attempt(self._tx, attempt, why, "fail", self._actions, self._now)
+        return why
+
+    def _delete(self, cluster: ClusterRecord, members: list[NodeRecord], *, mirrored: bool) -> None:
+        why = self._end_jobs(cluster)
         for node in members:
-            if node.state is not NodeState.LEAVING:
+            if mirrored and node.attempt_id is None:
+                nodes.delete(self._tx, node.id)
+                self._actions.again = True
+            elif not mirrored and node.state is not NodeState.LEAVING:
                 nodes.apply(self._tx, node.id, NodeEvent.REMOVAL_REQUESTED, self._now, why)
                 self._actions.again = True
-        self._release(members)
+        if not mirrored:
+            self._release(members)
         if not members and not attempts.live_of_cluster(self._tx, cluster.uid):
             self._actions.remove_clusters.append(cluster.uid)
             secrets.delete(self._tx, cluster.uid)

@@ -11,7 +11,8 @@ from trainshed.store.records import AttemptRecord, JobRecord
 
 
 def count_usage(tx: Connection, job: JobRecord, attempt: AttemptRecord, ended_at: int) -> None:
-    """Its nodes, for as long as it held them."""
+    """Its nodes, for as long as it held them; nothing of one that an engine had not begun yet."""
+    nodes = (len(attempt.node_ids) or job.node_count) if attempt.waiting is None else 0
     cluster = or_none(clusters.get_by_uid, tx, attempt.cluster_uid)
     usage.add(
         tx,
@@ -21,5 +22,5 @@ def count_usage(tx: Connection, job: JobRecord, attempt: AttemptRecord, ended_at
         vm_size=cluster.vm_size if cluster else "",
         vm_priority=vm_priority(cluster.definition) if cluster else "",
         ended_at=ended_at,
-        node_ms=len(attempt.node_ids) * max(0, ended_at - attempt.placed_at),
+        node_ms=nodes * max(0, ended_at - attempt.since),
     )

@@ -26,12 +26,15 @@ from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
 from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
+from trainshed.control.fleet import Fleet, note_away
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
+from trainshed.control.mirroring import mirror_nodes
 from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sync_nodes, unwanted_clusters
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
 from trainshed.control.settings import ControlSettings
+from trainshed.control.settling import settle_gang
 from trainshed.engines.protocol import (
     Engine,
     EngineError,
@@ -40,6 +43,7 @@ from trainshed.engines.protocol import (
     GangResult,
     GangStatus,
 )
+from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.keyvault import SecretUnavailable
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, jobs, nodes, removals
@@ -88,8 +92,8 @@ class Controller:
         #: Requests for nodes that are under way: the engine's view may not yet show what comes of them.
         self._adding = 0
         self._available = False
-        #: Whether the engine has been told of all clusters since this service started.
-        self._introduced = False
+        #: Engines that have been told of all their clusters since this service started, or since they came back.
+        self._introduced: frozenset[str] = frozenset()
         self._growth: asyncio.TimerHandle | None = None
         #: The next moment (Unix ms) at which a job that failed is to be tried again, and what wakes the loop then.
         self._alarm: tuple[int, asyncio.TimerHandle] | None = None
@@ -195,14 +199,14 @@ class Controller:
             self._growth = None
             whole = self._adding == 0
             view = await self._engine.view()
-            self._available = True
+            self._available = self._engine.name not in view.absent
             now = self._settings.clock()
             started = self._take_started(ended)
             actions = await self._db.write(lambda tx: self._advance_all(tx, view, whole, ended, started, now))
         except BaseException:
             self._ended = {**ended, **self._ended}
             raise
-        self._introduced = True
+        self._introduced = frozenset(self._settings.engines) - set(view.absent)
         self._carry_out(actions)
         if self._house.sweep_is_due():
             self._call(self._house.remove_kept_logs())
@@ -215,15 +219,18 @@ class Controller:
     ) -> Actions:
         """``whole``: no request for nodes was under way when the engine was asked for its view."""
         actions = Actions()
-        sync_nodes(tx, view, actions, now)
-        sync_gangs(tx, view, self._settings, actions, now)
+        fleet = Fleet(tx, self._settings, view.absent)
+        note_away(tx, view.absent)
+        sync_nodes(tx, view, fleet, actions, now)
+        mirror_nodes(tx, view, fleet, now)
+        sync_gangs(tx, view, fleet, self._settings, actions, now)
         if whole:
             # Asked twice, a request may be refused once and granted once.
-            missing_nodes(tx, view, self._settings, actions, now)
+            missing_nodes(tx, view, fleet, self._settings, actions, now)
             unwanted_clusters(tx, view, actions)
         self._stop_overdue(tx, actions, now)
         delete_parents(tx, actions, now)
-        advance_file_servers(tx, view, actions, now, introduce=not self._introduced)
+        advance_file_servers(tx, view, actions, now, introduce=DEFAULT_ENGINE not in self._introduced)
         actions.remove_directories += removals.pending(tx)
         finish_stale_operations(tx, now)
         clusters = ClusterPass(
@@ -231,13 +238,19 @@ class Controller:
             actions,
             self._settings,
             now,
+            fleet=fleet,
             view_nodes={node.node_id for node in view.nodes},
             view_whole=whole,
-            introduce=not self._introduced,
+            introduced=self._introduced,
         )
         clusters.run()
         self._held = Held(
-            frozenset(clusters.draining), frozenset(clusters.refused), clusters.automatic, clusters.preempting
+            draining=frozenset(clusters.draining),
+            refused=frozenset(clusters.refused),
+            automatic=clusters.automatic,
+            away=frozenset(clusters.away),
+            queueing=clusters.queueing,
+            preempting=clusters.preempting,
         )
         self._full_house = False
         advance_dependencies(tx, actions, now)
@@ -249,16 +262,16 @@ class Controller:
     ) -> Actions:
         for attempt_id in started:
             record_start(tx, attempt_id, now)
+        draining = is_draining(tx, self._settings)
         for status in ended.values():
-            actions.wake_at(settle(tx, status, now, self._settings.losses))
-            actions.forget.append(status.attempt_id)
+            settle_gang(tx, status, actions, self._settings, now, draining=draining)
         end_jobs(tx, actions, now)
-        if is_draining(tx, self._settings):
+        if draining and is_draining(tx, self._settings):
             # Should it be taken back, nodes that are idle now are to be looked at.
             self._full_house = False
         elif not self._full_house or ended:
             place_jobs(tx, actions, self._held, self._settings, now)
-            watched = self._held.automatic or self._held.preempting
+            watched = self._held.automatic or self._held.preempting or self._held.queueing
             self._full_house = not watched and not nodes.any_idle(tx)
         if actions.released:
             self.wake_queue()
@@ -332,7 +345,7 @@ class Controller:
             await call
         except EngineUnavailable as error:
             # The engine reconnects by itself and then asks for a full pass.
-            self._available = False
+            self._available = self._available and error.engine not in ("", self._engine.name)
             log.warning("engine unavailable", reason=error.reason.text)
         except StaleLeader as error:
             log.warning("an engine call came to nothing", reason=str(error))
@@ -343,6 +356,8 @@ class Controller:
         try:
             gang = await self._opener.gang(start.gang, start.secrets)
             await self._engine.start_gang(gang)
+            if not start.gang.node_ids:
+                return  # The engine queues: it says when it has begun.
             self._started[start.gang.attempt_id] = asyncio.get_running_loop().time()
             # A little later than it is ripe: the loop's clock may lag behind.
             asyncio.get_running_loop().call_later(1.2 * RECORD_START_SECONDS, self._wake.set)

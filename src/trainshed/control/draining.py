@@ -22,7 +22,8 @@ def is_draining(tx: Connection, settings: ControlSettings) -> bool:
     drain = draining.wanted(tx, settings.drain_known)
     if drain is None:
         return False
-    if not drain.done and not attempts.live(tx):
+    # What waits in an engine's own queue stays there: the service finds it again.
+    if not drain.done and all(attempt.waiting is not None for attempt in attempts.live(tx)):
         draining.finish(tx)
     return True
 
@@ -34,4 +35,5 @@ def standstill(tx: Connection, settings: ControlSettings) -> Reason | None:
 
 def why(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Reason:
     """Why this queued job waits, and what would change it."""
-    return standstill(tx, settings) or why_waiting(tx, job, settings, engine_available=engine_available)
+    still = None if job.handed_over else standstill(tx, settings)
+    return still or why_waiting(tx, job, settings, engine_available=engine_available)

@@ -8,6 +8,7 @@ from itertools import islice
 from sqlalchemy import Connection
 
 from trainshed.control import recovering
+from trainshed.control.fleet import queues
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
@@ -31,7 +32,9 @@ def estimates(
     settings: ControlSettings,
     wanted: Collection[int],
 ) -> Mapping[int, Estimate]:
-    """For the jobs (by id) of which it can be said."""
+    """For the jobs (by id) of which it can be said: not where the engine queues by itself."""
+    if queues(settings.engines, cluster.engine):
+        return {}
     now = settings.clock()
     members = nodes.of_cluster(tx, cluster.uid)
     policies = Policies(tx, now, settings.prices)

@@ -12,18 +12,19 @@ from trainshed.control import recovering
 from trainshed.control.clusters import plan_size
 from trainshed.control.dependencies import why_blocked
 from trainshed.control.estimating import estimates
+from trainshed.control.fleet import queues, recorded_fleet
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
-from trainshed.control.snapshots import gang_of, snapshot_of, waiting_lanes
+from trainshed.control.snapshots import gang_of, handing_snapshot, snapshot_of, waiting_lanes
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
-from trainshed.resources.reasons import Reason
+from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import Held, Hold, decide
 from trainshed.scheduling.estimate import Estimate
 from trainshed.scheduling.explain import WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
 from trainshed.scheduling.scaling import largest_size
 from trainshed.scheduling.snapshot import NEVER, Gang, Scope
-from trainshed.store import clusters, jobs, nodes, principals
+from trainshed.store import attempts, clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
 
@@ -36,9 +37,28 @@ def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, en
     cluster = or_none(clusters.get_by_uid, tx, job.cluster_uid)
     if cluster is None:
         return explain(WaitingFacts(job=job.name, node_count=job.node_count, cluster=None))
+    if job.handed_over:
+        return why_handed_over(tx, job, cluster, settings)
     if job.blocked:
         return why_blocked(tx, job)
     return QueueExplainer(tx, cluster, settings, engine_available=engine_available).reason(job)
+
+
+def why_handed_over(tx: Connection, job: JobRecord, cluster: ClusterRecord, settings: ControlSettings) -> Reason:
+    """Why a job waits in the queue of an engine that has one: what the engine said last."""
+    attempt = attempts.live_of_job(tx, job.id)
+    said = attempt.waiting if attempt is not None else None
+    away = recorded_fleet(tx, settings).why_away(cluster.engine)
+    if away is None:
+        return said or _in_engine(cluster)
+    before = f" Before that it said: {said.text}" if said else ""
+    text = f"Engine {cluster.engine} has the job and cannot be reached now: {away.text}{before}"
+    return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, {"engine": cluster.engine})
+
+
+def _in_engine(cluster: ClusterRecord) -> Reason:
+    text = f"Nothing holds the job back here: it is handed over to engine {cluster.engine} in a moment."
+    return Reason(ReasonCode.WAITING_FOR_SCHEDULER, text, {"engine": cluster.engine})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +110,22 @@ class QueueExplainer:
         self._cluster = cluster
         self._settings = settings
         self._now = settings.clock()
+        self._queues = queues(settings.engines, cluster.engine)
+        self._away = recorded_fleet(tx, settings).why_away(cluster.engine) if engine_available else None
         members = nodes.of_cluster(tx, cluster.uid)
         policies = Policies(tx, self._now, settings.prices)
-        target, step = plan_size(tx, cluster, members, policies, self._now)
         self._rules = policies.of(cluster.workspace_key)
-        refused = recovering.read(cluster)[1] is not None
-        snapshot = snapshot_of(
-            tx, cluster, members, policies, settings, self._now, refused=refused, draining=step.draining
-        )
+        if self._queues:
+            target, draining = len(members), False
+            snapshot = handing_snapshot(tx, cluster, policies, self._now)
+        else:
+            target, step = plan_size(tx, cluster, members, policies, self._now)
+            draining, refused = step.draining, recovering.read(cluster)[1] is not None
+            snapshot = snapshot_of(
+                tx, cluster, members, policies, settings, self._now, refused=refused, draining=draining
+            )
         self._decision = decide(snapshot, self._rules.ledger, self._rules.limits)
-        self._facts = self._of_cluster(members, target, draining=step.draining, engine_available=engine_available)
+        self._facts = self._of_cluster(members, target, draining=draining, engine_available=engine_available)
 
     def reason(self, job: JobRecord) -> Reason:
         """Why this job waits."""
@@ -107,8 +133,8 @@ class QueueExplainer:
         return self._reason(job, ahead, first)
 
     def queue(self, limit: int) -> list[Waiting]:
-        """The first jobs in the order in which they are served, then those that are to be tried again later, then those
-        that wait for other jobs.
+        """Those that the cluster's engine has in a queue of its own, the oldest first; ours in the order in which they
+        are served, then those that are to be tried again later, then those that wait for other jobs.
         """
         listed = self._listed(limit)
         told = estimates(self._tx, self._cluster, self._settings, {waiting.job.id for waiting in listed})
@@ -116,13 +142,17 @@ class QueueExplainer:
 
     def _listed(self, limit: int) -> list[Waiting]:
         found: list[Waiting] = []
+        for job in jobs.handed_over(self._tx, self._cluster.uid, limit):
+            why = why_handed_over(self._tx, job, self._cluster, self._settings)
+            found.append(Waiting(len(found) + 1, job, why))
+        handed = len(found)
         first: str | None = None
-        for gang in islice(self._in_order(), limit):
+        for gang in islice(self._in_order(), limit - handed):
             job = jobs.get_by_id(self._tx, gang.job_id)
-            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found) - handed, first)))
             first = first or job.name
         for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
-            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found), first)))
+            found.append(Waiting(len(found) + 1, job, self._reason(job, len(found) - handed, first)))
         for job in jobs.blocked(self._tx, self._cluster.uid, limit - len(found)):
             found.append(Waiting(len(found) + 1, job, why_blocked(self._tx, job)))
         return found
@@ -157,7 +187,15 @@ class QueueExplainer:
     def _reason(self, job: JobRecord, ahead: int, first_ahead: str | None) -> Reason:
         if self._standstill is not None:
             return self._standstill
+        if self._away is not None:
+            text = (
+                f"Engine {self._cluster.engine} of cluster {self._cluster.name} cannot be reached now: "
+                f"{self._away.text} Jobs start when it answers again."
+            )
+            return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, {"engine": self._cluster.engine})
         held = self._decision.held.get(job.id)
+        if self._queues and held is None and self._may_start(job):
+            return _in_engine(self._cluster)
         return explain(
             replace(
                 self._facts,
@@ -171,6 +209,11 @@ class QueueExplainer:
                 wall_clock_seconds=job.wall_clock_seconds,
             )
         )
+
+    def _may_start(self, job: JobRecord) -> bool:
+        facts = self._facts
+        delayed = job.not_before is not None and job.not_before > self._now
+        return facts.engine_available and not facts.cluster_deleting and not delayed and job.node_count <= facts.largest
 
     def _ahead(self, job: JobRecord) -> tuple[int, str | None]:
         """How many jobs are before this one, and the first of them."""

@@ -68,7 +68,7 @@ def _gang_spec(
         attempt_id=attempt.id,
         attempt_number=attempt.number,
         cluster_uid=attempt.cluster_uid,
-        node_ids=attempt.node_ids,
+        node_ids=() if attempt.handed_over else attempt.node_ids,
         subscription=subscription,
         resource_group=group,
         workspace=workspace,

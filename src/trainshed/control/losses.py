@@ -28,6 +28,8 @@ def why_lost(tx: Connection, attempt: AttemptRecord, told: Reason | None) -> Rea
             return Reason(ReasonCode.NODE_EVICTED, text, {"node": node_id})
     if told is not None:
         return told
+    if not attempt.node_ids:
+        return Reason(ReasonCode.NODE_LOST, f"Attempt {attempt.number} was lost before it had nodes.")
     lost = ", ".join(attempt.node_ids)
     return Reason(
         ReasonCode.NODE_LOST,
@@ -51,7 +53,8 @@ def judge(
         for node_id in {node for loss in own for node in loss.node_ids}:
             nodes.forgive_losses(tx, node_id, job.id)
         return verdict
-    for node_id in blamed:
+    for node_id in () if attempt.handed_over else blamed:
+        # Nodes of an engine that places by itself are not ours to take out.
         node = or_none(nodes.get, tx, node_id)
         if node is not None and node.state is not NodeState.GONE:
             elsewhere = any(set(loss.node_ids) - {node_id} for loss in own)

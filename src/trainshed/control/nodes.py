@@ -6,10 +6,14 @@ from sqlalchemy import Connection
 
 from trainshed.control import recovering
 from trainshed.control.actions import Actions, AddNodes, StopGang
+from trainshed.control.draining import is_draining
 from trainshed.control.endings import stop_attempt
+from trainshed.control.fleet import Fleet
 from trainshed.control.gangs import plan_of, start_of
-from trainshed.control.outcomes import record_start, settle
+from trainshed.control.mirroring import mirror_gang
+from trainshed.control.outcomes import record_start
 from trainshed.control.settings import ControlSettings
+from trainshed.control.settling import settle_gang
 from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, NodeStatus
 from trainshed.resources.lifecycle import NODE, AttemptState, NodeEvent, NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -20,10 +24,12 @@ from trainshed.store.records import NodeRecord
 _UNKNOWN_GANG = Reason(ReasonCode.DELETED_BY_USER, "The service has no live attempt of this id.")
 
 
-def sync_nodes(tx: Connection, view: EngineView, actions: Actions, now: int) -> None:
-    """Apply what the engine says of nodes; have it end nodes that nobody wants."""
+def sync_nodes(tx: Connection, view: EngineView, fleet: Fleet, actions: Actions, now: int) -> None:
+    """Apply what engines say of the nodes that we made; have them end nodes that nobody wants."""
     recorded = {node.id: node for node in nodes.all_live(tx)}
     for status in view.nodes:
+        if fleet.queues(status.cluster_uid):
+            continue
         node = recorded.get(status.node_id)
         if node is None:
             actions.remove_nodes.append(status.node_id)
@@ -97,7 +103,9 @@ def _taken_out(node: NodeRecord) -> bool:
     )
 
 
-def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions, now: int) -> None:
+def missing_nodes(
+    tx: Connection, view: EngineView, fleet: Fleet, settings: ControlSettings, actions: Actions, now: int
+) -> None:
     """Recorded nodes that the engine does not have: those that never were there are asked for again (it was told before
     a crash, or never was); those that were have been taken back.
     """
@@ -106,6 +114,8 @@ def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, a
     wanted: dict[str, list[NodeSpec]] = {}
     for node in nodes.all_live(tx):
         if node.id in present or node.state is NodeState.LEAVING:
+            continue
+        if fleet.away(node.cluster_uid) or fleet.queues(node.cluster_uid):
             continue
         if node.boot > 0:
             take_away(tx, node, now, _taken_back(node))
@@ -120,21 +130,29 @@ def missing_nodes(tx: Connection, view: EngineView, settings: ControlSettings, a
             actions.add_nodes.append(AddNodes(plan_of(tx, cluster, settings), tuple(specs)))
 
 
-def sync_gangs(tx: Connection, view: EngineView, settings: ControlSettings, actions: Actions, now: int) -> None:
+def sync_gangs(
+    tx: Connection, view: EngineView, fleet: Fleet, settings: ControlSettings, actions: Actions, now: int
+) -> None:
     """Settle what has ended, start again what was recorded but never reached the engine, end what nobody wants."""
+    draining = is_draining(tx, settings)
     seen = {gang.attempt_id: gang for gang in view.gangs}
     live = {attempt.id: attempt for attempt in attempts.live(tx)}
     for gang in view.gangs:
         if gang.result is not None:
-            actions.wake_at(settle(tx, gang, now, settings.losses))
-            actions.forget.append(gang.attempt_id)
+            settle_gang(tx, gang, actions, settings, now, draining=draining)
         elif gang.attempt_id not in live:
             actions.stops.append(StopGang(gang.attempt_id, _UNKNOWN_GANG))
     for attempt in live.values():
         gang_seen = seen.get(attempt.id)
         if gang_seen is None:
+            if fleet.away(attempt.cluster_uid):
+                continue
             job = jobs.get_by_id(tx, attempt.job_id)
             actions.starts.append(start_of(tx, job, attempt, settings))
+        elif gang_seen.result is None and attempt.waiting is not None:
+            actions.released |= mirror_gang(tx, attempt, gang_seen, now)
+            if attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
+                actions.stops.append(StopGang(attempt.id, attempt.stop_reason, attempt.stop_warning))
         elif gang_seen.result is None and attempt.state is AttemptState.STOPPING and attempt.stop_reason is not None:
             actions.stops.append(StopGang(attempt.id, attempt.stop_reason, attempt.stop_warning))
         elif gang_seen.result is None:

@@ -107,6 +107,9 @@ def _settle_job(
         finish_job(tx, job, JobEvent.FAILED, now, exit_code=None, errors=errors, ended_at=ended_at)
     elif attempt.stop_reason is not None and _made_room(attempt):
         jobs.preempt(tx, job.id, now, attempt.stop_reason)
+    elif attempt.stop_reason is None and status.reason is not None and status.reason.code is ReasonCode.PREEMPTED:
+        # By an engine that queues and pre-empts by itself.
+        jobs.preempt(tx, job.id, now, status.reason)
     elif status.result is GangResult.STOPPED or attempt.after_stop == "requeue":
         reason = attempt.stop_reason or status.reason or why_lost(tx, attempt, None)
         jobs.requeue(tx, job.id, now, reason, lost=False)

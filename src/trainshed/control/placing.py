@@ -9,7 +9,9 @@ from sqlalchemy import Connection
 from trainshed.control.actions import Actions
 from trainshed.control.dependencies import follow
 from trainshed.control.endings import stop_attempt
+from trainshed.control.fleet import queues
 from trainshed.control.gangs import start_of
+from trainshed.control.handing import hand_over_jobs
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import attainable_nodes, is_idle, snapshot_of
@@ -34,6 +36,10 @@ class Held:
     refused: frozenset[str] = frozenset()
     #: Whether any cluster scales by itself: a longer queue then means more nodes.
     automatic: bool = False
+    #: Their engine cannot be reached: they stay as they are.
+    away: frozenset[str] = frozenset()
+    #: Whether any cluster's engine queues by itself: a longer queue then means more to hand over.
+    queueing: bool = False
     #: Whether on any cluster jobs take nodes from others: a full cluster is looked at too.
     preempting: bool = False
 
@@ -42,10 +48,13 @@ def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSe
     """Record an attempt for every job that may start now; the engine is asked after the commit."""
     policies = Policies(tx, now, settings.prices)
     for cluster_uid in jobs.clusters_with_queue(tx):
-        if cluster_uid in held.draining:
+        if cluster_uid in held.draining or cluster_uid in held.away:
             continue
         cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
         if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
+            continue
+        if queues(settings.engines, cluster.engine):
+            hand_over_jobs(tx, actions, cluster, policies, settings, now)
             continue
         members = nodes.of_cluster(tx, cluster_uid)
         refused = cluster_uid in held.refused

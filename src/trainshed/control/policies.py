@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -78,7 +78,10 @@ class Policies:
 
     def _all_holders(self) -> list[Holder]:
         if self._holders is None:
-            self._holders = usage.holders(self._tx)
+            # What waits in an engine's own queue has used nothing so far.
+            self._holders = [
+                replace(holder, placed_at=self._now) if holder.waiting else holder for holder in usage.holders(self._tx)
+            ]
         return self._holders
 
     def _read(self, workspace_key: str, rules: Mapping[str, Any], created_at: int) -> WorkspacePolicy:

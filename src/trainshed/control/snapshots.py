@@ -19,6 +19,9 @@ from trainshed.store import jobs
 from trainshed.store.records import ClusterRecord, NodeRecord, QueuedJob
 from trainshed.store.usage import Holder
 
+#: Nodes of the jobs that one pass hands over to an engine that queues by itself.
+HANDED_AT_ONCE = 500
+
 
 class _Later(Sequence[RunningGang]):
     """Running gangs, read when somebody asks: a decision that starts everything never does."""
@@ -98,6 +101,22 @@ def snapshot_of(
             fair_share=rules.fair_share,
             grace=room,
         ),
+        by_owner=rules.by_owner,
+    )
+
+
+def handing_snapshot(tx: Connection, cluster: ClusterRecord, policies: Policies, now: int) -> ClusterSnapshot:
+    """A cluster whose engine queues by itself, as the scheduler sees it: there is always room.
+
+    What is left to decide is what holds for any engine: the order, limits and budgets, and its largest size.
+    """
+    rules, most = policies.of(cluster.workspace_key), largest_size(cluster.scale)
+    return ClusterSnapshot(
+        lanes=[map(gang_of, lane) for lane in waiting_lanes(tx, cluster, rules, now, max_nodes=most)],
+        idle_nodes=("",) * HANDED_AT_ONCE,
+        attainable_nodes=most,
+        now=now,
+        policy=Policy(backfill=False, fair_share=rules.fair_share),
         by_owner=rules.by_owner,
     )
 

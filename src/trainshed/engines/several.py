@@ -154,8 +154,9 @@ class SeveralEngines:
         await self._to(cluster.engine, lambda engine: engine.add_nodes(cluster, nodes))
 
     async def remove_nodes(self, node_ids: tuple[str, ...]) -> None:
-        """To the engines that have them."""
-        await self._each(self._nodes, node_ids, lambda engine, ids: engine.remove_nodes(ids))
+        """To the engines that have them. One that queues by itself keeps its nodes."""
+        mine = tuple(id for id in node_ids if not self._keeps(id))
+        await self._each(self._nodes, mine, lambda engine, ids: engine.remove_nodes(ids))
 
     async def start_gang(self, gang: GangSpec) -> None:
         """To the cluster's engine."""
@@ -188,6 +189,10 @@ class SeveralEngines:
     def mount_root(self, cluster_uid: str) -> str | None:
         """The cluster's engine's."""
         return self._engines[self._clusters.get(cluster_uid, self.name)].mount_root(cluster_uid)
+
+    def _keeps(self, node_id: str) -> bool:
+        owner = self._engines.get(self._nodes.get(node_id, ""))
+        return owner is not None and owner.traits.queues
 
     def _there(self) -> list[Engine]:
         return [engine for name, engine in self._engines.items() if name not in self._absent]

@@ -151,6 +151,8 @@ class JobState(StrEnum):
 
 class JobEvent(StrEnum):
     PLACED = "placed"
+    #: An engine that queues by itself has it now; for users it is still queued.
+    HANDED_OVER = "handed-over"
     REQUEUED = "requeued"
     TERMINATE_REQUESTED = "terminate-requested"
     SUCCEEDED = "succeeded"
@@ -163,6 +165,9 @@ JOB: Lifecycle[JobState, JobEvent] = Lifecycle(
     final=frozenset({JobState.SUCCEEDED, JobState.FAILED}),
     table={
         (JobState.QUEUED, JobEvent.PLACED): JobState.RUNNING,
+        (JobState.QUEUED, JobEvent.HANDED_OVER): JobState.QUEUED,
+        # The engine that it was handed over to does not have it any more.
+        (JobState.QUEUED, JobEvent.REQUEUED): JobState.QUEUED,
         (JobState.QUEUED, JobEvent.TERMINATE_REQUESTED): JobState.TERMINATING,
         (JobState.QUEUED, JobEvent.FAILED): JobState.FAILED,
         (JobState.RUNNING, JobEvent.REQUEUED): JobState.QUEUED,

@@ -47,7 +47,8 @@ _get = select(table).where(_of)
 _of_job = select(table).where(_job).order_by(table.c.number)
 _live = select(table).where(LIVE).order_by(table.c.placed_at, table.c.id)
 _wall_clock = select(jobs.c.wall_clock_seconds).where(jobs.c.id == table.c.job_id).scalar_subquery()
-_overdue = _live.where(table.c.placed_at + _wall_clock * 1000 < bindparam("before"))
+_since = func.coalesce(table.c.began_at, table.c.placed_at)
+_overdue = _live.where(table.c.waiting.is_(None), _since + _wall_clock * 1000 < bindparam("before"))
 _live_of_job = select(table).where(_job, LIVE)
 _live_of_cluster = _live.where(table.c.cluster_uid == bindparam("cluster_uid"))
 _lost_of_cluster = (
@@ -57,6 +58,17 @@ _lost_of_cluster = (
 )
 _change = update(table).where(_of, table.c.state == bindparam("before"))
 _started = _change.values(state=bindparam("after"), state_at=bindparam("now"))
+_set_waiting = update(table).where(_of, table.c.waiting.is_not(None)).values(waiting=bindparam("why"))
+_began = (
+    update(table)
+    .where(_of, LIVE, table.c.began_at.is_(None))
+    .values(waiting=None, began_at=bindparam("at"), node_ids=bindparam("held"))
+)
+_free_of_these = (
+    select(nodes.c.id)
+    .select_from(nodes.outerjoin(holdings, holdings.c.node_id == nodes.c.id))
+    .where(nodes.c.id.in_(bindparam("node_ids", expanding=True)), holdings.c.node_id.is_(None))
+)
 _request_stop = _started.values(
     stop_reason=bindparam("why"), after_stop=bindparam("follows"), stop_warning=bindparam("warned")
 )
@@ -113,6 +125,54 @@ def insert(
     return record
 
 
+def hand_over(
+    tx: Connection, *, id: str, job_id: int, number: int, cluster_uid: str, waiting: Reason, now: int
+) -> AttemptRecord:
+    """Record an attempt that is about to be handed over to an engine that queues by itself, which finds the nodes.
+
+    Raises NotFound, and StaleState when the job has a live attempt, or the id or number was used.
+    """
+    job_key = tx.execute(_job_key, {"of": job_id}).scalar()
+    if job_key is None:
+        raise NotFound("job", job_id)
+    row = {
+        "id": id,
+        "job_id": job_id,
+        "number": number,
+        "cluster_uid": cluster_uid,
+        "node_ids": to_json([]),
+        "state": ATTEMPT.initial.value,
+        "state_at": now,
+        "placed_at": now,
+        "waiting": reason_to_text(waiting),
+    }
+    with refused_as(tx, lambda: StaleState(f"job {job_key} has a live attempt, or one of this id or number {number}")):
+        tx.execute(_insert, row)
+    record = AttemptRecord(id, job_id, number, cluster_uid, (), ATTEMPT.initial, now, now, waiting=waiting)
+    _log(tx, job_key, record, AttemptState.PLACED.value, None, ATTEMPT.initial, now, waiting)
+    return record
+
+
+def set_waiting(tx: Connection, id: str, reason: Reason) -> None:
+    """Why the engine has not begun the attempt yet; nothing to record when it has."""
+    tx.execute(_set_waiting, {"of": id, "why": reason_to_text(reason)})
+
+
+def begin(tx: Connection, id: str, began_at: int, node_ids: Sequence[str], now: int) -> bool:
+    """The engine that it was handed over to has started it on these nodes: from now on it holds those that nobody holds
+    (an engine may put several on one). False when that is recorded, or it is over. Raises NotFound.
+    """
+    parameters = {"of": id, "at": began_at, "held": to_json(list(node_ids))}
+    if rows_changed(tx, _began, parameters) != 1:
+        get(tx, id)
+        return False
+    free = [row[0] for row in tx.execute(_free_of_these, {"node_ids": list(node_ids)})]
+    if free:
+        tx.execute(_hold, [{"node_id": node_id, "attempt_id": id} for node_id in free])
+    started(tx, id, now)
+    return True
+
+
 def get(tx: Connection, id: str) -> AttemptRecord:
     """Raises NotFound."""
     row = first(tx, _get, {"of": id})
@@ -132,7 +192,7 @@ def live(tx: Connection) -> list[AttemptRecord]:
 
 
 def overdue(tx: Connection, before: int) -> list[AttemptRecord]:
-    """Live attempts whose wall-clock limit, counted from their placement, was over at that time (Unix ms)."""
+    """Live attempts whose wall-clock limit, counted from when they got their nodes, was over at that time (Unix ms)."""
     return [_record(row) for row in tx.execute(_overdue, {"before": before})]
 
 
@@ -245,6 +305,8 @@ def finish(
         attempt.stop_reason,
         attempt.after_stop,
         attempt.stop_warning,
+        attempt.waiting,
+        attempt.began_at,
     )
 
 
@@ -303,6 +365,8 @@ def _record(row: Sequence[Any]) -> AttemptRecord:
         stop_reason,
         after_stop,
         stop_warning,
+        waiting,
+        began_at,
     ) = row
     return AttemptRecord(
         id,
@@ -319,4 +383,6 @@ def _record(row: Sequence[Any]) -> AttemptRecord:
         reason_from_text(stop_reason),
         after_stop,
         StopWarning.from_json(from_json(stop_warning)) if stop_warning else None,
+        reason_from_text(waiting),
+        began_at,
     )

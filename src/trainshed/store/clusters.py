@@ -35,6 +35,7 @@ _insert = insert_into(table).inline()
 _get = select(table).where(_of)
 _get_by_uid = select(table).where(table.c.uid == bindparam("uid"))
 _all = select(table).order_by(table.c.key)
+_engines = select(table.c.uid, table.c.engine)
 _uids = select(table.c.uid)
 _page = _all.where(table.c.workspace_key == bindparam("workspace_key"), table.c.key > bindparam("after")).limit(
     bindparam("limit")
@@ -135,6 +136,11 @@ def all(tx: Connection) -> list[ClusterRecord]:
 def uids(tx: Connection) -> set[str]:
     """uids of every cluster."""
     return {row[0] for row in tx.execute(_uids)}
+
+
+def engines(tx: Connection) -> dict[str, str]:
+    """By uid, the engine of every cluster."""
+    return {row[0]: row[1] for row in tx.execute(_engines)}
 
 
 def next_pool(tx: Connection) -> int:

@@ -25,8 +25,10 @@ _on = table.c.on_job_id == bindparam("of", type_=BigInteger)
 _insert = insert_into(table).inline()
 _block = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=jobs.c.blocked + bindparam("number"))
 _unblock = update(jobs).where(jobs.c.id == bindparam("of")).values(blocked=0, waits_turn=0)
+# One that waits in an engine's own queue has not started.
+_begun = jobs.c.attempts - jobs.c.handed_over
 _joined = (
-    select(table.c.job_id, table.c.on_job_id, table.c.condition, table.c.on_name, jobs.c.execution, jobs.c.attempts)
+    select(table.c.job_id, table.c.on_job_id, table.c.condition, table.c.on_name, jobs.c.execution, _begun)
     .select_from(table.outerjoin(jobs, jobs.c.id == table.c.on_job_id))
     .order_by(table.c.job_id, table.c.on_job_id)
 )
@@ -47,7 +49,7 @@ _decided = (
         or_(
             jobs.c.id.is_(None),
             jobs.c.execution.in_([state.value for state in JOB.final]),
-            (jobs.c.attempts > 0) & (table.c.condition == Condition.AFTER.value),
+            (_begun > 0) & (table.c.condition == Condition.AFTER.value),
         )
     )
     .order_by(table.c.on_job_id)

@@ -16,7 +16,7 @@ from trainshed.store.encoding import reason_to_text, reasons_to_text
 from trainshed.store.errors import InUse, NotFound, StaleState
 from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord
-from trainshed.store.tables import QUEUED, attempts
+from trainshed.store.tables import HANDED_OVER, QUEUED, attempts
 from trainshed.store.tables import jobs as table
 
 _of = table.c.id == bindparam("of")
@@ -29,6 +29,23 @@ _place = (
         execution_at=bindparam("now"),
         started_at=bindparam("now"),
         attempts=table.c.attempts + 1,
+    )
+    .returning(table.c.key, table.c.attempts)
+)
+_hand_over = (
+    update(table)
+    .where(_of, QUEUED)
+    .values(handed_over=1, attempts=table.c.attempts + 1)
+    .returning(table.c.key, table.c.attempts)
+)
+_begin = (
+    update(table)
+    .where(_of, HANDED_OVER)
+    .values(
+        execution=JobState.RUNNING.value,
+        execution_at=bindparam("now"),
+        started_at=bindparam("started"),
+        handed_over=0,
     )
     .returning(table.c.key, table.c.attempts)
 )
@@ -45,6 +62,7 @@ _requeue = (
         returned=bindparam("preempted"),
         not_before=bindparam("not_before", type_=table.c.not_before.type),
         requeue_reason=bindparam("why"),
+        handed_over=0,
     )
 )
 _finish = (
@@ -55,6 +73,7 @@ _finish = (
         execution_at=bindparam("now"),
         started_at=func.coalesce(bindparam("started", type_=table.c.started_at.type), table.c.started_at),
         ended_at=bindparam("ended"),
+        handed_over=0,
         exit_code=bindparam("code"),
         errors=bindparam("why"),
     )
@@ -83,6 +102,32 @@ def place(tx: Connection, job_id: int, now: int, attempt_id: str) -> None:
     key, number = row
     details = {"attempt": number, "attemptId": attempt_id}
     _log(tx, key, JobEvent.PLACED.value, JobState.QUEUED.value, JobState.RUNNING.value, now, details=details)
+
+
+def hand_over(tx: Connection, job_id: int, now: int, attempt_id: str) -> None:
+    """An engine that queues by itself gets the job, as its next attempt; it stays queued until that has begun.
+
+    Raises NotFound, StaleState when it does not wait any more.
+    """
+    row = first(tx, _hand_over, {"of": job_id})
+    if row is None:
+        key, execution, state = _positioned(tx, job_id)
+        raise StaleState(f"job {key} does not wait: its execution is {execution}, its record {state}")
+    key, number = row
+    details = {"attempt": number, "attemptId": attempt_id}
+    queued = JobState.QUEUED.value
+    _log(tx, key, JobEvent.HANDED_OVER.value, queued, queued, now, details=details)
+
+
+def begin(tx: Connection, job_id: int, now: int, attempt_id: str, started_at: int) -> bool:
+    """The engine that the job was handed over to has started it. False when it was not waiting there any more."""
+    row = first(tx, _begin, {"of": job_id, "now": now, "started": started_at})
+    if row is None:
+        return False
+    key, number = row
+    details = {"attempt": number, "attemptId": attempt_id}
+    _log(tx, key, JobEvent.PLACED.value, JobState.QUEUED.value, JobState.RUNNING.value, now, details=details)
+    return True
 
 
 def requeue(tx: Connection, job_id: int, now: int, reason: Reason, lost: bool) -> None:

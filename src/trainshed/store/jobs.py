@@ -14,8 +14,10 @@ from trainshed.store.encoding import to_json
 from trainshed.store.errors import AlreadyExists
 from trainshed.store.job_lookup import get, get_by_id, get_by_uid, record_of
 from trainshed.store.job_states import (
+    begin,
     delete,
     finish,
+    hand_over,
     place,
     preempt,
     request_deletion,
@@ -28,6 +30,7 @@ from trainshed.store.queue import (
     blocked,
     clusters_with_queue,
     delayed,
+    handed_over,
     lanes,
     next_due,
     queue_ahead,
@@ -38,6 +41,7 @@ from trainshed.store.tables import ENDING
 from trainshed.store.tables import jobs as table
 
 __all__ = [
+    "begin",
     "blocked",
     "clusters_with_queue",
     "counts_by_state",
@@ -48,6 +52,8 @@ __all__ = [
     "get",
     "get_by_id",
     "get_by_uid",
+    "hand_over",
+    "handed_over",
     "insert",
     "lanes",
     "next_due",

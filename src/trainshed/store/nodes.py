@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy import insert as insert_into
 
 from trainshed.resources.lifecycle import NODE, NodeEvent, NodeState
@@ -13,7 +14,7 @@ from trainshed.resources.reasons import Reason
 from trainshed.store import events
 from trainshed.store._statements import first, refused_as, rows_changed
 from trainshed.store.encoding import from_json, reason_from_text, reason_to_text, to_json
-from trainshed.store.errors import AlreadyExists, NotFound, StaleState
+from trainshed.store.errors import AlreadyExists, InUse, NotFound, StaleState
 from trainshed.store.records import NodeLoss, NodeRecord
 from trainshed.store.tables import NOT_GONE, clusters, holdings
 from trainshed.store.tables import nodes as table
@@ -56,6 +57,7 @@ _idle = (
 _released = select(table.c.id, table.c.released_at).where(
     table.c.cluster_uid == bindparam("cluster_uid"), NOT_GONE, table.c.released_at.is_not(None)
 )
+_delete = delete_from(table).where(table.c.id == bindparam("of"))
 _counts = select(table.c.state, func.count()).where(NOT_GONE).group_by(table.c.state)
 
 
@@ -111,6 +113,13 @@ def apply(tx: Connection, id: str, event: NodeEvent, now: int, reason: Reason | 
         raise StaleState(f"node {id} is no longer {before.value}")
     _log(tx, id, cluster_key, event.value, before, after, now, reason)
     return get(tx, id)
+
+
+def delete(tx: Connection, id: str) -> None:
+    """Forget a node of an engine's own that it does not show any more. Raises NotFound, InUse while it is held."""
+    with refused_as(tx, lambda: InUse(f"node {id} is held by an attempt")):
+        if rows_changed(tx, _delete, {"of": id}) == 0:
+            raise NotFound("node", id)
 
 
 def set_facts(tx: Connection, id: str, *, boot: int, host_name: str, address: str, ssh_port: int | None) -> None:

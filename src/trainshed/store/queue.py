@@ -3,7 +3,8 @@
 A job waits while its execution is queued and nobody asked to delete it. Higher priority first, then those that were
 pre-empted, then the order of submission (its id): a job that was queued again keeps its place. One that is to be tried
 again later (``not_before``) stands beside the queue until then: it asks for no nodes and holds nobody back. One that
-waits for other jobs (``blocked``, see ``dependencies``) is in no queue. ``jobs`` offers these functions as its own.
+waits for other jobs (``blocked``, see ``dependencies``) is in no queue, and neither is one that an engine which queues
+by itself has (``handed_over``). ``jobs`` offers these functions as its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 from trainshed.store._statements import first
 from trainshed.store.job_lookup import get_by_id
 from trainshed.store.records import JobRecord, QueuedJob
-from trainshed.store.tables import BLOCKED, DELAYED, QUEUED, jobs
+from trainshed.store.tables import BLOCKED, DELAYED, HANDED_OVER, QUEUED, jobs
 
 _mine = jobs.c.cluster_uid == bindparam("cluster_uid")
 _due = or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now"))
@@ -81,6 +82,7 @@ _ahead_later = (
 )
 _delayed = select(jobs.c.id).where(_theirs, *_later).order_by(jobs.c.not_before, jobs.c.id).limit(bindparam("limit"))
 _blocked = select(jobs.c.id).where(_mine, BLOCKED).order_by(jobs.c.blocked, jobs.c.id).limit(bindparam("limit"))
+_handed_over = select(jobs.c.id).where(_mine, HANDED_OVER).order_by(jobs.c.id).limit(bindparam("limit"))
 _next_due = select(func.min(jobs.c.not_before)).where(*_later)
 _ranged = select(func.count()).select_from(jobs).where(_mine, QUEUED)
 # Three ranges of the index rather than one condition with OR, which would read the cluster's whole queue.
@@ -154,6 +156,12 @@ def _walk_lane(
 def delayed(tx: Connection, cluster_uid: str, now: int, limit: int) -> list[JobRecord]:
     """The jobs that stand beside the cluster's queue, the one that joins it first first."""
     rows = tx.execute(_delayed, {"cluster_uid": cluster_uid, "now": now, "limit": max(0, limit)}).all()
+    return [get_by_id(tx, row[0]) for row in rows]
+
+
+def handed_over(tx: Connection, cluster_uid: str, limit: int) -> list[JobRecord]:
+    """The jobs that wait in the cluster's engine, which orders them itself; the oldest first."""
+    rows = tx.execute(_handed_over, {"cluster_uid": cluster_uid, "limit": max(0, limit)}).all()
     return [get_by_id(tx, row[0]) for row in rows]
 
 

@@ -207,6 +207,13 @@ class JobRecord:
     #: The array that it is of, and whether (1) it waits until fewer of its jobs run.
     array_id: int | None = None
     waits_turn: int = 0
+    #: 1 while an engine that queues by itself has it and it has not begun.
+    handed_over: int = 0
+
+    @property
+    def begun(self) -> int:
+        """How many attempts have begun."""
+        return self.attempts - self.handed_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +273,19 @@ class AttemptRecord:
     after_stop: str | None = None
     #: What its processes get before they are stopped; None: nothing.
     stop_warning: StopWarning | None = None
+    #: Of one that was handed over to an engine that queues: why it waits there, until it has begun; and when it began.
+    waiting: Reason | None = None
+    began_at: int | None = None
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether an engine that queues by itself has it, or had it."""
+        return self.waiting is not None or self.began_at is not None
+
+    @property
+    def since(self) -> int:
+        """When it got its nodes."""
+        return self.placed_at if self.began_at is None else self.began_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,11 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 Time = BigInteger
 
 #: Conditions of the partial indexes. Queries repeat them word for word, or the index is not used.
-QUEUED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0")
-DELAYED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND not_before IS NOT NULL")
+QUEUED = text("execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND handed_over = 0")
+DELAYED = text(
+    "execution = 'queued' AND state <> 'deleting' AND blocked = 0 AND handed_over = 0 AND not_before IS NOT NULL"
+)
+HANDED_OVER = text("execution = 'queued' AND handed_over = 1")
 BLOCKED = text("execution = 'queued' AND state <> 'deleting' AND blocked > 0")
 ARRAYED = text("array_id IS NOT NULL")
 IN_LINE = text("waits_turn = 1")
@@ -262,6 +265,8 @@ jobs = Table(
     Column("array_id", BigInteger),
     # 1 while as many jobs of its array as may run at once are before it.
     Column("waits_turn", BigInteger, nullable=False, server_default=text("0")),
+    # 1 while an engine that queues by itself has it and it has not begun: it is in no queue of ours.
+    Column("handed_over", BigInteger, nullable=False, server_default=text("0")),
     _one_of("state", ProvisioningState),
     _one_of("execution", JobState),
     Index("ix_jobs_experiment", "experiment_key", "id"),
@@ -288,6 +293,7 @@ jobs = Table(
         postgresql_where=QUEUED,
     ),
     Index("ix_jobs_delayed", "not_before", sqlite_where=DELAYED, postgresql_where=DELAYED),
+    Index("ix_jobs_handed_over", "cluster_uid", "id", sqlite_where=HANDED_OVER, postgresql_where=HANDED_OVER),
     Index("ix_jobs_blocked", "cluster_uid", "blocked", "id", sqlite_where=BLOCKED, postgresql_where=BLOCKED),
     Index("ix_jobs_array", "array_id", "waits_turn", "execution", "id", sqlite_where=ARRAYED, postgresql_where=ARRAYED),
     Index("ix_jobs_turn", "array_id", sqlite_where=IN_LINE, postgresql_where=IN_LINE),
@@ -345,6 +351,9 @@ attempts = Table(
     Column("after_stop", Text),
     # The signal and the seconds that its processes get before they are stopped.
     Column("stop_warning", Text),
+    # Of one that was handed over to an engine that queues: why it waits there, until it has begun; and when it began.
+    Column("waiting", Text),
+    Column("began_at", Time),
     _one_of("state", AttemptState),
     UniqueConstraint("job_id", "number"),
     Index("uq_attempts_live_job", "job_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE),

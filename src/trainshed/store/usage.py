@@ -56,10 +56,11 @@ _running = (
         jobs.c.priority,
         jobs.c.node_count,
         jobs.c.wall_clock_seconds,
-        attempts.c.placed_at,
+        func.coalesce(attempts.c.began_at, attempts.c.placed_at),
         attempts.c.state,
         attempts.c.state_at,
         attempts.c.id,
+        attempts.c.waiting.is_not(None),
         attempts.c.stop_warning,
     )
     .join(attempts, attempts.c.job_id == jobs.c.id)
@@ -97,6 +98,8 @@ class Holder:
     state: str
     state_at: int
     attempt_id: str
+    #: It waits in an engine's own queue: it holds its place in limits, and uses nothing.
+    waiting: bool = False
     #: Of one that was told to stop: seconds that it has before SIGTERM.
     warned: float = 0.0
 
@@ -137,5 +140,5 @@ def holders(tx: Connection) -> list[Holder]:
 
 
 def _holder(*row: Any) -> Holder:
-    *facts, warning = row
-    return replace(Holder(*facts), warned=from_json(warning)["seconds"] if warning else 0.0)
+    *facts, waiting, warning = row
+    return replace(Holder(*facts), waiting=bool(waiting), warned=from_json(warning)["seconds"] if warning else 0.0)
