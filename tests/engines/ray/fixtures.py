@@ -11,6 +11,7 @@ import pytest
 
 from tests.engines.lab import Lab
 from tests.engines.ray.cluster import RayNodes, why_not
+from trainshed.engines.protocol import Leader
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.settings import RaySettings
 
@@ -36,7 +37,7 @@ def ray_nodes() -> Iterator[RayNodes]:
         nodes.close()
 
 
-def engine_of(nodes: RayNodes, home: Path, **settings: object) -> RayEngine:
+def engine_of(nodes: RayNodes, home: Path, leader: Leader | None = None, **settings: object) -> RayEngine:
     """An engine of a service with this home."""
     values = {
         "address": nodes.address,
@@ -45,7 +46,7 @@ def engine_of(nodes: RayNodes, home: Path, **settings: object) -> RayEngine:
         "fence_seconds": 20.0,
         **settings,
     }
-    return RayEngine("boxes", RaySettings(**values), home)  # type: ignore[arg-type]
+    return RayEngine("boxes", RaySettings(**values), home, leader)  # type: ignore[arg-type]
 
 
 def run_on_ray(nodes: RayNodes, home: Path, body: Callable[[Lab], Awaitable[None]], **settings: object) -> None:

@@ -50,10 +50,10 @@ def cloud() -> Iterator[RayNodes]:
         },
         "head_node_type": "ray.head.default",
         # The autoscaler wants them to be there, also where nobody logs in to machines.
-        **dict.fromkeys(("auth", "docker", "file_mounts"), {}),
-        **dict.fromkeys(("cluster_synced_files", "initialization_commands", "setup_commands"), []),
-        **dict.fromkeys(("head_setup_commands", "worker_setup_commands"), []),
-        **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands"), []),
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{key: [] for key in ("cluster_synced_files", "initialization_commands", "setup_commands")},
+        **{key: [] for key in ("head_setup_commands", "worker_setup_commands")},
+        **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands")},
         "file_mounts_sync_continuously": False,
     }
     file = nodes.folder / "autoscaling.json"
