@@ -118,6 +118,11 @@ class RayNodes:
             if _program(pid).endswith("/raylet"):
                 os.kill(pid, signal.SIGKILL)
 
+    def agent(self, address: str) -> int:
+        """The process of the actor that holds a node."""
+        (pid,) = (pid for pid in _session(self.nodes[address].pid) if _program(pid).startswith("ray::NodeAgent"))
+        return pid
+
     def kill_head(self) -> None:
         """Kill -9 of everything on the head's machine."""
         if self.head is not None:

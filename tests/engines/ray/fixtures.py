@@ -37,6 +37,19 @@ def ray_nodes() -> Iterator[RayNodes]:
         nodes.close()
 
 
+@pytest.fixture
+def own_nodes() -> Iterator[RayNodes]:
+    """A head of this test alone."""
+    if why := why_not():
+        pytest.skip(why)
+    nodes = RayNodes()
+    try:
+        nodes.start_head()
+        yield nodes
+    finally:
+        nodes.close()
+
+
 def engine_of(nodes: RayNodes, home: Path, leader: Leader | None = None, **settings: object) -> RayEngine:
     """An engine of a service with this home."""
     values = {

@@ -129,7 +129,7 @@ def test_what_ray_cannot_give_is_refused(ray_nodes: RayNodes, home: Path) -> Non
         cluster = cluster_spec()
         nodes = await lab.add_nodes(1, cluster)
         lab.user = user
-        with pytest.raises(EngineError, match="user of their own"):
+        with pytest.raises(EngineError, match="share_user"):
             await lab.run("true", nodes, cluster)
         lab.user = None
         assert (await lab.engine.view()).gangs == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from tests.engines.conformance import mounts
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper, stubborn
 from tests.engines.processes import command_of, everything_below, parent_of
-from tests.engines.ray.cluster import RayNodes, why_not
+from tests.engines.ray.cluster import RayNodes
 from tests.engines.ray.fixtures import run_on_ray
 from trainshed.engines.local.leftovers import marked
 from trainshed.engines.protocol import EngineUnavailable, EngineView, GangResult, NodeCondition
@@ -24,12 +23,13 @@ pytestmark = pytest.mark.slow
 
 
 def line_of(pid: int) -> list[int]:
-    """The process and those above it, up to the agent's worker of Ray."""
+    """The node's warden, and the processes from it down to this one."""
     line = [pid]
-    while "ray::" not in command_of(line[-1]):
-        line.append(parent_of(line[-1]))
-        assert line[-1] > 1, f"{pid} does not descend from an agent: {[command_of(one) for one in line]}"
-    return line
+    while (parent := parent_of(line[0])) > 1:
+        line.insert(0, parent)
+    wardens = [index for index, one in enumerate(line) if "warden.start" in command_of(one)]
+    assert wardens, f"{pid} does not descend from a warden: {[command_of(one) for one in line]}"
+    return line[wardens[0] :]
 
 
 def bridge_of(lab: Lab) -> int:
@@ -54,6 +54,8 @@ def test_a_raylet_that_dies_loses_its_gangs(ray_nodes: RayNodes, home: Path) -> 
         assert status.result is GangResult.LOST
         assert status.reason is not None and status.reason.code is ReasonCode.NODE_LOST
         assert nodes[1] in (status.reason.text, *status.reason.details.values())
+        # By the proof that the node's warden left, not because time went by.
+        assert "nothing was heard" not in status.reason.text
         lost = await lab.node(nodes[1], NodeCondition.EVICTED)
         assert lost.reason is not None and address in lost.reason.text
         # The other goes on, and so does the cluster with another machine.
@@ -74,7 +76,8 @@ def test_a_process_of_the_node_that_is_killed(ray_nodes: RayNodes, home: Path, w
         foreground, detached = mark(), mark()
         attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
         await eventually(lambda: living(foreground) and living(detached), "the job")
-        agent, warden, node, runner = list(reversed(line_of(living(foreground)[0])))[:4]
+        warden, node, runner = line_of(living(foreground)[0])[:3]
+        agent = ray_nodes.agent((await lab.node(nodes[0])).address)
         os.kill({"agent": agent, "warden": warden, "node": node, "runner": runner}[who], signal.SIGKILL)
         status = await lab.end_of(attempt)
         assert living(foreground) + living(detached) == []
@@ -125,25 +128,13 @@ def test_a_bridge_that_is_killed_loses_nothing(ray_nodes: RayNodes, home: Path) 
     run_on_ray(ray_nodes, home, body)
 
 
-@pytest.fixture
-def own_nodes() -> Iterator[RayNodes]:
-    """A cluster of this test alone: a head and two nodes."""
-    if why := why_not():
-        pytest.skip(why)
-    nodes = RayNodes()
-    try:
-        nodes.start_head()
-        for _ in range(2):
-            nodes.add_node()
-        nodes.wait_for(2)
-        yield nodes
-    finally:
-        nodes.close()
-
-
 @pytest.mark.timeout(300)
 def test_a_head_that_is_restarted_loses_what_ran_and_doubles_nothing(own_nodes: RayNodes, home: Path) -> None:
     """Ray's head forgets everything, and its nodes end themselves: they are joined again by who runs the machines."""
+
+    for _ in range(2):
+        own_nodes.add_node()
+    own_nodes.wait_for(2)
 
     async def body(lab: Lab) -> None:
         cluster = cluster_spec()

@@ -28,11 +28,12 @@ def test_all_of_them() -> None:
         **LEAST,
         "scratch": "/local",
         "token_file": "/etc/ray/token",
-        "autoscale": "true",
+        "autoscale": "yes",
+        "share_user": "yes",
         "fence_seconds": "120",
     }
     assert problems_of(given, SETTINGS) == []
-    assert RaySettings.of(given) == RaySettings(*LEAST.values(), "/local", "/etc/ray/token", True, 120.0)
+    assert RaySettings.of(given) == RaySettings(*LEAST.values(), "/local", "/etc/ray/token", True, 120.0, True)
     assert RaySettings.of(LEAST) == RaySettings(*LEAST.values())
 
 
@@ -44,7 +45,8 @@ def test_all_of_them() -> None:
         ("address", ":6379"),
         ("directory", "shared"),
         ("scratch", "local"),
-        ("autoscale", "yes"),
+        ("autoscale", "true"),
+        ("share_user", "maybe"),
         ("fence_seconds", "59"),
         ("fence_seconds", "nan"),
         ("fence_seconds", "soon"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 _LIMIT = 16 * 2**20
 #: Seconds after which a watcher is answered although nothing changed: one that died is not kept for ever.
 _WATCH_SECONDS = 60.0
+#: Seconds for a warden to end after its last word.
+_END_SECONDS = 10.0
 #: Variables that Ray sets for its workers, which are not for jobs.
 _RAYS_OWN = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED")
 
@@ -36,7 +39,6 @@ class NodeAgent:
         """
         self._program, self._mark, self._log = program, {mark_variable: mark}, log
         self._leader: tuple[str, int] | None = None
-        self._warden: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._changed = asyncio.Condition()
         self._version = 0
@@ -79,7 +81,7 @@ class NodeAgent:
         os.makedirs(os.path.dirname(self._log), exist_ok=True)  # noqa: PTH103, PTH120
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            self._warden = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            starter = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
                 [sys.executable, "-P", "-c", entry],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -94,6 +96,8 @@ class NodeAgent:
             theirs.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LIMIT)
         self._reading = asyncio.create_task(self._read(reader))
+        # It goes on as a process that is not the agent's child.
+        asyncio.get_running_loop().run_in_executor(None, starter.wait)
         self._send(config)
         self._send({"setup": secret})
         return True
@@ -121,9 +125,9 @@ class NodeAgent:
         with suppress(OSError):
             while line := await reader.readline():
                 await self._set(json.loads(line))
-        assert self._warden is not None
-        await asyncio.get_running_loop().run_in_executor(None, self._warden.wait)
-        await self._set({**(self._state or {}), "over": True})
+        state = self._state or {}
+        await asyncio.get_running_loop().run_in_executor(None, _wait_for_end, state.get("pid", 0))
+        await self._set({**state, "over": True})
 
     async def _set(self, state: dict[str, Any]) -> None:
         async with self._changed:
@@ -142,3 +146,13 @@ class NodeAgent:
             if known is not None and known[0] == leader[0] and leader[1] < known[1]:
                 raise Superseded("another process of the service leads now")
             self._leader = leader
+
+
+def _wait_for_end(pid: int) -> None:
+    """Of a process whose line was cut: it has little left to do."""
+    with suppress(OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            select.select([descriptor], [], [], _END_SECONDS)
+        finally:
+            os.close(descriptor)

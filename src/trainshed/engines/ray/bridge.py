@@ -42,7 +42,9 @@ class Bridge:
         self._telling = False
         self._holder = NodeHolder(self._places, ray, leader, config["autoscale"], self._tell_changed)
         telling = Telling(self._holder.tell, self._holder.free_ports)
-        self._gangs = GangKeeper(self._places, self._holder.nodes, telling, self._tell_ended, config["fence_seconds"])
+        self._gangs = GangKeeper(
+            self._places, self._holder.nodes, telling, self._tell_ended, config["fence_seconds"], config["share_user"]
+        )
         self._holder.on_parts = self._gangs.heard
         self._holder.on_gone = self._gangs.node_gone
         self._tasks: set[asyncio.Task[None]] = set()

@@ -96,12 +96,12 @@ def shortage(nodes: Sequence[RayNode], held: Collection[str], wanted: Wanted, co
     if fitting:
         return (
             f"{count} more Ray nodes with {wanted} are needed, and of the {fitting} that there are {free} are free. "
-            "Join more with `ray start`, or let the engine ask Ray's autoscaler (setting autoscale)."
+            "Join more with `ray start`, or let the engine ask Ray's autoscaler (autoscale yes)."
         )
     largest = max((node.cpus for node in nodes), default=0)
     return (
         f"None of the {len(nodes)} Ray nodes has {wanted}; the largest has {largest} CPUs. Join such nodes with `ray "
-        "start`, choose another VM size, or let the engine ask Ray's autoscaler (setting autoscale)."
+        "start`, choose another VM size, or let the engine ask Ray's autoscaler (autoscale yes)."
     )
 
 

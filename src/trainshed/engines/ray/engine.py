@@ -134,10 +134,11 @@ class RayEngine:
 
     def _cluster(self, cluster: ClusterSpec) -> dict[str, Any]:
         """A call's arguments; what is secret is remembered for another bridge."""
-        if cluster.user is not None and cluster.node_setup is not None:
+        if cluster.user is not None and cluster.node_setup is not None and not self._settings.share_user:
             text = (
-                f"Cluster {cluster.name}: the service gives each workspace a user of its own, and the Ray engine "
-                "cannot run a node's setup as such. Leave out nodeSetup, or use a cluster of another engine."
+                f"Cluster {cluster.name}: the service gives each workspace a Unix user of its own, and on Ray a node's "
+                "setup runs as the user of Ray's nodes. Set the engine's share_user to yes where that is acceptable, "
+                "or leave out nodeSetup."
             )
             raise EngineError(Reason(ReasonCode.ALLOCATION_FAILED, text, {"cluster": cluster.name}))
         if cluster.setup_secrets or cluster.private:

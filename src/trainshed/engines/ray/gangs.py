@@ -56,9 +56,10 @@ class GangKeeper:
         telling: Telling,
         on_ended: Callable[[Gang], None],
         fence_seconds: float,
+        share_user: bool,
     ) -> None:
         self._places, self._nodes, self._telling, self._on_ended = places, nodes, telling, on_ended
-        self._fence = fence_seconds
+        self._fence, self._share_user = fence_seconds, share_user
         self._gangs: dict[str, Gang] = {}
         self._busy: dict[str, str] = {}
         #: Which warden each part was given to, by attempt and node.
@@ -97,7 +98,7 @@ class GangKeeper:
         attempt_id = spec["attempt_id"]
         if attempt_id in self._gangs:
             return
-        if spec.get("user"):
+        if spec.get("user") and not self._share_user:
             raise Refused(_no_users())
         members = [self._ready_node(node_id) for node_id in spec["node_ids"]]
         gang = Gang(attempt_id, tuple(spec["node_ids"]), segment=spec["segment"])
@@ -297,6 +298,7 @@ def _not_written(places: Places, error: OSError) -> Reason:
 def _no_users() -> Reason:
     return Reason(
         ReasonCode.NODE_NOT_READY,
-        "The service gives the jobs of each workspace a user of their own, and the Ray engine runs all jobs as the "
-        "user of Ray's nodes. Use a cluster of another engine, or a service without job users (TRAINSHED_JOB_USERS).",
+        "The service keeps the jobs of different workspaces apart by Unix users of their own, and on Ray all run as "
+        "the user of Ray's nodes. Set the engine's share_user to yes where that is acceptable, or use another cluster.",
+        {"setting": "share_user"},
     )

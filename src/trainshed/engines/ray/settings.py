@@ -11,7 +11,7 @@ from trainshed.resources.engines import Option
 
 #: A raylet that lost its head ends itself after 60 s (RAY_gcs_rpc_server_reconnect_timeout_s).
 _FENCE, _LEAST_FENCE = 90.0, 60.0
-_TRUTHS = {"true": True, "false": False}
+_ANSWERS = {"yes": True, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class RaySettings:
     token_file: str = ""
     autoscale: bool = False
     fence_seconds: float = _FENCE
+    share_user: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> RaySettings:
@@ -33,8 +34,9 @@ class RaySettings:
             given["directory"],
             given.get("scratch", ""),
             given.get("token_file", ""),
-            _TRUTHS[given.get("autoscale", "false")],
+            _ANSWERS[given.get("autoscale", "no")],
             float(given.get("fence_seconds", _FENCE)),
+            _ANSWERS[given.get("share_user", "no")],
         )
 
 
@@ -49,8 +51,8 @@ def _path(value: str) -> str | None:
     return None if PurePosixPath(value).is_absolute() else "it is an absolute path"
 
 
-def _truth(value: str) -> str | None:
-    return None if value in _TRUTHS else "it is true or false"
+def _answer(value: str) -> str | None:
+    return None if value in _ANSWERS else "it is yes or no"
 
 
 def _fence(value: str) -> str | None:
@@ -80,7 +82,8 @@ SETTINGS = (
         "scratch", "a directory on each node's own disk for what is the node's alone; else below directory", check=_path
     ),
     Option("token_file", "file with Ray's authentication token; else Ray's own, ~/.ray/auth_token", check=_path),
-    Option("autoscale", "true: ask Ray's autoscaler for the nodes that clusters want (false)", check=_truth),
+    Option("autoscale", "yes: Ray's autoscaler is asked for the nodes that clusters want (no)", check=_answer),
+    Option("share_user", "yes when jobs of all workspaces may run as the one user of Ray's nodes (no)", check=_answer),
     Option(
         "fence_seconds",
         f"after how long a node that Ray lost without a trace counts as ended ({_FENCE:g})",

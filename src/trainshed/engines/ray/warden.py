@@ -197,6 +197,7 @@ class Warden:
             encode(
                 {
                     "run": self._run,
+                    "pid": os.getpid(),
                     "boot": node.boot,
                     "condition": node.condition.value,
                     "reason": node.reason.to_json() if node.reason else None,
@@ -240,6 +241,13 @@ def _first_line(channel: socket.socket) -> bytes:
 
 
 def start(descriptor: int) -> None:
-    """Entry of the process that an agent starts."""
+    """Entry of the process that an agent starts.
+
+    Ray's workers kill their children when they end (RAY_kill_child_processes_on_worker_exit). The warden is nobody's
+    child, so that it lives long enough to end everything and say so.
+    """
+    if os.fork():
+        os._exit(0)
+    os.setsid()
     os.umask(0o022)
     sys.exit(main(socket.socket(fileno=descriptor)))
