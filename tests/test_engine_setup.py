@@ -13,6 +13,7 @@ from tests.support import engine_kind
 from tests.support.factories import make_cluster, make_parents
 from trainshed.cli.main import run
 from trainshed.engines import kinds
+from trainshed.engines.checks import Check
 from trainshed.engines.kinds import Engines
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.resources.engines import EngineDescription, InvalidEngines
@@ -102,6 +103,11 @@ def test_a_kind_whose_packages_are_missing_says_how_to_get_them(home: Path, monk
 def test_without_others_the_service_has_its_own_alone(tmp_path: Path) -> None:
     assert isinstance(Engines().make(tmp_path), LocalEngine)
     assert list(Engines().traits) == ["local"]
+
+
+def test_doctor_looks_at_engines_that_were_added(home: Path) -> None:
+    engines = Engines((EngineDescription("hpc", "toy", {"directory": "/x"}),))
+    assert engines.doctor(home) == [Check("hpc: directory", True, "/x")]
 
 
 def test_files_of_a_cluster_are_found_where_its_engine_has_them(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

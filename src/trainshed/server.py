@@ -27,8 +27,9 @@ from trainshed.api.services import Services
 from trainshed.control.lease import DEFAULT_SECONDS, LeaseTimes
 from trainshed.control.settings import ControlSettings, now_ms
 from trainshed.controlling import Control, Holding, hold, is_reached, make_control, note_reached
+from trainshed.engines.checks import Check
 from trainshed.engines.local.disk import reserve
-from trainshed.engines.local.doctor import Check, capabilities
+from trainshed.engines.local.doctor import capabilities
 from trainshed.engines.local.gpus import count_gpus
 from trainshed.engines.local.job_users import CannotIsolate, JobUsers, Mode
 from trainshed.engines.protocol import EngineUnavailable
@@ -203,6 +204,7 @@ async def _serve(
         prices=settings.prices,
         mount_root=engines.mount_root_of(home.absolute()),
         cluster_options=engines.cluster_options,
+        engines=engines.traits,
         engine_available=lambda: control.engine_available,
         standing=control.standing,
         alone=holding.members.alone,
@@ -285,8 +287,12 @@ def _announce(url: str, home: Path) -> None:
 
 
 def doctor(home: Path) -> list[Check]:
-    """What the service's machine offers to jobs, and what mends what it lacks (``trainshed doctor``)."""
-    return capabilities(home)
+    """What this machine and the engines offer to jobs, and what mends what they lack (``trainshed doctor``)."""
+    try:
+        added = load_engines(home).doctor(home)
+    except InvalidEngines as error:
+        added = [Check("engines", False, str(error))]
+    return [*capabilities(home), *added]
 
 
 def _print(text: str, stream: IO[str]) -> None:

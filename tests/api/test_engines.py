@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from tests.api.service import CLUSTER as OTHER
-from tests.api.service import CLUSTER_KEY, NEW, OLD, Service, cluster_body
+from tests.api.service import CLUSTER_KEY, JOB, NEW, OLD, Service, cluster_body
 from tests.support.engine_kind import KIND
+from trainshed.engines.protocol import EngineTraits
 from trainshed.resources.quotas import Quotas, family_cores
-from trainshed.store import clusters
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.store import attempts, clusters, jobs
 
 CLUSTER = f"{OTHER}2"
 HPC = {"name": "hpc", "options": {"partition": "gpu"}}
@@ -75,3 +78,24 @@ def test_cores_of_another_engine_are_not_this_machine_s(with_hpc: Service) -> No
     object.__setattr__(with_hpc.services, "quotas", Quotas(everyone={family_cores("D", "dedicated"): 0}))
     assert with_hpc.send("PUT", CLUSTER, cluster_body(), version=NEW).status_code == 409
     assert with_hpc.send("PUT", CLUSTER, body(HPC), version=NEW).status_code == 202
+
+
+def test_a_node_that_is_the_engine_s_own_cannot_be_evicted(with_hpc: Service) -> None:
+    object.__setattr__(with_hpc.services, "engines", {"local": EngineTraits(), "hpc": EngineTraits(queues=True)})
+    assert with_hpc.send("PUT", CLUSTER, body(HPC), version=NEW).status_code == 202
+    refused = with_hpc.send("POST", f"{CLUSTER}/nodes/n1/evict", version=NEW)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "NodeOfEngine")
+
+
+def test_an_attempt_that_waits_in_an_engine_says_why(shed: Service) -> None:
+    job = shed.make_job()
+    why = Reason(ReasonCode.WAITING_BEHIND_JOBS, "Reason=Priority", {"said": "Priority"})
+
+    def hand_over(tx: Connection) -> None:
+        attempts.hand_over(tx, id="a", job_id=job.id, number=1, cluster_uid=job.cluster_uid, waiting=why, now=1)
+        jobs.hand_over(tx, job.id, 1, "a")
+
+    shed.apply(hand_over)
+    [shown] = shed.send("GET", f"{JOB}/attempts", version=NEW).json()["value"]
+    assert (shown["state"], shown["nodes"], shown["whyWaiting"]["code"]) == ("placed", [], "WaitingBehindJobs")
+    assert shed.send("GET", JOB, version=NEW).json()["properties"]["executionState"] == "queued"

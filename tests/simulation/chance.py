@@ -62,6 +62,8 @@ class Profile:
     preparing: float
     #: The longest time that a job's attempt runs.
     running: float
+    #: Whether the engine queues by itself (``site.Site``).
+    queues: bool = False
     faults: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -89,5 +91,6 @@ class Profile:
             capacity=roll.choice((3, 6, 12, 100)),
             preparing=roll.choice((0.5, 3.0, 10.0)),
             running=roll.choice((0.5, 4.0, 12.0)),
+            queues=dice(seed, "engine").random() < 0.2,
             faults=faults,
         )

@@ -41,8 +41,7 @@ class Outage:
 class SimulatedEngine:
     """One connection to the machines."""
 
-    name = "simulated"
-    traits = EngineTraits()
+    name = "local"
 
     def __init__(
         self,
@@ -52,7 +51,9 @@ class SimulatedEngine:
         *,
         latency: float,
         happens: Callable[[str], bool],
+        queues: bool = False,
     ) -> None:
+        self.traits = EngineTraits(queues=queues)
         self._machines = machines
         self._roll = roll
         self._outage = outage

@@ -45,8 +45,8 @@ def no_job_lost(before: Snapshot, now: Snapshot, context: Context) -> Iterator[s
             yield f"job {job.name} is not there any more, and nobody deleted it"
     live = {attempt.job_id for attempt in now.attempts.values() if attempt.live}
     for record in now.jobs.values():
-        if record.execution == "running" and record.id not in live:
-            yield f"job {record.name} is running and has no live attempt: nobody would ever end it"
+        if (record.execution == "running" or record.handed_over) and record.id not in live:
+            yield f"job {record.name} is {record.execution} and has no live attempt: nobody would ever end it"
 
 
 def one_live_attempt(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
@@ -56,15 +56,15 @@ def one_live_attempt(before: Snapshot, now: Snapshot, context: Context) -> Itera
         job = now.jobs[id]
         if number > 1:
             yield f"job {job.name} has {number} live attempts"
-        if job.execution not in ("running", "terminating"):
+        if job.execution not in ("running", "terminating") and not job.handed_over:
             yield f"job {job.name} is {job.execution} and has a live attempt"
 
 
 def node_in_one_gang(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
-    """No two live attempts have a node in common."""
+    """No two live attempts have a node in common; an engine that queues may put several on one of its own."""
     taken: dict[str, str] = {}
     for attempt in now.attempts.values():
-        if attempt.live:
+        if attempt.live and attempt.began_at is None:
             for node in attempt.nodes:
                 if node in taken:
                     yield f"node {node} is in the live attempts {taken[node]} and {attempt.id}"
@@ -83,6 +83,15 @@ def all_or_nothing(before: Snapshot, now: Snapshot, context: Context) -> Iterato
                 yield f"attempt {attempt.id} is {attempt.state} and holds {sorted(holds)}"
             continue
         job = now.jobs[attempt.job_id]
+        if attempt.waiting is not None:
+            if holds or attempt.nodes or job.execution == "running":
+                yield f"attempt {attempt.id} of {job.name} waits in its engine, and holds {sorted(holds)}"
+            continue
+        if attempt.began_at is not None:
+            # A node that the engine shows no more is not held any more.
+            if not holds <= set(attempt.nodes) or len(attempt.nodes) != job.node_count:
+                yield f"attempt {attempt.id} of {job.name} ({job.node_count} nodes) began on {attempt.nodes}"
+            continue
         if holds != set(attempt.nodes) or len(holds) != job.node_count:
             yield f"attempt {attempt.id} of {job.name} ({job.node_count} nodes) holds {sorted(holds)}"
         if attempt.id not in before.attempts:
@@ -95,7 +104,12 @@ def all_or_nothing(before: Snapshot, now: Snapshot, context: Context) -> Iterato
 
 
 def scale_limits(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
-    """No node is added beyond the scale settings; an auto-scaled cluster takes no node that has work."""
+    """No node is added beyond the scale settings; an auto-scaled cluster takes no node that has work.
+
+    The nodes of an engine that queues are its own.
+    """
+    if context.settings.engines["local"].queues:
+        return
     staying = Counter(node.cluster_uid for node in now.nodes.values() if node.state != "leaving")
     for uid in {node.cluster_uid for id, node in now.nodes.items() if id not in before.nodes}:
         cluster = now.clusters[uid]
@@ -112,7 +126,9 @@ def scale_limits(before: Snapshot, now: Snapshot, context: Context) -> Iterator[
 
 
 def core_quotas(before: Snapshot, now: Snapshot, context: Context) -> Iterator[str]:
-    """No node is added beyond the quota of cores."""
+    """No node is added beyond the quota of cores, which those of an engine that queues do not use."""
+    if context.settings.engines["local"].queues:
+        return
     if now.nodes.keys() <= before.nodes.keys():
         return
     limits = context.settings.quotas.limits(SUBSCRIPTION)
@@ -174,7 +190,12 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
         job = now.jobs[attempt.job_id]
         truth = context.truth.get(job.uid, _UNKNOWN)
         result = truth.results.get(attempt.id, GangResult.LOST)
-        if result.value != attempt.state or truth.exit_codes.get(attempt.id) != attempt.exit_code:
+        # A job that ends badly while it makes room for others has made room.
+        made_room = was is not None and was.state == "stopping" and job.returned
+        as_told = result.value == attempt.state or (
+            made_room and (result, attempt.state) == (GangResult.FAILED, "stopped")
+        )
+        if not as_told or truth.exit_codes.get(attempt.id) != attempt.exit_code:
             yield (
                 f"attempt {attempt.number} of {job.name} is recorded as {attempt.state} ({attempt.exit_code}), "
                 f"but its processes {result.value} ({truth.exit_codes.get(attempt.id)})"

@@ -154,6 +154,8 @@ class Machines:
         if spec.attempt_id in self.gangs:
             return
         self._check_start(spec)
+        if len(set(spec.node_ids)) != spec.properties["nodeCount"]:
+            self._story.violated("all-or-nothing", f"{spec.job} starts on {spec.node_ids}")
         members = []
         for id in spec.node_ids:
             node = self.nodes.get(id)
@@ -336,5 +338,3 @@ class Machines:
         truth = self.truth.get(spec.job_uid)
         if truth is not None and GangResult.SUCCEEDED in truth.results.values():
             self._story.violated("success-is-final", f"{spec.job} starts again after it succeeded")
-        if len(set(spec.node_ids)) != spec.properties["nodeCount"]:
-            self._story.violated("all-or-nothing", f"{spec.job} starts on {spec.node_ids}")

@@ -11,12 +11,14 @@ from trainshed.resources.reasons import Reason, ReasonCode
 class Facts:
     """What an independent look at the database says of one queued job."""
 
-    def __init__(self, snapshot: Snapshot, job: Job, now: int, *, engine_available: bool) -> None:
+    def __init__(self, snapshot: Snapshot, job: Job, now: int, *, engine_available: bool, queues: bool = False) -> None:
         self.job = job
         self.now = now
         self.engine_available = engine_available
         self.cluster: ClusterRow | None = snapshot.clusters.get(job.cluster_uid)
         self.states = [node.state for node in snapshot.nodes.values() if node.cluster_uid == job.cluster_uid]
+        #: Where the engine queues there is always room: what is not held back is handed over in a moment.
+        self.queues = queues
         self.idle = sum(
             1
             for node in snapshot.nodes.values()
@@ -48,7 +50,7 @@ _TRUE_IF: Mapping[ReasonCode, Callable[[Facts], bool]] = {
     ReasonCode.CLUSTER_TOO_SMALL: lambda facts: facts.job.node_count > facts.largest,
     ReasonCode.NODES_UNUSABLE: lambda facts: "unusable" in facts.states,
     ReasonCode.WAITING_BEHIND_JOBS: lambda facts: facts.ahead > 0,
-    ReasonCode.WAITING_FOR_SCHEDULER: lambda facts: facts.idle >= facts.job.node_count,
+    ReasonCode.WAITING_FOR_SCHEDULER: lambda facts: facts.queues or facts.idle >= facts.job.node_count,
     ReasonCode.WAITING_FOR_NODES: lambda facts: facts.idle < facts.job.node_count,
 }
 
@@ -60,6 +62,8 @@ def wrong(reason: Reason, facts: Facts) -> str | None:
     """What is wrong with the reason, None if nothing is."""
     if not reason.text.endswith((".", "}")) and facts.cluster is not None and facts.cluster.name not in reason.text:
         return f"job {facts.job.name} is told no whole sentence: {reason.text!r}"
+    if facts.job.handed_over:
+        return None  # The engine says why, in its own words.
     true = _TRUE_IF.get(reason.code)
     if true is not None and not true(facts):
         return f"job {facts.job.name} is told {reason.code.value}, which is not so: {reason.text}"

@@ -38,6 +38,7 @@ class Job(NamedTuple):
     definition: str
     errors: str
     returned: int
+    handed_over: int
 
 
 class Attempt(NamedTuple):
@@ -50,6 +51,8 @@ class Attempt(NamedTuple):
     node_ids: str
     state: str
     exit_code: int | None
+    waiting: str | None
+    began_at: int | None
 
     @property
     def live(self) -> bool:
@@ -126,8 +129,9 @@ class Snapshot:
 
 
 _JOBS = """SELECT id, uid, key, name, cluster_uid, state, execution, node_count, priority, attempts, lost_attempts,
-    retries, not_before, exit_code, definition, errors, returned FROM jobs"""
-_ATTEMPTS = "SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code FROM attempts ORDER BY job_id, number"
+    retries, not_before, exit_code, definition, errors, returned, handed_over FROM jobs"""
+_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, waiting, began_at
+    FROM attempts ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
 _EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details FROM events

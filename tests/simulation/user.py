@@ -109,7 +109,7 @@ class User:
                     name=name,
                     uid=self._uid(),
                     pool=clusters.next_pool(tx),
-                    engine="simulated",
+                    engine="local",
                     vm_size=size,
                     definition={"vmSize": size, "vmPriority": "dedicated", **rules},
                     scale=scale,

@@ -22,6 +22,7 @@ from tests.simulation.engine import Outage, SimulatedEngine
 from tests.simulation.invariants import Context
 from tests.simulation.machines import Machines
 from tests.simulation.reasons import LASTING
+from tests.simulation.site import Site
 from tests.simulation.snapshot import operations_in_progress
 from tests.simulation.store import SimulatedDatabase, Store, store
 from tests.simulation.story import Story, Violation
@@ -29,7 +30,7 @@ from tests.simulation.user import User
 from tests.simulation.watch import Watch
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
-from trainshed.engines.protocol import EngineUnavailable, NodeCondition
+from trainshed.engines.protocol import EngineTraits, EngineUnavailable, NodeCondition
 from trainshed.resources.quotas import Quotas, family_cores
 from trainshed.store.database import Database
 from trainshed.store.errors import StoreUnavailable
@@ -54,7 +55,12 @@ class Life:
             kill=world.kill,
         )
         self.engine = SimulatedEngine(
-            world.machines, world.roll, world.outage, latency=profile.latency, happens=world.happens
+            world.machines,
+            world.roll,
+            world.outage,
+            latency=profile.latency,
+            happens=world.happens,
+            queues=profile.queues,
         )
         # The double has all that the controller uses of a database.
         database = cast(Database, self.database)
@@ -80,11 +86,15 @@ class World:
             grace_seconds=1.0,
             lost_attempts_limit=4,
             allocation_retry_seconds=8.0,
+            engines={"local": EngineTraits(queues=self.profile.queues)},
             quotas=Quotas(everyone={family_cores("D", "dedicated"): self.profile.cores}),
             clock=lambda: EPOCH + round(1000 * self.now),
             new_id=lambda: f"{self._ids.getrandbits(64):016x}",
         )
-        self.machines = Machines(self.profile, dice(seed, "machines"), self.story, self.happens, self.settings.clock)
+        kind = Site if self.profile.queues else Machines
+        self.machines: Machines = kind(
+            self.profile, dice(seed, "machines"), self.story, self.happens, self.settings.clock
+        )
         self.user = User(self.profile, dice(seed, "user"), self.story, self.settings, self._write)
         context = Context(self.settings, self.user.accepted, self.machines.truth)
         self.watch = Watch(self.store, self.story, context, dice(seed, "watch"))
@@ -188,6 +198,8 @@ class World:
         self.quiet = True
         self.outage.on = False
         self.machines.capacity = 1_000_000
+        if isinstance(self.machines, Site):
+            self.machines.grow()
         object.__setattr__(self.settings, "quotas", Quotas())
         for node in list(self.machines.nodes.values()):
             if node.condition is NodeCondition.UNUSABLE and not node.removing:
@@ -236,7 +248,8 @@ class World:
             low = auto["minimumNodeCount"] if auto else cluster.largest
             if cluster.state != "succeeded" or cluster.allocation != "steady":
                 yield f"cluster {cluster.name} is {cluster.state} and {cluster.allocation}"
-            if ready != len(members) or not low <= ready <= cluster.largest:
+            limited = low <= ready <= cluster.largest or self.profile.queues
+            if ready != len(members) or not limited:
                 yield f"cluster {cluster.name} has nodes {[node.state for node in members]} of {cluster.scale}"
         if self.life is None or not self.life.controller.engine_available:
             yield "the service has not reached the engine"
@@ -244,8 +257,17 @@ class World:
             yield f"operation {verb} of {key} is in progress"
         for gang in self.machines.gangs:
             yield f"the engine has still attempt {gang}"
-        if self.machines.nodes.keys() != snapshot.nodes.keys():
+        if isinstance(self.machines, Site):
+            yield from self._unfinished_site(self.machines)
+        elif self.machines.nodes.keys() != snapshot.nodes.keys():
             yield f"the engine has nodes {sorted(self.machines.nodes)}, recorded are {sorted(snapshot.nodes)}"
+
+    def _unfinished_site(self, site: Site) -> Iterator[str]:
+        recorded, clusters = len(self.watch.snapshot.nodes), len(self.watch.snapshot.clusters)
+        if recorded != clusters * len(site.nodes):
+            yield f"{recorded} nodes are recorded, the engine shows {len(site.nodes)} to each of {clusters} clusters"
+        for attempt_id in site.queued_again.values():
+            yield f"the engine has queued the work of attempt {attempt_id} again, and nobody took it up or dropped it"
 
     def _waiting(self) -> Iterator[str]:
         for job in self.watch.waiting():
@@ -256,7 +278,7 @@ class World:
         for cluster in self.watch.snapshot.clusters.values():
             auto = cluster.settings.get("autoScale")
             there = sum(1 for node in self.watch.snapshot.nodes.values() if node.cluster_uid == cluster.uid)
-            if auto and there != auto["minimumNodeCount"]:
+            if auto and not self.profile.queues and there != auto["minimumNodeCount"]:
                 yield f"cluster {cluster.name} has {there} nodes and nothing to do: {cluster.scale}"
 
     def _left(self) -> Iterator[str]:

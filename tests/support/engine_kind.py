@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.simulated_engine import SimulatedEngine
+from trainshed.engines.checks import Check
 from trainshed.engines.kind import EngineKind, Making
 from trainshed.engines.protocol import Engine, EngineTraits
 from trainshed.resources.engines import InvalidEngines, Option
@@ -25,4 +26,5 @@ KIND = EngineKind(
     settings=(Option("directory", "where files are", required=True), Option("size", "how large it is")),
     cluster_options=(Option("partition", "which part of it"), Option("share", "how much of it", check=_number)),
     make=_make,
+    doctor=lambda making: [Check("directory", True, making.settings["directory"])],
 )

@@ -11,6 +11,7 @@ from trainshed.api.call import Call
 from trainshed.api.errors import ApiError
 from trainshed.api.history import node_view
 from trainshed.api.lookup import find
+from trainshed.control.fleet import queues
 from trainshed.control.nodes import take_away
 from trainshed.resources.lifecycle import NodeState
 from trainshed.resources.views import Json
@@ -20,6 +21,8 @@ from trainshed.store import nodes
 async def evict(call: Call) -> Response:
     """POST: take the node away at once, as the owner of a low-priority node may. Its job is queued again, uncounted.
 
+    409 ``NodeOfEngine`` where nodes are an engine's own.
+
     200 with the node, which is leaving; another takes its place if the scale settings ask for it. Again: no change.
     """
     key, name, node_id = call.cluster_key, call.name("cluster"), call.part("node")
@@ -27,6 +30,12 @@ async def evict(call: Call) -> Response:
 
     def store(tx: Connection) -> Json:
         cluster = cluster_routes.required(tx, key, name)
+        if queues(call.services.engines, cluster.engine):
+            text = (
+                f"Nodes of cluster {cluster.name} are those of engine {cluster.engine}, which has them for others too. "
+                "Take the node out with the engine's own tools."
+            )
+            raise ApiError(409, "NodeOfEngine", text)
         node = find(nodes.get, tx, node_id)
         if node is None or node.cluster_uid != cluster.uid or node.state is NodeState.GONE:
             text = (

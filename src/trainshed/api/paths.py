@@ -13,7 +13,7 @@ _SPELLINGS = {
         "code",
         "Microsoft.Authorization", "roleAssignments", "roleDefinitions", "Trainshed.Identity", "principals", "tokens",
         "Trainshed.Audit", "entries",
-        "planJob", "evict", "jobArrays",
+        "planJob", "evict", "jobArrays", "queue", "explanation", "schedulingRules",
         "tenants", "register", "unregister",
         "storageAccounts", "checkNameAvailability", "listKeys", "regenerateKey",
         "services", "volumes", "content", "missing", "remove",

@@ -251,6 +251,7 @@ def _answers() -> dict[str, Schema]:
                 "endTime": _TIME,
                 "exitCode": _WHOLE,
                 "container": _object({"image": _TEXT, "digest": _TEXT}),
+                "whyWaiting": reason,
                 "reason": reason,
             }
         ),

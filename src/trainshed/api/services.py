@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from trainshed.api.authentication import Authenticator
 from trainshed.control.explaining import Explanation, Waiting
 from trainshed.control.standing import Role, Standing
+from trainshed.engines.protocol import EngineTraits
 from trainshed.identity import LinkSigner, Vault
 from trainshed.identity.keyvault import KeyVault
 from trainshed.resources.engines import DEFAULT_ENGINE, Option
@@ -78,6 +79,8 @@ class Services:
     location: str = "local"
     #: The engines, each with what a cluster may ask of it.
     cluster_options: Mapping[str, tuple[Option, ...]] = field(default_factory=lambda: {DEFAULT_ENGINE: ()})
+    #: What each engine does by itself.
+    engines: Mapping[str, EngineTraits] = field(default_factory=lambda: {DEFAULT_ENGINE: EngineTraits()})
     #: How many clusters and cores each subscription may have.
     quotas: Quotas = field(default_factory=Quotas)
     #: What nodes cost.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -105,6 +106,7 @@ class ClusterPass:
         view_nodes: set[str],
         view_whole: bool = True,
         introduced: frozenset[str] = frozenset(),
+        told: Mapping[str, int | None] | None = None,
     ) -> None:
         self._tx = tx
         self._actions = actions
@@ -117,6 +119,8 @@ class ClusterPass:
         #: Engines that were told of every cluster of theirs: secrets of setup tasks are kept nowhere but in the vault,
         #: so an engine that was started again needs them from the service.
         self._introduced = introduced
+        #: By uid, the largest size that an engine which queues has been told of a cluster.
+        self._told = told or {}
         self._fleet = fleet
         self._policies = Policies(tx, now, settings.prices)
         #: Clusters on which nothing new may start.
@@ -148,10 +152,10 @@ class ClusterPass:
             if cluster.state is ProvisioningState.DELETING:
                 self._delete(cluster, members, mirrored=mirrored)
                 continue
-            resized = mirrored and cluster.allocation is AllocationState.RESIZING
+            untold = mirrored and self._told.get(cluster.uid) != largest_size(cluster.scale)
             if cluster.state is ProvisioningState.CREATING:
                 self._provision(cluster)
-            elif cluster.engine not in self._introduced or resized:
+            elif cluster.engine not in self._introduced or untold:
                 self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
             if mirrored:
                 self._mirror(cluster, members)
@@ -362,6 +366,9 @@ class ClusterPass:
 
     def _delete(self, cluster: ClusterRecord, members: list[NodeRecord], *, mirrored: bool) -> None:
         why = self._end_jobs(cluster)
+        if mirrored and cluster.uid not in self._told and attempts.live_of_cluster(self._tx, cluster.uid):
+            # What may be on its way to the engine is handed over once more to be stopped there.
+            self._actions.ensure_clusters.append(plan_of(self._tx, cluster, self._settings))
         for node in members:
             if mirrored and node.attempt_id is None:
                 nodes.delete(self._tx, node.id)

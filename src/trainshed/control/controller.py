@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -26,7 +27,7 @@ from trainshed.control.endings import end_jobs, stop_attempt
 from trainshed.control.explaining import Explanation, QueueExplainer, Waiting, explain_fully
 from trainshed.control.file_servers import advance_file_servers, record_refused
 from trainshed.control.finishing import finish_stale_operations
-from trainshed.control.fleet import Fleet, note_away
+from trainshed.control.fleet import Fleet, note_away, queues
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.locked import Opener, Resolve, Unseal, no_keyvault
 from trainshed.control.mirroring import mirror_nodes
@@ -94,6 +95,8 @@ class Controller:
         self._available = False
         #: Engines that have been told of all their clusters since this service started, or since they came back.
         self._introduced: frozenset[str] = frozenset()
+        #: By uid, the largest size that an engine which queues has been told of a cluster.
+        self._told: dict[str, int | None] = {}
         self._growth: asyncio.TimerHandle | None = None
         #: The next moment (Unix ms) at which a job that failed is to be tried again, and what wakes the loop then.
         self._alarm: tuple[int, asyncio.TimerHandle] | None = None
@@ -199,6 +202,8 @@ class Controller:
             self._growth = None
             whole = self._adding == 0
             view = await self._engine.view()
+            if self._engine.traits.queues:
+                view = replace(view, mirrored=frozenset(view.clusters))
             self._available = self._engine.name not in view.absent
             now = self._settings.clock()
             started = self._take_started(ended)
@@ -242,6 +247,7 @@ class Controller:
             view_nodes={node.node_id for node in view.nodes},
             view_whole=whole,
             introduced=self._introduced,
+            told=self._told,
         )
         clusters.run()
         self._held = Held(
@@ -354,6 +360,8 @@ class Controller:
 
     async def _start(self, start: StartGang) -> None:
         try:
+            if not start.gang.node_ids and start.gang.cluster_uid not in self._told:
+                return  # The engine does not know the cluster yet: a full pass comes when it does.
             gang = await self._opener.gang(start.gang, start.secrets)
             await self._engine.start_gang(gang)
             if not start.gang.node_ids:
@@ -399,6 +407,7 @@ class Controller:
         if actions.remove_nodes:
             await self._engine.remove_nodes(tuple(dict.fromkeys(actions.remove_nodes)))
         for cluster_uid in actions.remove_clusters:
+            self._told.pop(cluster_uid, None)
             await self._engine.remove_cluster(cluster_uid)
         if actions.ensure_clusters or actions.add_nodes or actions.remove_clusters:
             # Of nodes that are gone the engine tells by itself: asking after each request would be a busy loop.
@@ -424,6 +433,8 @@ class Controller:
     async def _ensure_cluster(self, plan: ClusterPlan) -> None:
         try:
             await self._engine.ensure_cluster(await self._opener.cluster(plan.cluster, plan.secrets))
+            if queues(self._settings.engines, plan.cluster.engine):
+                self._told[plan.cluster.uid] = plan.cluster.max_nodes
         except SecretUnavailable as unavailable:
             await self._refuse_nodes(plan.cluster.uid, (), unavailable.reason)
 

@@ -28,7 +28,7 @@ def sync_nodes(tx: Connection, view: EngineView, fleet: Fleet, actions: Actions,
     """Apply what engines say of the nodes that we made; have them end nodes that nobody wants."""
     recorded = {node.id: node for node in nodes.all_live(tx)}
     for status in view.nodes:
-        if fleet.queues(status.cluster_uid):
+        if status.cluster_uid in view.mirrored or fleet.queues(status.cluster_uid):
             continue
         node = recorded.get(status.node_id)
         if node is None:
@@ -91,7 +91,8 @@ def unwanted_clusters(tx: Connection, view: EngineView, actions: Actions) -> Non
     """Have the engine forget clusters that nobody has any more: it was told so before, and the call was lost."""
     if not view.clusters:
         return
-    wanted = clusters.uids(tx) | {node.cluster_uid for node in view.nodes}
+    going = {node.cluster_uid for node in view.nodes} - view.mirrored
+    wanted = clusters.uids(tx) | going
     actions.remove_clusters += [uid for uid in view.clusters if uid not in wanted]
 
 

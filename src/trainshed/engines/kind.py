@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainshed.engines.checks import Check
 from trainshed.engines.protocol import Engine, EngineTraits, Leader
 from trainshed.resources.engines import Option
 
@@ -37,6 +38,8 @@ class EngineKind:
     cluster_options: tuple[Option, ...]
     #: Makes the engine, without speaking to it yet. Raises InvalidEngines where the settings contradict one another.
     make: Callable[[Making], Engine]
+    #: Looks at an engine that was described so, and says what mends what it lacks; takes a few seconds at most.
+    doctor: Callable[[Making], Sequence[Check]] | None = None
     #: Python packages that it needs beyond the service's own, and the extra that has them.
     packages: tuple[str, ...] = ()
     extra: str = ""

@@ -6,11 +6,12 @@ A kind is a module with a ``KIND`` (``engines.kind.EngineKind``), named here. It
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from trainshed.engines.checks import Check
 from trainshed.engines.kind import EngineKind, Making
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.protocol import Engine, EngineTraits, Leader
@@ -91,6 +92,15 @@ class Engines:
             return next((root for root in roots if Path(root).is_dir()), roots[0] if roots else None)
 
         return find
+
+    def doctor(self, home: Path) -> list[Check]:
+        """What is right and wrong with each that was added. Raises InvalidEngines."""
+        found: list[Check] = []
+        for engine in self.described:
+            look = check(engine).doctor
+            told = look(Making(engine.name, home, engine.settings, None)) if look is not None else ()
+            found += [replace(one, name=f"{engine.name}: {one.name}") for one in told]
+        return found
 
     def make(self, home: Path, leader: Leader | None = None) -> Engine:
         """All of them as one; the service's own alone where there are no others. Raises InvalidEngines."""

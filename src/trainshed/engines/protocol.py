@@ -244,6 +244,8 @@ class EngineView:
     gangs: tuple[GangStatus, ...]
     file_servers: tuple[FileServerStatus, ...] = ()
     clusters: tuple[str, ...] = ()
+    #: Those of the clusters whose engine queues: their nodes are its own. Filled in by who puts views together.
+    mirrored: frozenset[str] = frozenset()
     #: Where several engines are seen as one: those that cannot be reached now, by name. Nothing here is of them.
     absent: dict[str, Reason] = field(default_factory=dict)
 

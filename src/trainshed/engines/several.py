@@ -113,6 +113,9 @@ class SeveralEngines:
             gangs=tuple(chain.from_iterable(view.gangs for view in views.values())),
             file_servers=tuple(chain.from_iterable(view.file_servers for view in views.values())),
             clusters=tuple(chain.from_iterable(view.clusters for view in views.values())),
+            mirrored=frozenset(
+                chain.from_iterable(view.clusters for name, view in views.items() if self._engines[name].traits.queues)
+            ),
             absent=absent,
         )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from trainshed.engines.checks import Check
 from trainshed.engines.local import doctor
-from trainshed.engines.local.doctor import Check, capabilities
+from trainshed.engines.local.doctor import capabilities
 from trainshed.volumes import tools as volume_tools
 
 

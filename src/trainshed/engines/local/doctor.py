@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from trainshed.engines.checks import Check
 from trainshed.engines.local import cgroups
 from trainshed.engines.local.capacity import OVERSUBSCRIPTION_VARIABLE, Machine
 from trainshed.engines.local.fileserver import nfs
@@ -29,19 +29,6 @@ _LIMITS = {
     "memory": "a job may use more memory than its node's VM size has",
     "pids": "a job may start any number of processes",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    #: What mends it; empty when nothing has to be, or nothing can.
-    mend: str = ""
-    #: False: jobs run without it, but less well.
-    needed: bool = True
 
 
 def capabilities(home: Path) -> list[Check]:

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from trainshed.engines.local import images, setup
 from trainshed.engines.local.cgroups import Limits, NodeGroup
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
-from trainshed.engines.local.removal import detach, mounted_below
+from trainshed.engines.local.removal import delete, detach, mounted_below
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
@@ -365,7 +365,23 @@ class Node:
             self._detach_volumes()
         # Written durably before the runner ended; a runner that was killed left none.
         outcome = read_outcome(state)
-        self._send({"ended": attempt_id, "outcome": outcome.to_dict() if outcome else None})
+        if outcome is not None:
+            self._send({"ended": attempt_id, "outcome": outcome.to_dict()})
+        else:
+            self._remove_container(lambda: self._send({"ended": attempt_id, "outcome": None}))
+
+    def _remove_container(self, then: Callable[[], None]) -> None:
+        """What a container wrote whose runner was killed: in a child, since it may be much."""
+        folder = Path(self._config.image_places[1])
+        if not folder.is_dir():
+            then()
+            return
+        pid = os.fork()
+        if pid == 0:
+            with _dying_loudly():
+                signal.set_wakeup_fd(-1)
+                delete(folder)
+        self._loop.on_exit(pid, lambda code: then())
 
     def _detach_volumes(self) -> None:
         """What a holder left that was killed: the node's next job would refuse to clear a directory with mounts."""
