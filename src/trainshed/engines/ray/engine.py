@@ -42,7 +42,7 @@ class RayEngine:
         self._places = Places(Path(settings.directory))
         config = {**asdict(settings), "leader": [leader.database, leader.token] if leader is not None else None}
         self._link = BridgeLink(
-            config, _environment(settings), home / "logs" / f"engine-{name}.log", self._heard, self._found_again
+            config, bridge_environment(settings), home / "logs" / f"engine-{name}.log", self._heard, self._found_again
         )
         self._listener: Listener = lambda status: None
         #: Clusters whose nodes need secrets: another bridge has to be told them again.
@@ -190,8 +190,8 @@ _GANG_FIELDS = (
 )
 
 
-def _environment(settings: RaySettings) -> dict[str, str]:
-    """Of the bridge: Ray's authentication is on; what the service is told for itself is not passed on."""
+def bridge_environment(settings: RaySettings) -> dict[str, str]:
+    """Of processes that speak to Ray: authentication is on; what the service is told for itself is not passed on."""
     environment = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     if settings.token_file:

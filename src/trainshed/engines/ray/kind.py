@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from trainshed.engines.checks import Check
 from trainshed.engines.kind import EngineKind, Making
+from trainshed.engines.ray.doctor import checks
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.settings import CLUSTER_OPTIONS, SETTINGS, RaySettings
 
 
 def _make(making: Making) -> RayEngine:
     return RayEngine(making.name, RaySettings.of(making.settings), making.home, making.leader)
+
+
+def _doctor(making: Making) -> list[Check]:
+    return checks(making.name, RaySettings.of(making.settings))
 
 
 KIND = EngineKind(
@@ -18,6 +24,7 @@ KIND = EngineKind(
     settings=SETTINGS,
     cluster_options=CLUSTER_OPTIONS,
     make=_make,
+    doctor=_doctor,
     packages=("ray",),
     extra="ray",
 )
