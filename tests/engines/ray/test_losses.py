@@ -192,7 +192,8 @@ def test_what_is_shut_down_leaves_nothing_but_files(ray_nodes: RayNodes, home: P
         await lab.restart_service()
         assert (await lab.end_of(attempt)).result in (GangResult.STOPPED, GangResult.LOST)
         await lab.engine.ensure_cluster(cluster)
-        await lab.node(nodes[0], boot=2)
+        for node in nodes:
+            await lab.node(node, boot=2)
         assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
 
     run_on_ray(ray_nodes, home, body)

@@ -29,7 +29,7 @@ def service(own_nodes: RayNodes, tmp_path: Path) -> Iterator[LiveService]:
     options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     assert run(["engine", "add", "ray", "boxes", *options, "--home", str(home)]) == 0
     own_nodes.wait_for(3)
-    live = LiveService(home)
+    live = LiveService(home, "--node-retry-seconds", "0.5")
     try:
         yield live.start()
     finally:
@@ -75,9 +75,9 @@ def test_a_job_of_two_nodes_survives_the_death_of_a_raylet_and_of_the_service(
     assert job.execution_state.value == "succeeded"
     assert (files / "attempts").read_text().split() == ["1", "2"]
     assert living(name) == []
-    attempts = service.client.jobs.attempts("long")
+    attempts = [attempt.json for attempt in service.client.jobs.attempts("long")]
     assert [attempt["state"] for attempt in attempts] == ["lost", "succeeded"]
-    assert attempts[0]["reason"]["code"] == "NodeLost"
+    assert attempts[0]["reason"]["code"] == "NodeEvicted"
 
 
 def _used_by_the_gang(own_nodes: RayNodes, files: Path) -> str:
