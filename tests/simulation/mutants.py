@@ -19,6 +19,7 @@ import trainshed.control.explaining
 import trainshed.control.nodes
 import trainshed.control.outcomes
 import trainshed.control.placing
+import trainshed.control.settling
 from tests.simulation.chance import Profile
 from trainshed.control.actions import Actions
 from trainshed.control.clusters import ClusterPass
@@ -35,6 +36,7 @@ controller_module = trainshed.control.controller
 nodes_module = trainshed.control.nodes
 outcomes_module = trainshed.control.outcomes
 placing_module = trainshed.control.placing
+settling_module = trainshed.control.settling
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,12 @@ def an_outcome_is_applied_whenever_it_is_told() -> Iterator[None]:
 def an_attempt_that_the_engine_does_not_show_is_taken_for_lost() -> Iterator[None]:
     sync = nodes_module.sync_gangs
 
-    def impatient(tx: Any, view: Any, settings: Any, actions: Actions, now: int) -> None:
+    def impatient(tx: Any, view: Any, fleet: Any, settings: Any, actions: Actions, now: int) -> None:
         seen = {gang.attempt_id for gang in view.gangs}
         for attempt in attempts.live(tx):
             if attempt.id not in seen:
                 outcomes_module.settle(tx, GangStatus(attempt.id, GangResult.LOST), now, settings.losses)
-        sync(tx, view, settings, actions, now)
+        sync(tx, view, fleet, settings, actions, now)
 
     with mock.patch.object(controller_module, "sync_gangs", impatient):
         yield
@@ -245,7 +247,7 @@ def losses_have_no_limit() -> Iterator[None]:
     def patient(tx: Any, status: GangStatus, now: int, limits: LossLimits) -> Any:
         return settle(tx, status, now, LossLimits(10**9, 10**9, 10**9))
 
-    with mock.patch.object(nodes_module, "settle", patient), mock.patch.object(controller_module, "settle", patient):
+    with mock.patch.object(settling_module, "settle", patient), mock.patch.object(controller_module, "settle", patient):
         yield
 
 
@@ -260,9 +262,9 @@ def the_reason_is_always_the_same() -> Iterator[None]:
 def what_was_recorded_and_not_started_is_left() -> Iterator[None]:
     sync = nodes_module.sync_gangs
 
-    def leave(tx: Any, view: Any, settings: Any, actions: Actions, now: int) -> None:
+    def leave(tx: Any, view: Any, fleet: Any, settings: Any, actions: Actions, now: int) -> None:
         before = len(actions.starts)
-        sync(tx, view, settings, actions, now)
+        sync(tx, view, fleet, settings, actions, now)
         del actions.starts[before:]
 
     with mock.patch.object(controller_module, "sync_gangs", leave):
@@ -279,6 +281,12 @@ def ends_are_believed_only_when_somebody_tells() -> Iterator[None]:
         sync(tx, replace(view, gangs=running + ended), *more)
 
     with mock.patch.object(controller_module, "sync_gangs", trusting):
+        yield
+
+
+@catches("everything-ends")
+def what_an_engine_queues_again_is_left_to_it() -> Iterator[None]:
+    with mock.patch.object(settling_module, "take_up", lambda *arguments, **more: True):
         yield
 
 
