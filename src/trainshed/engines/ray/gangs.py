@@ -122,6 +122,9 @@ class GangKeeper:
             self._given[attempt_id, node.node_id] = node.run
             message = {"start": str(self._places.part(attempt_id, index) / "spec.json"), "attempt": attempt_id}
             self._telling.message(node, {**message, "secrets": job_secrets, "private": private, "token": token})
+        if gang.stop_reason is not None:
+            # While its files were written: nothing had heard of it then.
+            self._stop_parts(gang, gang.stop_reason, 0.0)
 
     def _put_down(self, gang: Gang, spec: Message, members: list[HeldNode], port: int) -> None:
         store = spec["code_store"]
