@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import code, commands, jobs, launchers, streams, volumes
+from benchmarks import code, commands, jobs, kueue, launchers, scheduling, streams, volumes
 from benchmarks.service import running_service
+
+#: Set to anything for smaller runs of what takes minutes.
+QUICK = "TRAINSHED_BENCH_QUICK"
 
 
 def main() -> None:
     """Print every figure."""
+    quick = bool(os.environ.get(QUICK))
+    scheduling.report(quick)
+    kueue.report(quick)
     with running_service() as bench:
         jobs.report(bench)
         commands.report(bench)
