@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from trainshed.engines.local.addresses import host_name
 from trainshed.engines.local.layout import read_all, write_durably
@@ -18,6 +18,8 @@ from trainshed.engines.ray.claims import RayNode, Wanted, free_nodes, request, s
 from trainshed.engines.ray.held import HeldNode
 from trainshed.engines.ray.places import Places
 from trainshed.resources.reasons import Reason, ReasonCode
+
+T = TypeVar("T")
 
 #: Seconds between looks at Ray's nodes while one is wanted, and otherwise; a look that takes longer than the last means
 #: that Ray's head is away.
@@ -370,9 +372,9 @@ class NodeHolder:
 
     # How gangs reach their nodes.
 
-    def tell(self, node: HeldNode, message: Message) -> None:
-        """Pass a message to the node's warden."""
-        self._do(self._tell(node, message))
+    def tell(self, node: HeldNode, message: Message) -> asyncio.Task[bool]:
+        """Pass a message to the node's warden; whether its agent has it."""
+        return self._do(self._tell(node, message))
 
     async def free_ports(self, node: HeldNode, candidates: list[int]) -> list[int]:
         """Those that are free there; none when it does not answer."""
@@ -381,16 +383,18 @@ class NodeHolder:
                 return list(await node.agent.free_ports.remote(node.address, candidates))
         return []
 
-    async def _tell(self, node: HeldNode, message: Message) -> None:
+    async def _tell(self, node: HeldNode, message: Message) -> bool:
         """One after the other: Ray gives calls to such actors in any order."""
         async with node.line:
             if node.agent is None:
-                return
+                return False
             try:
                 async with asyncio.timeout(LOOK_PATIENCE):
                     await node.agent.tell.remote(self._leader, message)
             except Exception as error:  # An agent that is dead is noticed elsewhere.
                 self._is_superseded(error)
+                return False
+            return True
 
     def _is_superseded(self, error: Exception) -> bool:
         """Whether an agent turned us away for a later leader: then nothing is ours to end. Ray names such errors
@@ -402,7 +406,8 @@ class NodeHolder:
             self._awake.set()
         return found
 
-    def _do(self, work: Any) -> None:
+    def _do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
