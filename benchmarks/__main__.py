@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import code, commands, jobs, kueue, launchers, scheduling, streams, volumes
+from benchmarks import code, commands, jobs, kueue, launchers, ray_jobs, scheduling, slurm, streams, volumes
 from benchmarks.service import running_service
 
 #: Set to anything for smaller runs of what takes minutes.
@@ -26,6 +26,8 @@ def main() -> None:
     with running_service(vm_size="STANDARD_D2") as bench:
         launchers.report(bench)
     volumes.report()
+    slurm.report(quick)
+    ray_jobs.report(quick)
     if os.geteuid() == 0:
         with running_service(2, "--isolate-jobs", "always") as bench:
             jobs.compare_isolated(plain, jobs.quick(bench))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from tests.engines.lab import Lab, eventually
 from tests.engines.ray.fixtures import own_nodes as own_nodes
 from tests.engines.ray.fixtures import ray_lab as ray_lab
 from tests.engines.ray.fixtures import ray_nodes as ray_nodes
+from tests.engines.slurm.slurm_site import Site, why_not
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
@@ -61,3 +62,16 @@ async def _end_leftovers(home: Path) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not marked(mark), "an end of the test's processes")
+
+
+@pytest.fixture(scope="session")
+def slurm_site() -> Iterator[Site]:
+    """A Slurm with four nodes."""
+    if why := why_not():
+        pytest.skip(why)
+    site = Site()
+    try:
+        site.start()
+        yield site
+    finally:
+        site.close()

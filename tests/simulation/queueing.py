@@ -38,23 +38,26 @@ class Past:
 
     def note(self, before: Snapshot, now: Snapshot) -> None:
         """A transaction was committed."""
+        for attempt in now.attempts.values():
+            if attempt.waiting is None:
+                self.started.add(now.jobs[attempt.job_id].uid)
         for job in now.jobs.values():
-            if job.attempts:
-                self.started.add(job.uid)
             if job.execution in FINAL:
                 self.ended[job.uid] = job.execution
         self.gone.update(job.uid for id, job in before.jobs.items() if id not in now.jobs)
         for id, attempt in now.attempts.items():
+            if attempt.waiting is not None:
+                continue  # Its engine has it in a queue.
             known = self.used.get(id)
             if known is None:
                 job = now.jobs[attempt.job_id]
-                nodes, at = len(attempt.nodes), attempt.placed_at
+                nodes, at = len(attempt.nodes), attempt.began_at or attempt.placed_at
                 self.used[id] = Used(job.submitted_by, job.experiment_key, nodes, at, attempt.ended_at)
             elif known.ended_at is None:
                 known.ended_at = attempt.ended_at
         for id in before.attempts.keys() - now.attempts.keys():
             # It ended and its job was deleted in one transaction: what it used since is not known here.
-            if self.used[id].ended_at is None:
+            if id in self.used and self.used[id].ended_at is None:
                 self.used[id].ended_at = self.used[id].placed_at
 
     def met(self, on: str, condition: Condition) -> bool:

@@ -14,9 +14,7 @@ from trainshed.resources.reasons import Reason, ReasonCode
 class Facts:
     """What an independent look at the database says of one queued job."""
 
-    def __init__(
-        self, snapshot: Snapshot, job: Job, context: Context, *, engine_available: bool, queues: bool = False
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, job: Job, context: Context, *, engine_available: bool) -> None:
         self.job = job
         self.now = now = context.settings.clock()
         self._snapshot = snapshot
@@ -25,7 +23,7 @@ class Facts:
         self.cluster: ClusterRow | None = snapshot.clusters.get(job.cluster_uid)
         self.states = [node.state for node in snapshot.nodes.values() if node.cluster_uid == job.cluster_uid]
         #: Where the engine queues there is always room: what is not held back is handed over in a moment.
-        self.queues = queues
+        self.queues = context.settings.engines["local"].queues
         self.idle = sum(
             1
             for node in snapshot.nodes.values()
@@ -38,6 +36,7 @@ class Facts:
             if other.execution == "queued"
             and other.state != "deleting"
             and not other.blocked
+            and not other.handed_over
             and (other.not_before is None or other.not_before <= now)
         ]
         # Fair share and soft budgets may put anybody before anybody, within a priority or beyond it.

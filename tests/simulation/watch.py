@@ -60,13 +60,7 @@ class Watch:
         tx = self._store.connection
         reason = explain(tx, jobs.get_by_id(tx, job.id))
         self._story.count(f"reason {reason.code.value}")
-        facts = reasons.Facts(
-            self.snapshot,
-            job,
-            self._context,
-            engine_available=engine_available,
-            queues=self._context.settings.engines["local"].queues,
-        )
+        facts = reasons.Facts(self.snapshot, job, self._context, engine_available=engine_available)
         text = reasons.wrong(reason, facts)
         if text is not None:
             self._story.violated("every-wait-has-a-reason", text)

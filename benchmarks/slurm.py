@@ -1,0 +1,75 @@
+"""What a job costs on Slurm: 200 that do nothing, by ``sbatch`` alone and handed over by the engine, in one run.
+
+The site is a real Slurm on this machine with two slots, once with the settings that docs/slurm.md recommends and once
+as Slurm is configured by default (with fewer jobs: it starts less than one a second).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from tests.engines.lab import Lab
+from tests.engines.slurm.laboratory import engine
+from tests.engines.slurm.slurm_site import Site, why_not
+
+#: One slot's share of the site's node.
+_REQUEST = ("--ntasks-per-node=1", "--cpus-per-task=1", "--mem=64M")
+JOBS, JOBS_BY_DEFAULT = 200, 20
+
+
+def report(quick: bool = False) -> None:
+    """Print the figures, or why there are none. ``quick``: of a tuned site alone, with fewer jobs."""
+    if why := why_not():
+        print(f"Slurm: {why}")
+        return
+    for tuned, jobs in ((True, JOBS // 10 if quick else JOBS), *([] if quick else [(False, JOBS_BY_DEFAULT)])):
+        site = Site(nodes=1, cpus=2, tuned=tuned)
+        try:
+            site.start()
+            bare = _bare(site, jobs)
+            ours = asyncio.run(_ours(site, jobs))
+        finally:
+            site.close()
+        how = "tuned" if tuned else "by default"
+        print(
+            f"Slurm {how}: {jobs} jobs of /bin/true, two slots: sbatch alone {bare:.1f} s, "
+            f"through Trainshed {ours:.1f} s ({ours / bare:.2f} x, {1000 * (ours - bare) / jobs:.0f} ms more a job)"
+        )
+
+
+def _bare(site: Site, jobs: int) -> float:
+    begin = time.monotonic()
+    for _ in range(jobs):
+        site.run("sbatch", "--parsable", *_REQUEST, "--output=/dev/null", stdin="#!/bin/bash\nexec /bin/true\n")
+    while site.states():
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+async def _ours(site: Site, jobs: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(lambda: engine(site, Path(folder)), cluster={"options": {"exclusive": "no"}, "memory_mib": 64})
+        await lab.start()
+        try:
+            cluster = lab.cluster()
+            nodes = await lab.add_nodes(1, cluster)
+            gangs = [lab.gang("true", nodes, cluster) for _ in range(jobs)]
+            begin = time.monotonic()
+            await asyncio.gather(*map(lab.engine.start_gang, gangs))
+            ended: set[str] = set()
+            while len(ended) < jobs:
+                # As control does: what has ended is recorded and forgotten.
+                done = tuple({status.attempt_id for status in lab.told} - ended)
+                ended |= set(done)
+                await lab.engine.forget_gang(done)
+                await asyncio.sleep(0.05)
+            return time.monotonic() - begin
+        finally:
+            await lab.engine.close()
+
+
+if __name__ == "__main__":
+    report()

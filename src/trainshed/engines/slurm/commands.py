@@ -1,0 +1,115 @@
+"""Slurm's command line tools, on this machine or over SSH on a login node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Mapping
+from contextlib import suppress
+
+from trainshed.engines.protocol import EngineUnavailable
+from trainshed.resources.reasons import Reason, ReasonCode
+
+#: What the tools say when the controller, its network or its key service does not answer (all versions).
+_AWAY = (
+    "Unable to contact slurm controller",
+    "Unable to contact controller",
+    "Socket timed out",
+    "Connection refused",
+    "Connection timed out",
+    "Connection reset",
+    "Zero Bytes were transmitted",
+    "Transport endpoint is not connected",
+    "Unexpected message received",
+    "Header lengths are longer",
+    "Communication connection failure",
+    "Munged communication error",
+    "Munge encode failed",
+    "authentication credential",
+    "Could not establish a configuration source",
+    "Slurm backup controller in standby mode",
+    "temporarily unable to accept job",
+    "Slurm controller is currently",
+)
+#: ssh's own exit code when it does not get there.
+_SSH_FAILED = 255
+#: Variables of the service that Slurm's commands need; jobs get none of the others. Most of Slurm's own would change
+#: what is submitted, or how it is printed: the service may itself run in a job.
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "KRB5CCNAME", "SSH_AUTH_SOCK")
+_PASSED_OF_SLURM = ("SLURM_CONF", "SLURM_JWT")
+
+
+class Refused(Exception):
+    """Slurm said no; the text is its own."""
+
+
+class Unsure(EngineUnavailable):
+    """A command was cut off: it may have had its effect."""
+
+
+class Commands:
+    """Runs them, a few at a time: a controller that is asked by many at once serves nobody."""
+
+    def __init__(self, ssh: str, timeout: float, environment: Mapping[str, str] = os.environ) -> None:
+        self._ssh = ssh
+        self._timeout = timeout
+        self._environment = {
+            name: value
+            for name, value in environment.items()
+            if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
+        }
+        self._at_once = asyncio.Semaphore(8)
+
+    @property
+    def place(self) -> str:
+        """Where the commands run, for people."""
+        return self._ssh or "this machine"
+
+    async def run(self, name: str, *arguments: str, stdin: str = "") -> str:
+        """What the command prints. Raises Refused, EngineUnavailable; Unsure when it was cut off."""
+        argv = [name, *arguments]
+        if self._ssh:
+            argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", self._ssh, "--", shlex.join(argv)]
+        async with self._at_once:
+            code, out, error = await self._carry_out(argv, name, stdin)
+        if code == 0:
+            return out
+        said = " ".join((error or out).split()) or f"exit code {code}"
+        if (self._ssh and code == _SSH_FAILED) or any(words in said for words in _AWAY):
+            raise EngineUnavailable(self._away(said))
+        if code == 127:
+            raise EngineUnavailable(self._away(f"{name} is not installed there, or not on the PATH ({said})"))
+        raise Refused(said)
+
+    async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EngineUnavailable(self._away(f"{argv[0]} cannot be started: {error.strerror}")) from error
+        try:
+            async with asyncio.timeout(self._timeout):
+                out, said = await process.communicate(stdin.encode())
+        except TimeoutError:
+            raise Unsure(self._away(f"{name} did not answer within {self._timeout:g} s")) from None
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")
+
+    def _away(self, said: str) -> Reason:
+        return Reason(
+            ReasonCode.ENGINE_UNAVAILABLE,
+            f"Slurm cannot be reached from {self.place}: {said}. What was handed over goes on and is caught up with; "
+            "see trainshed doctor, scontrol ping.",
+            {"said": said[:500]},
+        )

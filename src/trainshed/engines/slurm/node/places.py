@@ -1,0 +1,203 @@
+"""The directory that the service and Slurm's nodes share: what lies where, and how files in it are written.
+
+It may be a network file system, whose clients cache what they have seen. So whoever waits for a file lists its folder
+(which asks the server), a file appears as a whole by a rename, and what grows is read anew from its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The folder of one job of Slurm's. When Slurm starts it once more, that run belongs to another attempt."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """What the engine knows of it."""
+        return self.folder / "ticket.json"
+
+    @property
+    def claim(self) -> Path:
+        """Holds the number of the job that may use the ticket: whoever comes first, and nobody else."""
+        return self.folder / "claimed"
+
+    @property
+    def fence(self) -> Path:
+        """Holds the highest run that has begun: whatever is left of an earlier one has to end."""
+        return self.folder / "fence"
+
+    @property
+    def output(self) -> Path:
+        """What the script itself says."""
+        return self.folder / "output.txt"
+
+    def order(self, run: int) -> Path:
+        """What the run is to carry out."""
+        return self.folder / f"run-{run}.json"
+
+    def private(self, run: int) -> Path:
+        """Secrets of the run, for the owner only; the run removes it when it has read it."""
+        return self.folder / f"run-{run}.private"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """The folder of one attempt."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """What the engine knows of it."""
+        return self.folder / "attempt.json"
+
+    @property
+    def told(self) -> Path:
+        """Stops and warnings for its runners, a line of JSON each."""
+        return self.folder / "told.jsonl"
+
+    @property
+    def heard(self) -> Path:
+        """The same, as Slurm's own warning reaches the job's script."""
+        return self.folder / "heard.jsonl"
+
+    @property
+    def hosts(self) -> Path:
+        """Its nodes and its start, written by the first of them when it starts."""
+        return self.folder / "hosts.json"
+
+    @property
+    def code(self) -> Path:
+        """The files of its code snapshot."""
+        return self.folder / "code"
+
+    @property
+    def shared(self) -> Path:
+        """AZ_BATCHAI_SHARED_JOB_TEMP of a gang of several nodes."""
+        return self.folder / "shared"
+
+    def state(self, index: int) -> Path:
+        """State directory of the runner of this node."""
+        return self.folder / str(index)
+
+    def alive(self, index: int) -> Path:
+        """Touched again and again by the node while its runner lives."""
+        return self.state(index) / "alive"
+
+    def signalled(self, index: int) -> Path:
+        """There when Slurm has asked the node's processes to end."""
+        return self.state(index) / "signalled"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The shared directory of one engine of one service."""
+
+    root: Path
+
+    @property
+    def leader(self) -> Path:
+        """Under which lease the engine was last used."""
+        return self.root / "leader.json"
+
+    @property
+    def clusters(self) -> Path:
+        """A folder each cluster."""
+        return self.root / "clusters"
+
+    @property
+    def tickets(self) -> Path:
+        """A folder each job of Slurm's."""
+        return self.root / "jobs"
+
+    @property
+    def attempts(self) -> Path:
+        """A folder each attempt that is not forgotten."""
+        return self.root / "attempts"
+
+    @property
+    def runners(self) -> Path:
+        """What travels with jobs, a folder for each state of it."""
+        return self.root / "runner"
+
+    def cluster(self, uid: str) -> Path:
+        """What the engine knows of a cluster."""
+        return self.clusters / uid / "cluster.json"
+
+    def mount_root(self, uid: str) -> Path:
+        """AZ_BATCHAI_MOUNT_ROOT of a cluster."""
+        return self.clusters / uid / "mounts"
+
+    def ticket(self, ticket_id: str) -> Ticket:
+        """By id."""
+        return Ticket(self.tickets / ticket_id)
+
+    def attempt(self, attempt_id: str) -> AttemptFolder:
+        """By id."""
+        return AttemptFolder(self.attempts / attempt_id)
+
+    def make(self) -> None:
+        """Make the folders, for the owner only. Raises OSError."""
+        for folder in (self.clusters, self.tickets, self.attempts, self.runners):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Replace the file as a whole. Mode 0600; ``durable``: it survives a power cut. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(value, out, separators=(",", ":"))
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())
+    temporary.replace(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read(path: Path) -> Any:
+    """What ``write`` wrote, or None when there is none (or it is damaged)."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether the file is there now, whatever this machine has cached of an earlier look."""
+    with suppress(OSError):
+        return path.name in os.listdir(path.parent)  # noqa: PTH208 - the listing is what asks the server
+    return False
+
+
+def append(path: Path, value: Any) -> None:
+    """Add a line to a file that one process writes. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, json.dumps(value, separators=(",", ":")).encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lines(path: Path) -> list[Any]:
+    """The complete lines of such a file; none when it is not there."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return []
+    return [json.loads(line) for line in text.split("\n")[:-1]]

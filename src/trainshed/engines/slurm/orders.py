@@ -1,0 +1,215 @@
+"""What a job of Slurm's is to carry out: the files that its first node reads, written before it is submitted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainshed.engines.protocol import ClusterSpec, EngineError, GangSpec
+from trainshed.engines.slurm.node import places
+from trainshed.engines.slurm.node.places import Places, Ticket
+from trainshed.engines.slurm.settings import ClusterOptions, SlurmSettings
+from trainshed.resources.preemption import warning_of
+from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner.code import blob_path
+from trainshed.runner.spec import JobIdentity, NodeDirectories, RunnerSpec
+
+#: Seconds between two looks of a node at what the service tells; one more for so many nodes of the gang.
+_LOOK_AGAIN, _NODES_A_SECOND = 0.25, 100
+#: Seconds by which Slurm may send a signal before its time (sbatch(1): --signal).
+_SIGNAL_EARLY = 90.0
+#: Grace in seconds of an attempt whose end is not asked for, where Slurm gives as much (KillWait).
+_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What is kept of a cluster."""
+
+    uid: str
+    name: str
+    pool: int
+    cpus: int
+    memory_mib: int
+    gpus: int
+    options: dict[str, str]
+
+    @classmethod
+    def of(cls, spec: ClusterSpec) -> Cluster:
+        """What the protocol says of it, as far as it matters here."""
+        return cls(spec.uid, spec.name, spec.pool, spec.cpus, spec.memory_mib, spec.gpus, dict(spec.options))
+
+    @property
+    def node_prefix(self) -> str:
+        """Before Slurm's name of a node: two clusters may have the same nodes."""
+        return f"{self.pool}-"
+
+
+def check_cluster(spec: ClusterSpec) -> None:
+    """Raises EngineError for what a Slurm cluster cannot have."""
+    if spec.volumes or spec.node_setup:
+        raise EngineError(
+            Reason(
+                ReasonCode.ALLOCATION_FAILED,
+                f"Cluster {spec.name} has nodeSetup, and the nodes of a Slurm cluster are not set up by Trainshed. "
+                "Mount volumes in the job (mountVolumes) and prepare in its jobPreparation.",
+                {"cluster": spec.name},
+            )
+        )
+
+
+def check_gang(gang: GangSpec, settings: SlurmSettings) -> None:
+    """Raises EngineError for what cannot run on this site."""
+    if gang.user is not None and not settings.shares_user:
+        raise EngineError(
+            Reason(
+                ReasonCode.JOB_LAUNCH_FAILED,
+                "The service keeps the jobs of different workspaces apart by Unix users of their own, and on this "
+                "Slurm site all run as the service's user. Set the engine's 'share_user' to yes where that is "
+                "acceptable.",
+                {"setting": "share_user"},
+            )
+        )
+    if gang.cluster_volumes:
+        raise EngineError(
+            Reason(
+                ReasonCode.VOLUME_MOUNT_FAILED,
+                "The volumes of a cluster (nodeSetup.mountVolumes) are not mounted on Slurm's nodes; name them in the "
+                "job's mountVolumes.",
+            )
+        )
+
+
+def write_order(
+    root: Places,
+    ticket: Ticket,
+    run: int,
+    gang: GangSpec,
+    cluster: Cluster,
+    settings: SlurmSettings,
+    *,
+    addresses: Mapping[str, str],
+    former: tuple[str, int] | None,
+    kill_wait: float,
+    minutes: int | None,
+) -> None:
+    """Put down what this run carries out, secrets last. Raises OSError."""
+    attempt = root.attempt(gang.attempt_id)
+    attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ticket.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = _put_code(gang, attempt.code)
+    # It is there from the beginning: a network file system tells at once that a file has grown, not that it has come.
+    attempt.told.touch(0o600)
+    grace = min(_GRACE, max(1.0, kill_wait - 1.0))
+    stop = Reason(ReasonCode.JOB_TERMINATED, "Slurm asked the job's processes to end.")
+    first, count = settings.port_range
+    order = {
+        "root": str(root.root),
+        "ticket": str(ticket.folder),
+        "spec": _spec(gang, root, cluster, grace, store),
+        "addresses": dict(addresses),
+        "node_prefix": cluster.node_prefix,
+        "gpus": cluster.gpus,
+        "srun": settings.srun_arguments,
+        "node_directory": settings.node_directory,
+        "port_base": first,
+        "port_count": count,
+        "look_again": _LOOK_AGAIN + node_count(gang) / _NODES_A_SECOND,
+        "warning": _warning(gang, grace),
+        "expiring": _expiring(gang, grace, minutes),
+        "ending": {"stop": stop.to_json(), "grace": grace},
+        "former": {"attempt_id": former[0], "nodes": former[1]} if former else None,
+    }
+    private = {"secrets": gang.secrets, "private": gang.private, "token": secrets.token_hex(16)}
+    places.write(ticket.private(run), private)
+    places.write(ticket.order(run), order, durable=True)
+
+
+def node_count(gang: GangSpec) -> int:
+    """Of a gang, however it is said."""
+    return gang.node_count or len(gang.node_ids) or 1
+
+
+def options_of(cluster: Cluster, settings: SlurmSettings) -> ClusterOptions:
+    """Raises InvalidSettings."""
+    return settings.options(cluster.options)
+
+
+def _warning(gang: GangSpec, grace: float) -> dict[str, Any] | None:
+    warning = warning_of(gang.properties)
+    if warning is None:
+        return None
+    reason = Reason(
+        ReasonCode.PREEMPTED, f"Slurm takes the nodes of the job away within {warning.seconds:g} s.", {"by": "Slurm"}
+    )
+    return {"stop": reason.to_json(), "grace": grace, "warning": warning.to_json()}
+
+
+def _expiring(gang: GangSpec, grace: float, minutes: int | None) -> dict[str, Any] | None:
+    """The same warning comes before Slurm's time limit of the job, which is not pre-emption; and when, in seconds."""
+    warning = warning_of(gang.properties)
+    if warning is None or minutes is None:
+        return None
+    text = (
+        f"The job reaches the {minutes} minutes that it may run on its partition and is stopped. Give the cluster a "
+        "partition with a longer limit, or make the job save checkpoints and do less in one job."
+    )
+    reason = Reason(ReasonCode.JOB_WALL_CLOCK_EXCEEDED, text, {"maxWallClockSeconds": str(minutes * 60)})
+    told = {"stop": reason.to_json(), "grace": grace, "warning": warning.to_json()}
+    return {"after": max(0.0, minutes * 60 - warning.seconds - _SIGNAL_EARLY), "tell": told}
+
+
+def _spec(gang: GangSpec, root: Places, cluster: Cluster, grace: float, store: str | None) -> dict[str, Any]:
+    identity = JobIdentity(
+        gang.subscription,
+        gang.resource_group,
+        gang.workspace,
+        gang.experiment,
+        gang.job,
+        gang.job_uid,
+        gang.segment,
+    )
+    spec = RunnerSpec(
+        attempt_id=gang.attempt_id,
+        attempt_number=gang.attempt_number,
+        node_index=0,
+        hosts=(),
+        identity=identity,
+        # The other directories are the node's, which only the node knows.
+        directories=NodeDirectories(str(root.mount_root(cluster.uid)), "", "", ""),
+        properties=gang.properties,
+        wall_clock_seconds=gang.wall_clock_seconds,
+        grace_seconds=grace,
+        code_store=store,
+        code_manifest=gang.code_manifest,
+        volumes=gang.volumes,
+    )
+    data = asdict(spec)
+    data["volumes"] = [source.to_json() for source in gang.volumes]
+    data["cluster_volumes"] = []
+    return data
+
+
+def _put_code(gang: GangSpec, target: Path) -> str | None:
+    """The files of the job's snapshot, where nodes see them: linked where that can be, else copied."""
+    if gang.code_store is None or gang.code_manifest is None:
+        return None
+    for digest in {entry["sha256"] for entry in gang.code_manifest.values()}:
+        place = Path(blob_path(str(target), digest))
+        if place.exists():
+            continue
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source = blob_path(gang.code_store, digest)
+        with suppress(OSError):
+            os.link(source, place)
+            continue
+        new = place.with_name(f"{place.name}.new")
+        shutil.copyfile(source, new)
+        new.rename(place)
+    return str(target)

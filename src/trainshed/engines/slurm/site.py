@@ -1,0 +1,88 @@
+"""What a Slurm site says now: jobs, nodes, how jobs ended. Few calls, however many jobs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+
+from trainshed.engines.protocol import EngineUnavailable
+from trainshed.engines.slurm import parsing
+from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.parsing import NodeLine, QueueLine
+from trainshed.resources.reasons import Reason, ReasonCode
+
+#: Jobs that one call names at most.
+_AT_ONCE = 500
+
+
+class Site:
+    """Questions to one site. Methods raise EngineUnavailable."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def queue(self, *, ended: bool = False) -> list[QueueLine]:
+        """The user's jobs that are not over; with ``ended`` all that slurmctld still knows (MinJobAge)."""
+        arguments = ["--me", "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
+        if ended:
+            arguments.append("--states=all")
+        return parsing.parse_queue(await self._ask("squeue", *arguments))
+
+    async def nodes(self) -> list[NodeLine]:
+        """All nodes, once for each of their partitions."""
+        return parsing.parse_nodes(await self._ask("sinfo", "--noheader", "--Node", f"--format={parsing.NODES_FORMAT}"))
+
+    async def config(self) -> dict[str, str]:
+        """``scontrol show config``."""
+        return parsing.parse_config(await self._ask("scontrol", "show", "config"))
+
+    async def version(self) -> str:
+        """As Slurm says it."""
+        return (await self._ask("sinfo", "--version")).strip()
+
+    async def ended(self, jobs: Collection[str]) -> dict[str, str]:
+        """Final states of jobs that slurmctld has dropped, by number; none where there is no accounting."""
+        found: dict[str, str] = {}
+        with suppress(Refused):
+            for part in _parts(jobs):
+                told = await self._commands.run(
+                    "sacct",
+                    "--allocations",
+                    "--noheader",
+                    "--parsable2",
+                    f"--jobs={','.join(part)}",
+                    f"--format={parsing.ACCOUNTING_FORMAT}",
+                )
+                found |= {line.job: line.state for line in parsing.parse_accounting(told)}
+        return found
+
+    async def cancel(self, jobs: Collection[str]) -> None:
+        """``scancel``; of those that have ended nothing is said."""
+        for part in _parts(jobs):
+            with suppress(Refused):
+                await self._commands.run("scancel", *part)
+
+    async def submit(self, arguments: list[str], script: str) -> str:
+        """The job's number. Raises Refused with Slurm's own words; Unsure when it may have been taken."""
+        said = await self._commands.run("sbatch", *arguments, stdin=script)
+        job = parsing.parse_submitted(said)
+        if not job:
+            raise Refused(f"sbatch said no number of a job: {said.strip()[:200]}")
+        return job
+
+    async def _ask(self, name: str, *arguments: str) -> str:
+        try:
+            return await self._commands.run(name, *arguments)
+        except Refused as error:
+            raise EngineUnavailable(
+                Reason(
+                    ReasonCode.ENGINE_UNAVAILABLE,
+                    f"{name} on {self._commands.place} says: {error}. Check that Slurm's commands work there.",
+                    {"said": str(error)[:500]},
+                )
+            ) from error
+
+
+def _parts(jobs: Iterable[str]) -> Iterable[list[str]]:
+    ordered = sorted(jobs)
+    return (ordered[at : at + _AT_ONCE] for at in range(0, len(ordered), _AT_ONCE))

@@ -1,0 +1,275 @@
+"""What becomes of what was handed over: Slurm's list and the runners' outcomes, compared with the records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainshed.engines.protocol import GangResult, GangStatus
+from trainshed.engines.slurm.handing import Handing
+from trainshed.engines.slurm.node import places
+from trainshed.engines.slurm.node.places import Places
+from trainshed.engines.slurm.parsing import QueueLine
+from trainshed.engines.slurm.reasons import unknown, why_waiting
+from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
+from trainshed.engines.slurm.script import ticket_of
+from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.verdict import Facts, Verdict, verdict
+from trainshed.resources.reasons import Reason
+from trainshed.runner.outcome import read as read_outcome
+
+#: Seconds for which a job that Slurm queued again waits for the attempt that takes it up.
+ADOPTION_SECONDS = 600.0
+#: Seconds after which an attempt whose order was never written is given up.
+_UNWRITTEN_SECONDS = 60.0
+
+#: A status that is final, or None: something else changed.
+Event = GangStatus | None
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one look at Slurm brought."""
+
+    by_job: dict[str, QueueLine]
+    #: Jobs by the ticket in their comments.
+    by_ticket: dict[str, list[str]]
+    #: Whether ended jobs are there too.
+    complete: bool
+    #: Numbers that tickets had before Slurm was asked: only of these "not there" means something.
+    asked: Mapping[str, str]
+    #: Final states by accounting.
+    states: dict[str, str]
+    cancel: set[str] = field(default_factory=set)
+    submit: list[TicketRecord] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class Watching:
+    """Compares, and acts on the difference."""
+
+    def __init__(self, root: Places, records: Records, site: Site, handing: Handing, mark: str) -> None:
+        self._root = root
+        self._records = records
+        self._site = site
+        self._handing = handing
+        self._mark = mark
+        self._last: dict[str, QueueLine] = {}
+        self._unwritten: dict[str, float] = {}
+        self._digesting = asyncio.Lock()
+
+    async def look(self) -> list[Event]:
+        """Ask Slurm about all jobs at once, and draw the conclusions. Raises EngineUnavailable, OSError."""
+        asked = {
+            t.ticket: t.job for t in list(self._records.tickets.values()) if t.ticket not in self._handing.submitting
+        }
+        if not asked:
+            return []
+        look = self._look_of(await self._site.queue(), asked, complete=False)
+        if self._missing(look):
+            look = self._look_of(await self._site.queue(ended=True), asked, complete=True)
+            missing = {job for job in self._missing(look) if job}
+            if missing:
+                look.states = await self._site.ended(missing)
+        async with self._digesting:
+            await asyncio.to_thread(self._digest, look)
+        if look.cancel:
+            await self._site.cancel(look.cancel)
+        for ticket in look.submit:
+            ended = await self._handing.submit(ticket)
+            look.events.append(ended)
+        return look.events
+
+    async def files(self) -> list[Event]:
+        """What running attempts have written meanwhile; Slurm is not asked."""
+        async with self._digesting:
+            return await asyncio.to_thread(self._look_at_files)
+
+    def _look_of(self, lines: list[QueueLine], asked: Mapping[str, str], *, complete: bool) -> _Look:
+        by_ticket = defaultdict(list)
+        for line in lines:
+            if ticket := ticket_of(line.comment, self._mark):
+                by_ticket[ticket].append(line.job)
+        return _Look({line.job: line for line in lines}, by_ticket, complete, asked, {})
+
+    def _missing(self, look: _Look) -> list[str]:
+        """Numbers of jobs that Slurm did not show; empty ones for tickets without a number."""
+        return [
+            job
+            for ticket, job in look.asked.items()
+            if self._line(ticket, job, look) is None and not look.by_ticket.get(ticket)
+        ]
+
+    def _line(self, ticket: str, job: str, look: _Look) -> QueueLine | None:
+        """Of the ticket's job. A controller that lost its last moments gives the number of a job to another one."""
+        line = look.by_job.get(job)
+        named = ticket_of(line.comment, self._mark) if line is not None else ""
+        return None if named and named != ticket else line
+
+    def _digest(self, look: _Look) -> None:
+        for ticket in list(self._records.tickets.values()):
+            if ticket.ticket in look.asked and ticket.ticket not in self._handing.submitting:
+                self._compare(ticket, look)
+        for ticket_id, jobs in look.by_ticket.items():
+            if ticket_id not in self._records.tickets:
+                # Its ticket was dropped: nothing of it may run.
+                look.cancel.update(job for job in jobs if look.by_job[job].queued)
+        self._last = look.by_job
+
+    def _compare(self, ticket: TicketRecord, look: _Look) -> None:
+        if not ticket.job and not self._find(ticket, look):
+            return
+        line = self._line(ticket.ticket, ticket.job, look)
+        gone = look.complete and line is None and look.asked.get(ticket.ticket) == ticket.job
+        # A submission that was taken for lost and was not: the ticket is another job's.
+        others = (job for job in look.by_ticket.get(ticket.ticket, ()) if job != ticket.job)
+        look.cancel.update(job for job in others if not look.by_job[job].over)
+        record = self._records.attempts.get(ticket.attempt)
+        if record is not None and record.final is None:
+            self._judge(ticket, record, line, gone, look)
+        else:
+            self._wind_up(ticket, line, gone, look)
+
+    def _find(self, ticket: TicketRecord, look: _Look) -> bool:
+        """Whether the number of a job whose submission got no answer is known now."""
+        place = self._root.ticket(ticket.ticket)
+        claimed = places.read(place.claim)
+        jobs = look.by_ticket.get(ticket.ticket) or []
+        if claimed or jobs:
+            ticket.job = str(claimed) if claimed else min(jobs, key=int)
+            self._records.keep(ticket)
+            return True
+        record = self._records.attempts.get(ticket.attempt)
+        if not look.complete or record is None:
+            if record is None and look.complete:
+                self._records.drop(ticket)
+            return False
+        now = time.monotonic()
+        stop = record.stop
+        if stop is not None or ticket.closed or not place.order(ticket.run).exists():
+            since = self._unwritten.setdefault(ticket.ticket, now)
+            if stop is None and not ticket.closed and now - since < _UNWRITTEN_SECONDS:
+                return False
+            places.write(place.claim, "nobody")
+            if record.final is None:
+                lost = Verdict(GangResult.LOST, unknown("").to_json())
+                ended = Verdict(GangResult.STOPPED, stop["reason"]) if stop else lost
+                look.events.append(self._end(ticket, record, ended, None))
+            self._records.drop(ticket)
+        elif now >= self._handing.not_before.get(ticket.ticket, 0.0):
+            look.submit.append(ticket)
+        return False
+
+    def _judge(
+        self, ticket: TicketRecord, record: AttemptRecord, line: QueueLine | None, gone: bool, look: _Look
+    ) -> None:
+        seen = self._records.seen[record.attempt_id]
+        before = (seen.running, seen.waiting, seen.started_at)
+        present = line if line is not None and line.restarts == record.run else None
+        seen.running = present is not None and present.alive
+        seen.waiting = why_waiting(present, time.time_ns() // 1_000_000) if present and present.queued else None
+        ended = self._verdict(ticket, record, line, gone, look.states.get(ticket.job, ""))
+        if ended is not None:
+            look.events.append(self._end(ticket, record, ended, line))
+            if line is not None and line.queued and not ended.again:
+                look.cancel.add(ticket.job)
+            return
+        if record.stop is not None and line is not None and (line.queued or time.time() > record.stop["until"]):
+            look.cancel.add(ticket.job)
+        if (seen.running, seen.waiting, seen.started_at) != before:
+            look.events.append(None)
+
+    def _verdict(
+        self, ticket: TicketRecord, record: AttemptRecord, line: QueueLine | None, gone: bool, state: str
+    ) -> Verdict | None:
+        seen = self._records.seen[record.attempt_id]
+        if (line is None and not gone) or (line is not None and line.queued and line.restarts == record.run):
+            return None
+        folder = self._root.attempt(record.attempt_id)
+        if seen.started_at is None and (hosts := places.read(folder.hosts)) is not None:
+            seen.started_at = hosts["started_at"]
+            seen.hosts = tuple(host["node_id"] for host in hosts["hosts"])
+        over = gone or (line is not None and line.over)
+        if over and seen.over_since is None:
+            seen.over_since = time.monotonic()
+        # A listing first: what was not there a moment ago may be in the cache of a network file system as absent.
+        state_folder = folder.state(0)
+        there = places.is_there(state_folder / "outcome.json")
+        return verdict(
+            Facts(
+                job=ticket.job,
+                run=record.run,
+                line=line,
+                state=state,
+                gone=gone,
+                outcome=read_outcome(str(state_folder)) if there else None,
+                signalled=any(places.is_there(folder.signalled(index)) for index in range(record.nodes)),
+                began=seen.started_at is not None,
+                stop=Reason.from_json(record.stop["reason"]) if record.stop else None,
+                over_for=time.monotonic() - seen.over_since if seen.over_since is not None else 0.0,
+                said=self._records.output(ticket) if over or (line and line.restarts > record.run) else "",
+            )
+        )
+
+    def _look_at_files(self) -> list[Event]:
+        events: list[Event] = []
+        for record in [r for r in list(self._records.attempts.values()) if r.final is None]:
+            seen, ticket = self._records.seen[record.attempt_id], self._records.tickets.get(record.ticket)
+            line = self._last.get(ticket.job) if ticket is not None else None
+            if ticket is None or line is None or not seen.running:
+                continue
+            before = seen.started_at
+            ended = self._verdict(ticket, record, line, False, "")
+            if ended is not None:
+                events.append(self._end(ticket, record, ended, line))
+            elif seen.started_at != before:
+                events.append(None)
+        return events
+
+    def _end(self, ticket: TicketRecord, record: AttemptRecord, ended: Verdict, line: QueueLine | None) -> Event:
+        """Durable before it is told."""
+        seen = self._records.seen[record.attempt_id]
+        record.final = {
+            "result": ended.result.value,
+            "exit_code": ended.exit_code,
+            "reason": ended.reason,
+            "ended_at": ended.ended_at or time.time_ns() // 1_000_000,
+            "container": ended.container,
+            "started_at": seen.started_at,
+            "hosts": list(seen.hosts),
+            "again": ended.again,
+        }
+        seen.running, seen.waiting = False, None
+        self._records.keep(record)
+        if ended.again and line is not None:
+            ticket.past.append(record.attempt_id)
+            ticket.attempt, ticket.run = "", line.restarts
+            self._records.vacant[ticket.ticket] = time.monotonic()
+        else:
+            ticket.closed = True
+        if ticket.ticket in self._records.tickets:
+            self._records.keep(ticket)
+        return self._records.status(record)
+
+    def _wind_up(self, ticket: TicketRecord, line: QueueLine | None, gone: bool, look: _Look) -> None:
+        """No attempt of it is alive: Slurm may have to be told, and when the job is over its files go."""
+        if gone or (line is not None and line.over):
+            self._records.drop(ticket)
+            return
+        if line is None:
+            return
+        if ticket.attempt or ticket.closed:
+            # It has ended, and Slurm may run it once more (RequeueExit, a node that fails at the last moment); or it
+            # was queued again and nobody wants it.
+            if line.queued or line.restarts > ticket.run or not ticket.attempt:
+                look.cancel.add(ticket.job)
+            return
+        ticket.run = max(ticket.run, line.restarts)
+        since = self._records.vacant.setdefault(ticket.ticket, time.monotonic())
+        if time.monotonic() - since > ADOPTION_SECONDS:
+            ticket.closed = True
+            self._records.keep(ticket)
+            look.cancel.add(ticket.job)

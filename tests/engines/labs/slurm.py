@@ -1,0 +1,17 @@
+"""Slurm: a whole site of four nodes on this machine, one for the session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engines.labs.kind import Body, LabKind
+from tests.engines.slurm.laboratory import run_on
+
+
+def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
+    run_on(request.getfixturevalue("slurm_site"), home, body)
+
+
+KINDS = (LabKind("slurm", _run, queues=True),)

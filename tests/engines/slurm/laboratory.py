@@ -1,0 +1,65 @@
+"""An engine on a site, for one test, after which the site is as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.engines.lab import Lab
+from tests.engines.slurm.slurm_site import Site
+from trainshed.engines.slurm.engine import SlurmEngine
+from trainshed.engines.slurm.settings import SlurmSettings
+
+#: Seconds that any single thing may take: Slurm holds what it requeued until its credential has expired, and sees a
+#: dead node after half a minute.
+PATIENCE = 75.0
+
+
+def settings(home: Path, **more: str) -> SlurmSettings:
+    """An engine's, with everything below this folder."""
+    (home / "nodes").mkdir(parents=True, exist_ok=True)
+    given = {"directory": str(home / "shared"), "node_directory": str(home / "nodes"), "python": _python()}
+    return SlurmSettings.parse({**given, **more})
+
+
+def engine(site: Site, home: Path, **more: str) -> SlurmEngine:
+    """Not started."""
+    return SlurmEngine("hpc", settings(home, **more), environment=site.environment)
+
+
+def run_on(
+    site: Site,
+    home: Path,
+    body: Callable[[Lab], Awaitable[None]],
+    *,
+    finally_: Callable[[], None] = lambda: None,
+    **more: str,
+) -> None:
+    """Run a coroutine with a started engine, and leave the site without jobs and without a process of one.
+
+    ``finally_`` undoes what the test did to the site.
+    """
+
+    async def whole() -> None:
+        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE)
+        try:
+            await lab.start()
+            await body(lab)
+        finally:
+            await lab.engine.close()
+
+    try:
+        asyncio.run(whole())
+    finally:
+        finally_()
+        site.clear()
+    left = list((home / "nodes").glob("*/*"))
+    assert left == [], f"left on the nodes: {left}"
+
+
+def _python() -> str:
+    """The interpreter behind any virtual environment: nodes have nothing else."""
+    return os.path.realpath(sys.executable)

@@ -1,0 +1,169 @@
+"""The service with a Slurm site beside its own nodes, as users and administrators meet it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.slurm.laboratory import settings
+from tests.engines.slurm.slurm_site import Site
+from tests.support.live_service import LiveService, custom
+from trainshed.client import Client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ACCOUNT = {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"}
+SECONDS = 75.0
+
+
+@pytest.fixture(scope="module")
+def service(slurm_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A service with clusters ``here`` and, on Slurm, ``there``."""
+    folder = tmp_path_factory.mktemp("both")
+    home, site = folder / "home", settings(folder / "site")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), "slurm", "hpc"),
+            *("--directory", site.directory, "--node_directory", site.node_directory, "--python", site.python),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    live = LiveService(home, more={"SLURM_CONF": str(slurm_site.conf)})
+    try:
+        live.start()
+        client = live.client
+        client.workspaces.create("default", location="local")
+        client.experiments.create("default")
+        client.clusters.create("here", _cluster(2))
+        client.clusters.create("there", {**_cluster(4), "engine": {"name": "hpc", "options": {"partition": "low"}}})
+        yield live
+    finally:
+        live.stop()
+        slurm_site.clear()
+
+
+def _cluster(nodes: int) -> dict[str, Any]:
+    return {
+        "vmSize": "STANDARD_D1",
+        "scaleSettings": {"manual": {"targetNodeCount": nodes}},
+        "userAccountSettings": ACCOUNT,
+    }
+
+
+def _finished(client: Client, name: str) -> bool:
+    return client.jobs.get(name).final
+
+
+PRINT = "env | cut -d= -f1 | grep -E '^(AZ_|TRAINSHED_)' | sort > $AZ_BATCHAI_MOUNT_ROOT/env; exit 0"
+
+
+def test_one_job_file_on_both_and_what_slurm_does_is_explained(service: LiveService, slurm_site: Site) -> None:
+    client = service.client
+    ids = {name: str(client.clusters.get(name).id) for name in ("here", "there")}
+    service.wait_for(lambda: client.clusters.get("there").node_count == 4, "Slurm's nodes", SECONDS)
+    for name, cluster in ids.items():
+        client.jobs.create(f"env-{name}", custom(PRINT, cluster, nodes=2))
+    for name in ids:
+        service.wait_for(lambda name=name: _finished(client, f"env-{name}"), "its end", SECONDS)
+        assert client.jobs.get(f"env-{name}").execution_state.value == "succeeded"
+    files = {
+        name: [path.read_text().split() for path in (service.home.parent).rglob("mounts/env") if where in str(path)]
+        for name, where in (("here", "/home/clusters/"), ("there", "/site/shared/"))
+    }
+    (here,), (there,) = files["here"], files["there"]
+    assert set(there) - set(here) == {"TRAINSHED_SLURM_JOB_ID", "TRAINSHED_SLURM_NODELIST"}
+    assert set(here) - set(there) == {"TRAINSHED_NODE_MARK"}
+
+    # Pre-empted by one of Slurm's own users, explained in Slurm's words, and run once more.
+    first = "[ $TRAINSHED_ATTEMPT = 2 ] || sleep 1000"
+    client.jobs.create("low", custom(first, ids["there"]))
+    service.wait_for(lambda: client.jobs.get("low").execution_state.value == "running", "its start", SECONDS)
+    slurm_site.run("sbatch", "-p", "high", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 3")
+    service.wait_for(lambda: client.jobs.get("low").execution_state.value == "queued", "its pre-emption", SECONDS)
+    service.kill()
+    service.start()
+    client = service.client
+    service.wait_for(lambda: _finished(client, "low"), "its second end", SECONDS)
+    assert client.jobs.get("low").execution_state.value == "succeeded"
+
+    # One that waits says why in Slurm's words, and is terminated while it waits.
+    blocking = slurm_site.run(
+        "sbatch", "--parsable", "-p", "high", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 99"
+    )
+    service.wait_for(lambda: slurm_site.states().get(blocking) == "RUNNING", "what takes all nodes", SECONDS)
+    client.jobs.create("waiting", custom("true", ids["there"]))
+    service.wait_for(lambda: "slurm" in _why(client, "waiting").lower(), "Slurm's reason", SECONDS)
+    assert "Slurm's job" in str(client.jobs.explain("waiting"))
+    client.jobs.terminate("waiting", wait=False)
+    service.wait_for(lambda: _finished(client, "waiting"), "its end", SECONDS)
+    assert [error.code for error in client.jobs.get("waiting").errors] == ["JobTerminated"]
+    service.wait_for(lambda: set(slurm_site.states()) == {blocking}, "a queue without it", SECONDS)
+    slurm_site.clear()
+
+
+def _why(client: Client, name: str) -> str:
+    why = client.jobs.get(name).why_waiting
+    return why.message if why else ""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("example", "needs"), [("digits-mpi", "mpi4py"), ("digits-pytorch", "torch")])
+def test_an_example_trains_alike_on_both(service: LiveService, example: str, needs: str) -> None:
+    """The same job file and code: same accuracy, same layout of what it wrote."""
+    pytest.importorskip(needs, reason=f"{example} trains with {needs}")
+    client, told = service.client, {}
+    service.wait_for(lambda: client.clusters.get("there").node_count == 4, "Slurm's nodes", SECONDS)
+    for cluster in ("here", "there"):
+        name = f"{example}-{cluster}"
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "trainshed", "job", "create", "-n", name, "-c", cluster),
+                *("-f", "job.json", "--code", "."),
+            ],
+            cwd=EXAMPLES / example,
+            env={**os.environ, "TRAINSHED_HOME": str(service.home)},
+            check=True,
+            capture_output=True,
+        )
+    for cluster in ("here", "there"):
+        name = f"{example}-{cluster}"
+        service.wait_for(lambda name=name: _finished(client, name), f"the end of {name}", 110.0)
+        job = client.jobs.get(name)
+        assert job.execution_state.value == "succeeded", job.errors
+        told[cluster] = _what_it_wrote(service, name)
+    (accuracy, layout), (accuracy_there, layout_there) = told["here"], told["there"]
+    assert accuracy == accuracy_there > 0.9
+    assert layout == layout_there and any(path.startswith("outputs/") for path in layout)
+
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+
+
+def _what_it_wrote(service: LiveService, name: str) -> tuple[float, set[str]]:
+    """The accuracy that it told last, and the files below its directories, without what names nodes."""
+    folders = [path for path in service.home.parent.rglob(f"jobs/{name}/*") if "mounts" in path.parts and path.is_dir()]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    text = "".join(path.read_text() for path in files if path.name.startswith("stdout"))
+    (accuracy,) = set(re.findall(r"final test accuracy ([0-9.]+)", text))
+    names = {str(path.relative_to(folder)) for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return float(accuracy), {re.sub(r"execution-.*\.log", "execution-NODE.log", path) for path in names}
+
+
+def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> None:
+    client = service.client
+    slurm_site.clear()
+    client.jobs.create("long", custom("sleep 1000", str(client.clusters.get("there").id)))
+    service.wait_for(lambda: client.jobs.get("long").execution_state.value == "running", "its start", SECONDS)
+    slurm_site.run("scancel", *slurm_site.states())
+    service.wait_for(lambda: _finished(client, "long"), "its end", SECONDS)
+    job = client.jobs.get("long")
+    assert job.execution_state.value == "failed"
+    assert [error.code for error in job.errors] == ["JobTerminated"] and "scancel" in job.errors[0].message
