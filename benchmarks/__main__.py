@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import code, commands, jobs, kueue, launchers, scheduling, slurm, streams, volumes
+from benchmarks import code, commands, jobs, kueue, launchers, ray_jobs, scheduling, slurm, streams, volumes
 from benchmarks.service import running_service
 
 #: Set to anything for smaller runs of what takes minutes.
@@ -27,6 +27,7 @@ def main() -> None:
         launchers.report(bench)
     volumes.report()
     slurm.report(quick)
+    ray_jobs.report(quick)
     if os.geteuid() == 0:
         with running_service(2, "--isolate-jobs", "always") as bench:
             jobs.compare_isolated(plain, jobs.quick(bench))

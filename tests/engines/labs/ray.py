@@ -1,0 +1,18 @@
+"""The Ray engine: a head and several nodes, and an engine on them that all tests use in turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.engines.labs.kind import Body, LabKind
+from tests.engines.ray.fixtures import SharedLab
+
+
+def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
+    lab: SharedLab = request.getfixturevalue("ray_lab")
+    lab.run(body)
+
+
+KINDS = (LabKind("ray", _run),)

@@ -1,0 +1,128 @@
+"""One Ray cluster for a whole session, and engines on it, each with a directory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.engines.lab import Lab
+from tests.engines.ray.cluster import RayNodes, why_not
+from trainshed.engines.protocol import Leader
+from trainshed.engines.ray.engine import RayEngine
+from trainshed.engines.ray.settings import RaySettings
+
+#: Seconds that any single thing may take: Ray starts an interpreter for every node.
+_PATIENCE = 60.0
+#: Nodes of the cluster: as many as the widest test needs, and two that tests kill.
+NODES = 6
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[RayNodes]:
+    """A head and six nodes. Skips where Ray is not installed."""
+    if why := why_not():
+        pytest.skip(why)
+    nodes = RayNodes()
+    try:
+        nodes.start_head()
+        for _ in range(NODES):
+            nodes.add_node(cpus=2)
+        nodes.wait_for(NODES)
+        yield nodes
+    finally:
+        nodes.close()
+
+
+class SharedLab:
+    """A laboratory that many tests use, one after the other, each of which finds it empty."""
+
+    def __init__(self, nodes: RayNodes, home: Path) -> None:
+        self._runner = asyncio.Runner()
+        self._lab = self._runner.run(self._make(nodes, home))
+
+    async def _make(self, nodes: RayNodes, home: Path) -> Lab:
+        lab = Lab(lambda: engine_of(nodes, home), patience=_PATIENCE)
+        await lab.start()
+        await lab.until(lambda view: True, "the engine")
+        return lab
+
+    def run(self, body: Callable[[Lab], Awaitable[None]]) -> None:
+        """Run a test, and take away what it left."""
+        try:
+            self._runner.run(body(self._lab))
+        finally:
+            self._runner.run(self._clear())
+
+    async def _clear(self) -> None:
+        lab = self._lab
+        view = await lab.until(lambda view: view, "the engine")
+        await lab.engine.remove_nodes(tuple(node.node_id for node in view.nodes))
+        view = await lab.until(
+            lambda view: view if not view.nodes and all(gang.result for gang in view.gangs) else None, "no node"
+        )
+        await lab.engine.forget_gang(tuple(gang.attempt_id for gang in view.gangs))
+        for uid in view.clusters:
+            await lab.engine.remove_cluster(uid)
+        lab.told.clear()
+
+    def close(self) -> None:
+        """End it."""
+        self._runner.run(self._lab.engine.close())
+        self._runner.close()
+
+
+@pytest.fixture(scope="session")
+def ray_lab(ray_nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLab]:
+    """An engine on the session's cluster: starting one for each test takes longer than most tests."""
+    lab = SharedLab(ray_nodes, tmp_path_factory.mktemp("ray-lab"))
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+def own_nodes() -> Iterator[RayNodes]:
+    """A head of this test alone."""
+    if why := why_not():
+        pytest.skip(why)
+    nodes = RayNodes()
+    try:
+        nodes.start_head()
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def engine_of(nodes: RayNodes, home: Path, leader: Leader | None = None, **settings: object) -> RayEngine:
+    """An engine of a service with this home."""
+    values = {
+        "address": nodes.address,
+        "directory": str(home / "ray"),
+        "token_file": str(nodes.token_file),
+        "fence_seconds": 20.0,
+        **settings,
+    }
+    return RayEngine("boxes", RaySettings(**values), home, leader)  # type: ignore[arg-type]
+
+
+def run_on_ray(nodes: RayNodes, home: Path, body: Callable[[Lab], Awaitable[None]], **settings: object) -> None:
+    """Run a coroutine with a started engine of this home, and give Ray its nodes back afterwards."""
+
+    async def whole() -> None:
+        lab = Lab(lambda: engine_of(nodes, home, **settings), patience=_PATIENCE)
+        try:
+            await lab.start()
+            await lab.until(lambda view: True, "the engine")
+            await body(lab)
+        finally:
+            with suppress(Exception):
+                await lab.until(lambda view: True, "the engine")
+                await lab.engine.shut_down()
+            await lab.engine.close()
+
+    asyncio.run(whole())
