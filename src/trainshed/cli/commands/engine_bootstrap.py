@@ -122,10 +122,13 @@ class _Told:
             click.echo(
                 f"{host}: {fact.system} {fact.release}, {fact.cpus} CPUs, {fact.memory} MiB{gpus}, Slurm {fact.slurm}"
             )
+        shown: dict[str, str] = {}
         for number, step in enumerate(planned.steps, 1):
-            click.echo(f"{number:3}. {step.host}: {step.what}")
-            for line in step.content.splitlines():
-                click.echo(f"       | {line}")
+            as_on = f" (as on {shown[step.content]})" if step.content in shown else ""
+            click.echo(f"{number:3}. {step.host}: {step.what}{as_on}")
+            if step.content and not as_on:
+                shown[step.content] = step.host
+                click.echo("".join(f"       | {line}\n" for line in step.content.splitlines()), nl=False)
         for note in planned.notes:
             click.echo(f"note: {note}", err=True)
         for problem in planned.problems:

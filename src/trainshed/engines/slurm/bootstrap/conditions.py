@@ -29,13 +29,15 @@ def problems_of(request: Request, facts: Mapping[str, HostFacts]) -> list[Proble
     ] + list(_together(request, facts))
 
 
-def _system(request: Request, host: Host, fact: HostFacts) -> Iterator[Problem]:
-    oldest = _SYSTEMS.get(fact.system)
+def _is_supported(fact: HostFacts) -> bool:
     try:
-        release = tuple(int(part) for part in fact.release.split("."))
-    except ValueError:
-        release = ()
-    if oldest is None or release < oldest:
+        return tuple(int(part) for part in fact.release.split(".")) >= _SYSTEMS[fact.system]
+    except (KeyError, ValueError):
+        return False
+
+
+def _system(request: Request, host: Host, fact: HostFacts) -> Iterator[Problem]:
+    if not _is_supported(fact):
         what = f"it has {fact.system} {fact.release}".rstrip()
         mend = "Use Debian 12 or Ubuntu 24.04 or later, or set Slurm up by hand and: trainshed engine add slurm."
         yield Problem(host.name, ProblemCode.UNSUPPORTED_SYSTEM, what, mend)
@@ -61,9 +63,7 @@ def _user(request: Request, host: Host, fact: HostFacts) -> Iterator[Problem]:
     if fact.uid != request.job_uid:
         there = "is not there" if fact.uid is None else f"has the number {fact.uid} there"
         what = f"the user {request.job_user}, {request.job_uid} on the service's machine, {there}"
-        mend = (
-            f"Make it there: useradd -m -u {request.job_uid} {request.job_user}; or let all hosts share their users."
-        )
+        mend = f"Make it there: useradd -m -u {request.job_uid} {request.job_user}; or let all hosts share their users."
         yield Problem(host.name, ProblemCode.USER_DIFFERS, what, mend)
 
 
@@ -99,7 +99,10 @@ def _together(request: Request, facts: Mapping[str, HostFacts]) -> Iterator[Prob
             what = f"it has the host name {fact.short!r}, as {other.name} has"
             mend = "Name each machine once, and give each a host name of its own (hostnamectl set-hostname)."
             yield Problem(host.name, ProblemCode.SAME_HOST, what, mend)
-        if (fact.system, fact.release.split(".")[0]) != (first.system, first.release.split(".")[0]):
+        if _is_supported(fact) and (fact.system, fact.release.split(".")[0]) != (
+            first.system,
+            first.release.split(".")[0],
+        ):
             what = f"it has {fact.system} {fact.release}, {request.first.name} has {first.system} {first.release}"
             yield Problem(
                 host.name, ProblemCode.DIFFERENT_SYSTEMS, what, "Use one release on all hosts: Slurms must agree."

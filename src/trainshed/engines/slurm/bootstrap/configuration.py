@@ -81,7 +81,11 @@ def _slurm(request: Request, facts: Mapping[str, HostFacts], confined: bool) -> 
         "Epilog=/bin/true",
     ]
     if request.low_partition:
-        lines += ["PreemptType=preempt/partition_prio", "PreemptMode=REQUEUE", "PreemptParameters=send_user_signal"]
+        lines += [
+            "PreemptType=preempt/partition_prio",
+            "PreemptMode=REQUEUE",
+            "SlurmctldParameters=preempt_send_user_signal",
+        ]
     if any(fact.gpus for _, fact in ordered):
         lines.append("GresTypes=gpu")
     lines += [_node(host.address, fact) for host, fact in ordered]

@@ -45,7 +45,7 @@ _STOP = """\
 stop() {
   for p in $(pids "$1"); do kill "$p"; done
   n=0; while [ -n "$(pids "$1")" ]; do
-    n=$((n+1)); [ $n -le 300 ] || {{ echo "$1 does not end" >&2; return 1; }
+    n=$((n+1)); [ $n -le 300 ] || { echo "$1 does not end" >&2; return 1; }
     sleep 0.1
   done
 }

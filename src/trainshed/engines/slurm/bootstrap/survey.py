@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 import time
 from contextlib import asynccontextmanager
@@ -26,8 +25,8 @@ _SECONDS = 60.0
 _ELSEWHERE = ("/etc/slurm-llnl/slurm.conf", "/usr/local/etc/slurm.conf", "/opt/slurm/etc/slurm.conf")
 #: Ids of processes by the program that they run, not by their names.
 PIDS = (
-    'pids() { for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in '
-    '"/usr/sbin/$1"|"/usr/sbin/$1 (deleted)") echo "${p#/proc/}";; esac; done; }'
+    'pids() { e=$(readlink -f "/usr/sbin/$1"); for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in '
+    '"$e"|"$e (deleted)") echo "${p#/proc/}";; esac; done; }'
 )
 
 _SCRIPT = """\
@@ -201,6 +200,10 @@ def _is_here(first: HostFacts) -> bool:
     return (first.boot, first.hostname) == (boot, here)
 
 
+def _is_seen_here(path: str) -> bool:
+    return Path(path).exists()
+
+
 async def _directory(
     shell: Shell, request: Request, facts: dict[str, HostFacts]
 ) -> tuple[dict[str, HostFacts], list[Problem]]:
@@ -212,7 +215,7 @@ async def _directory(
             look = f"test -e {shlex.quote(probe)} && echo seen"
             others = request.hosts[1:]
             said = await asyncio.gather(*(shell.run(host.name, look) for host in others))
-            seen = {request.first.name: os.path.exists(probe)}
+            seen = {request.first.name: _is_seen_here(probe)}
             seen |= {host.name: "seen" in one.out for host, one in zip(others, said, strict=True)}
     except Unreached as error:
         return facts, [error.problem]

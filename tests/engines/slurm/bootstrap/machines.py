@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engines.slurm.slurm_site import why_not as why_no_slurm
-from tests.support.dying import die_with_parent
+from tests.volumes.servers import die_with_parent
 
 PATIENCE = 60.0
 #: Addresses inside of the namespaces only.
@@ -26,12 +26,11 @@ _INSIDE = """\
 set -e
 hostname {name}
 mount -t tmpfs tmpfs /run
-for d in etc var; do
+for d in etc var root; do
   mkdir -p {root}/$d {root}/$d.work
   mount -t overlay overlay -olowerdir=/$d,upperdir={root}/$d,workdir={root}/$d.work /$d
 done
 mkdir -p /run/sshd /run/lock
-mount --bind {root}/.ssh /root/.ssh
 printf '127.0.0.1 localhost\\n{hosts}' >/etc/hosts
 rm -f /etc/munge/munge.key /etc/slurm/slurm.conf
 ip link set lo up
@@ -73,7 +72,12 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """A command inside of it, from its beginning to its end."""
         done = subprocess.run(
-            self.argv(*argv), text=True, capture_output=True, timeout=110, cwd="/", env={**os.environ, **(environment or {})}
+            self.argv(*argv),
+            text=True,
+            capture_output=True,
+            timeout=110,
+            cwd="/",
+            env={**os.environ, **(environment or {})},
         )
         if check and done.returncode:
             raise AssertionError(f"{self.name}: {argv} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -93,8 +97,8 @@ class Machine:
         """Ids of Slurm's and munge's daemons in it, by name."""
         look = 'for p in /proc/[0-9]*; do echo "${p#/proc/} $(readlink $p/exe)"; done'
         lines = [line.split() for line in self.run("sh", "-c", look).stdout.splitlines()]
-        wanted = ("munged", "slurmctld", "slurmd")
-        return {Path(line[1]).name: line[0] for line in lines if len(line) == 2 and Path(line[1]).name in wanted}
+        programs = {os.path.realpath(f"/usr/sbin/{name}"): name for name in ("munged", "slurmctld", "slurmd")}
+        return {programs[line[1]]: line[0] for line in lines if len(line) == 2 and line[1] in programs}
 
 
 class Machines:
@@ -108,14 +112,18 @@ class Machines:
         self.machines: list[Machine] = []
         for key in ("host", "id_ed25519", "stranger"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / key)], check=True)
-        self._bridge = self._start(["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"], root / "bridge.out")
+        self._bridge = self._start(
+            ["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"], root / "bridge.out"
+        )
         self._outer(self._inner(self._bridge), "ip link add br0 type bridge && ip link set br0 up")
         names = [f"m{number + 1}" for number in range(count)]
         self._hosts = "".join(f"{_NET}.{number + 1} {name}\\n" for number, name in enumerate(names))
         for number, name in enumerate(names):
             self.machines.append(self._machine(number, name))
         for machine in self.machines:
-            self._until(lambda machine=machine: "listening on" in _text(machine.root / "log").lower(), f"{machine.name}'s sshd")
+            self._until(
+                lambda machine=machine: "listening on" in _text(machine.root / "log").lower(), f"{machine.name}'s sshd"
+            )
 
     def __getitem__(self, name: str) -> Machine:
         return next(machine for machine in self.machines if machine.name == name)
@@ -129,18 +137,29 @@ class Machines:
 
     def _machine(self, number: int, name: str) -> Machine:
         root, address = self.root / name, f"{_NET}.{number + 1}"
-        (root / ".ssh").mkdir(parents=True, mode=0o700)
-        (root / ".ssh" / "authorized_keys").write_text((self.root / "id_ed25519.pub").read_text())
+        keys = root / "root" / ".ssh"
+        keys.mkdir(parents=True, mode=0o700)
+        (root / "root").chmod(0o700)
+        (keys / "authorized_keys").write_text((self.root / "id_ed25519.pub").read_text())
         for key in ("id_ed25519", "id_ed25519.pub"):
-            shutil.copy(self.root / key, root / ".ssh" / key)
+            shutil.copy(self.root / key, keys / key)
         known = (self.root / "host.pub").read_text()
-        (root / ".ssh" / "known_hosts").write_text(f"m*,{_NET}.* {known}")
+        (keys / "known_hosts").write_text(f"m*,{_NET}.* {known}")
         (root / "sshd_config").write_text(
-            f"ListenAddress {address}\nHostKey {self.root}/host\nAuthorizedKeysFile {root}/.ssh/authorized_keys\n"
+            f"ListenAddress {address}\nHostKey {self.root}/host\nAuthorizedKeysFile /root/.ssh/authorized_keys\n"
             f"UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n"
         )
         script = _INSIDE.format(name=name, root=root, hosts=self._hosts, address=address)
-        flags = ["--mount", "--uts", "--net", "--pid", "--propagation=private", "--mount-proc", "--fork", "--kill-child"]
+        flags = [
+            "--mount",
+            "--uts",
+            "--net",
+            "--pid",
+            "--propagation=private",
+            "--mount-proc",
+            "--fork",
+            "--kill-child",
+        ]
         process = self._start(["unshare", *flags, "sh", "-c", script], root / "log")
         self._until((root / "ready").exists, f"the machine {name}: {_text(root / 'log')}")
         pid = self._inner(process)
@@ -162,7 +181,12 @@ class Machines:
     def _start(self, argv: list[str], out: Path) -> subprocess.Popen[bytes]:
         with out.open("ab") as log:
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         self._children.append(child)
         return child
