@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ for d in etc var root; do
 done
 mkdir -p /run/sshd /run/lock
 printf '127.0.0.1 localhost\\n{hosts}' >/etc/hosts
+echo 'ann:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd
+echo 'ann:*:19000:0:99999:7:::' >>/etc/shadow
 rm -f /etc/munge/munge.key /etc/slurm/slurm.conf
 ip link set lo up
 echo ready >{root}/ready
@@ -102,9 +104,12 @@ class Machine:
 
 
 class Machines:
-    """Machines m1, m2 ... which let the key of this folder in, with a directory that all share."""
+    """Machines m1, m2 ... which let the key of this folder in, with a directory that all share.
 
-    def __init__(self, root: Path, count: int) -> None:
+    Root may log in, and ``ann``, who may do nothing.
+    """
+
+    def __init__(self, root: Path) -> None:
         self.root = root
         self.shared = root / "shared"
         self.shared.mkdir()
@@ -112,6 +117,9 @@ class Machines:
         self.machines: list[Machine] = []
         for key in ("host", "id_ed25519", "stranger"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / key)], check=True)
+
+    def start(self, count: int) -> None:
+        """All of them, up to where they can be logged into."""
         self._bridge = self._start(
             ["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"], root / "bridge.out"
         )
@@ -140,13 +148,13 @@ class Machines:
         keys = root / "root" / ".ssh"
         keys.mkdir(parents=True, mode=0o700)
         (root / "root").chmod(0o700)
-        (keys / "authorized_keys").write_text((self.root / "id_ed25519.pub").read_text())
+        (root / "authorized_keys").write_text((self.root / "id_ed25519.pub").read_text())
         for key in ("id_ed25519", "id_ed25519.pub"):
             shutil.copy(self.root / key, keys / key)
         known = (self.root / "host.pub").read_text()
         (keys / "known_hosts").write_text(f"m*,{_NET}.* {known}")
         (root / "sshd_config").write_text(
-            f"ListenAddress {address}\nHostKey {self.root}/host\nAuthorizedKeysFile /root/.ssh/authorized_keys\n"
+            f"ListenAddress {address}\nHostKey {self.root}/host\nAuthorizedKeysFile {root}/authorized_keys\n"
             f"UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n"
         )
         script = _INSIDE.format(name=name, root=root, hosts=self._hosts, address=address)
@@ -191,7 +199,7 @@ class Machines:
         self._children.append(child)
         return child
 
-    def _until(self, holds, what: str) -> None:  # type: ignore[no-untyped-def]
+    def _until(self, holds: Callable[[], object], what: str) -> None:
         until = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < until, f"no {what} within {PATIENCE:g} s"

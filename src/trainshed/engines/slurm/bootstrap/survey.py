@@ -25,8 +25,8 @@ _SECONDS = 60.0
 _ELSEWHERE = ("/etc/slurm-llnl/slurm.conf", "/usr/local/etc/slurm.conf", "/opt/slurm/etc/slurm.conf")
 #: Ids of processes by the program that they run, not by their names.
 PIDS = (
-    'pids() { e=$(readlink -f "/usr/sbin/$1"); for p in /proc/[0-9]*; do case "$(readlink $p/exe)" in '
-    '"$e"|"$e (deleted)") echo "${p#/proc/}";; esac; done; }'
+    'pids() { e=$(readlink -f "/usr/sbin/$1"); find /proc/[0-9]* -maxdepth 1 -name exe '
+    '\\( -lname "$e" -o -lname "$e (deleted)" \\) 2>/dev/null | cut -d/ -f3; }'
 )
 
 _SCRIPT = """\
