@@ -22,6 +22,7 @@ from tests.volumes.servers import die_with_parent
 PATIENCE = 60.0
 #: Addresses inside of the namespaces only.
 _NET = "10.77.7"
+_DAEMONS_OWN = ("var/log/", "var/lib/munge/", *(f"var/lib/trainshed-slurm/{name}/" for name in ("slurmctld", "slurmd")))
 _INSIDE = """\
 set -e
 hostname {name}
@@ -86,13 +87,14 @@ class Machine:
         return done
 
     def changed(self) -> dict[str, tuple[int, int]]:
-        """Size and time of every file below /etc and /var that is not this machine's, logs aside."""
+        """Size and time of every file below /etc and /var that is not this machine's, but for what daemons write."""
         found = {}
         for top in ("etc", "var"):
             for path in (self.root / top).rglob("*"):
-                if path.is_file() and "log" not in path.parts:
+                name = str(path.relative_to(self.root))
+                if path.is_file() and not name.startswith(_DAEMONS_OWN):
                     status = path.lstat()
-                    found[str(path.relative_to(self.root))] = (status.st_size, status.st_mtime_ns)
+                    found[name] = (status.st_size, status.st_mtime_ns)
         return found
 
     def daemons(self) -> dict[str, str]:
@@ -120,9 +122,8 @@ class Machines:
 
     def start(self, count: int) -> None:
         """All of them, up to where they can be logged into."""
-        self._bridge = self._start(
-            ["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"], root / "bridge.out"
-        )
+        forever = ["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"]
+        self._bridge = self._start(forever, self.root / "bridge.out")
         self._outer(self._inner(self._bridge), "ip link add br0 type bridge && ip link set br0 up")
         names = [f"m{number + 1}" for number in range(count)]
         self._hosts = "".join(f"{_NET}.{number + 1} {name}\\n" for number, name in enumerate(names))
@@ -135,6 +136,10 @@ class Machines:
 
     def __getitem__(self, name: str) -> Machine:
         return next(machine for machine in self.machines if machine.name == name)
+
+    def spawn(self, name: str, *argv: str, out: Path) -> subprocess.Popen[bytes]:
+        """A program on a machine that goes on until the machines end."""
+        return self._start(self[name].argv(*argv), out)
 
     def close(self) -> None:
         """End all of them: each has its first process, and the rest ends with that."""
