@@ -6,6 +6,7 @@ Each has a host name, an address, a process tree, ``/run``, and its own changes 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.engines.slurm.slurm_site import why_not as why_no_slurm
-from tests.volumes.servers import die_with_parent
 
 PATIENCE = 60.0
+_PR_SET_PDEATHSIG = 1
 #: Addresses inside of the namespaces only.
 _NET = "10.77.7"
 _DAEMONS_OWN = ("var/log/", "var/lib/munge/", *(f"var/lib/trainshed-slurm/{name}/" for name in ("slurmctld", "slurmd")))
@@ -199,7 +200,7 @@ class Machines:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=_die_with_parent,
             )
         self._children.append(child)
         return child
@@ -209,6 +210,11 @@ class Machines:
         while not holds():
             assert time.monotonic() < until, f"no {what} within {PATIENCE:g} s"
             time.sleep(0.02)
+
+
+def _die_with_parent() -> None:
+    """For the child. SIGKILL, since unshare waits for its own child through any milder signal."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _text(path: Path) -> str:

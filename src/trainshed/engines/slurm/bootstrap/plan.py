@@ -100,6 +100,11 @@ def _notes(request: Request, facts: Mapping[str, HostFacts], mode: Mode) -> list
             found.append(
                 f"{host.name}: the node is drained, and stays so: scontrol update NodeName={fact.short} State=RESUME"
             )
+    if request.job_uid == 0:
+        found.append(
+            "the service runs as root: jobs of all workspaces are root's on Slurm, which it refuses while it isolates "
+            "jobs, unless the engine's 'share_user' is yes. Better run it, and this, as a user of its own"
+        )
     if mode is Mode.DAEMONS:
         found.append("daemons are not started again after a reboot: run this once more then")
     elif not all(fact.cgroups for fact in facts.values()):

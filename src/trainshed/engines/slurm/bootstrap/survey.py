@@ -49,7 +49,8 @@ command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name --format=csv,noh
 | while read -r one; do say gpu "$one"; done
 dpkg-query -W -f='${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {packages} 2>/dev/null \
 | while read -r name status version; do [ "$status" = installed ] && say package "$name $version"; done
-say candidate "$(apt-cache policy slurmd 2>/dev/null | sed -n 's/^ *Candidate: //p')"
+[ -x /usr/sbin/slurmd ] \\
+|| say candidate "$(apt-cache policy slurmd 2>/dev/null | sed -n 's/^ *Candidate: //p')"
 for f in {files}; do [ -e "$f" ] && say file "$f $(digest "$f")"; done
 [ -e {conf} ] && say mark "$(sed -n '1s/^{mark}//p' {conf})"
 [ -e {conf} ] && sed -n 's/^NodeName=\\([^ ]*\\).*/node=\\1/p' {conf}
