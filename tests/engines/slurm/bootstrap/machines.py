@@ -66,10 +66,22 @@ class Machine:
     root: Path
     process: subprocess.Popen[bytes]
     pid: int
+    #: An empty folder, in which commands are run.
+    work: Path
 
     def argv(self, *argv: str) -> list[str]:
         """A command inside of it."""
-        return ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid", "--", *argv]
+        return [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--uts",
+            "--net",
+            "--pid",
+            f"--wdns={self.work}",
+            "--",
+            *argv,
+        ]
 
     def run(
         self, *argv: str, check: bool = True, environment: Mapping[str, str] | None = None
@@ -116,6 +128,8 @@ class Machines:
         self.root = root
         self.shared = root / "shared"
         self.shared.mkdir()
+        self.work = root / "work"
+        self.work.mkdir()
         self._children: list[subprocess.Popen[bytes]] = []
         self.machines: list[Machine] = []
         for key in ("host", "id_ed25519", "stranger"):
@@ -181,7 +195,7 @@ class Machines:
             self._inner(self._bridge),
             f"ip link add v{number} type veth peer name eth0 netns {pid} && ip link set v{number} master br0 up",
         )
-        return Machine(name, address, root, process, pid)
+        return Machine(name, address, root, process, pid, self.work)
 
     def _outer(self, pid: int, script: str) -> None:
         subprocess.run(["nsenter", f"--target={pid}", "--net", "--", "sh", "-c", script], check=True)

@@ -178,3 +178,41 @@ def _a_job_runs_on_it(machines: Machines) -> None:
     job = "echo $TRAINSHED_SLURM_NODELIST as $(id -un)"
     ran = trainshed(machines, "run", "-c", "there", "-n", "2", "--", "sh", "-c", job)
     assert ran.returncode == 0 and "m[1-2] as root" in ran.stdout, f"{ran.stdout}\n{ran.stderr}"
+
+
+#: A stand-in for systemd's command: it writes down what it was told, and starts and ends daemons as their units do.
+SYSTEMCTL_DOUBLE = """\
+#!/bin/sh
+echo "$*" >>/run/systemctl.calls
+for unit; do :; done
+[ "$1" = enable ] && exit 0
+case $unit in munge) program=munged pid=/run/munge/munged.pid;; *) program=$unit pid=/run/$unit.pid;; esac
+if [ -e $pid ]; then
+    was=$(cat $pid); kill $was
+    while [ -d /proc/$was ]; do sleep 0.1; done
+fi
+[ "$1" = restart ] || exit 0
+install -d -o munge -g munge /run/munge
+case $unit in munge) exec runuser -u munge -- munged;; *) exec $program;; esac
+"""
+
+
+@pytest.mark.timeout(240)
+def test_services_of_one_host_that_is_another_than_this(machines: Machines) -> None:
+    """With a double of systemd; the engine speaks to that host by SSH."""
+    there = machines["m3"]
+    (machines.root / "systemctl").write_text(SYSTEMCTL_DOUBLE)
+    there.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin")
+    there.run("install", "-m755", str(machines.root / "systemctl"), "/usr/local/sbin/systemctl")
+    there.run("mkdir", "-p", "/run/systemd/system")
+    first = _good(bootstrap(machines, "m3", "--yes"))
+    assert "a job ran on m3" in first.stderr and "warning" not in first.stderr
+    shown = _good(trainshed(machines, "engine", "show", "team")).stdout
+    assert "ssh = m3" in shown and "cluster = partition=main" in shown
+    assert there.run("cat", "/run/systemctl.calls").stdout.splitlines() == [
+        f"{word} {unit}" for unit in ("munge", "slurmctld", "slurmd") for word in ("enable", "restart")
+    ]
+    assert "nothing to do" in _good(bootstrap(machines, "m3")).stderr
+    _good(bootstrap(machines, "m3", "--undo", "--yes"))
+    assert "disable --now slurmctld" in there.run("cat", "/run/systemctl.calls").stdout
+    assert list(there.daemons()) == ["munged"]

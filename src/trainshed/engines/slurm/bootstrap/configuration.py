@@ -101,7 +101,7 @@ def _slurm(request: Request, facts: Mapping[str, HostFacts], confined: bool) -> 
 def _node(address: str, fact: HostFacts) -> str:
     gpus = ",".join(f"gpu:{kind}:{len(numbers)}" for kind, numbers in gpu_types(fact).items())
     return (
-        f"NodeName={fact.short} NodeHostname={fact.hostname} NodeAddr={address} Sockets={fact.sockets} "
+        f"NodeName={fact.short} NodeAddr={address} Sockets={fact.sockets} "
         f"CoresPerSocket={fact.cores} ThreadsPerCore={fact.threads} RealMemory={usable_memory(fact.memory)}"
         + (f" Gres={gpus}" if gpus else "")
         + " State=UNKNOWN"

@@ -39,7 +39,7 @@ PACKAGES, MAKE_KEY, COPY_KEY, FILES, MUNGE, CONTROLLER, NODES, SETTLE, PROOF = r
 
 _PATH = "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nset -e\n"
 #: States of nodes that the controller hears of; one that was drained by somebody stays so.
-_GOOD = " (idle|mixed|allocated|completing|drained|draining)$"
+_GOOD = " (idle|mixed|allocated|completing|drained|draining|planned|reserved|maint)$"
 _OWN = f"install -d -m 755 {layout.OWN}\n"
 _STOP = """\
 stop() {
@@ -56,8 +56,8 @@ def install_packages(host: str, names: list[str]) -> Step:
     """With apt; which of them were not there is written down for ``--undo``."""
     listed = " ".join(names)
     script = (
-        f"{_PATH}{_OWN}export DEBIAN_FRONTEND=noninteractive\napt-get -qq update >&2\n"
-        f"apt-get -qq install -y --no-install-recommends {listed} >&2\n"
+        f"{_PATH}{_OWN}export DEBIAN_FRONTEND=noninteractive\napt-get -qq -o DPkg::Lock::Timeout=300 update >&2\n"
+        f"apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends {listed} >&2\n"
         f"printf '%s\\n' {listed} >>{layout.OWN}/packages\n"
     )
     return Step(PACKAGES, host, f"install {', '.join(names)}", script, seconds=1800.0)

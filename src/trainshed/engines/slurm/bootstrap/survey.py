@@ -147,7 +147,7 @@ def parse(text: str, *, now: float) -> HostFacts:
         files=files,
         site=mark,
         nodes=tuple(said.get("node", [])),
-        strange=(*((layout.CONF,) if layout.CONF in files and not mark else ()), *said.get("strange", [])),
+        strange=(*(() if mark else files), *said.get("strange", [])),
         key=one.get("key", ""),
         daemons={
             name: Daemon(running=True, stale=state == "stale")
