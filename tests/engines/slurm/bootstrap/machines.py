@@ -34,7 +34,7 @@ for d in etc var root; do
 done
 mkdir -p /run/sshd /run/lock
 printf '127.0.0.1 localhost\\n{hosts}' >/etc/hosts
-echo 'ann:x:4242:4242::/tmp:/bin/sh' >>/etc/passwd
+echo 'ann:x:4242:4242::{home}:/bin/sh' >>/etc/passwd
 echo 'ann:*:19000:0:99999:7:::' >>/etc/shadow
 rm -f /etc/munge/munge.key /etc/slurm/slurm.conf
 ip link set lo up
@@ -137,6 +137,7 @@ class Machines:
 
     def start(self, count: int) -> None:
         """All of them, up to where they can be logged into."""
+        self._keys(self.root / "ann" / ".ssh", 4242)
         forever = ["unshare", "--net", "--fork", "--kill-child", "sleep", "infinity"]
         self._bridge = self._start(forever, self.root / "bridge.out")
         self._outer(self._inner(self._bridge), "ip link add br0 type bridge && ip link set br0 up")
@@ -165,19 +166,15 @@ class Machines:
 
     def _machine(self, number: int, name: str) -> Machine:
         root, address = self.root / name, f"{_NET}.{number + 1}"
-        keys = root / "root" / ".ssh"
-        keys.mkdir(parents=True, mode=0o700)
-        (root / "root").chmod(0o700)
+        self._keys(root / "root" / ".ssh", 0)
+        # Interpreters may be below it, and ann uses them.
+        (root / "root").chmod(0o711)
         (root / "authorized_keys").write_text((self.root / "id_ed25519.pub").read_text())
-        for key in ("id_ed25519", "id_ed25519.pub"):
-            shutil.copy(self.root / key, keys / key)
-        known = (self.root / "host.pub").read_text()
-        (keys / "known_hosts").write_text(f"m*,{_NET}.* {known}")
         (root / "sshd_config").write_text(
             f"ListenAddress {address}\nHostKey {self.root}/host\nAuthorizedKeysFile {root}/authorized_keys\n"
             f"UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPidFile none\n"
         )
-        script = _INSIDE.format(name=name, root=root, hosts=self._hosts, address=address)
+        script = _INSIDE.format(home=self.root / "ann", name=name, root=root, hosts=self._hosts, address=address)
         flags = [
             "--mount",
             "--uts",
@@ -196,6 +193,14 @@ class Machines:
             f"ip link add v{number} type veth peer name eth0 netns {pid} && ip link set v{number} master br0 up",
         )
         return Machine(name, address, root, process, pid, self.work)
+
+    def _keys(self, folder: Path, user: int) -> None:
+        """What lets a user in, and whom it knows."""
+        folder.mkdir(parents=True, mode=0o700)
+        shutil.copy(self.root / "id_ed25519", folder / "id_ed25519")
+        (folder / "known_hosts").write_text(f"m*,{_NET}.* {(self.root / 'host.pub').read_text()}")
+        for path in (folder.parent, folder, *folder.iterdir()):
+            os.chown(path, user, user)
 
     def _outer(self, pid: int, script: str) -> None:
         subprocess.run(["nsenter", f"--target={pid}", "--net", "--", "sh", "-c", script], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,15 +35,17 @@ def machines() -> Iterator[Machines]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def trainshed(machines: Machines, *arguments: str) -> subprocess.CompletedProcess[str]:
+def trainshed(machines: Machines, *arguments: str, user: str = "root") -> subprocess.CompletedProcess[str]:
     """A command on m1."""
-    environment = {"TRAINSHED_HOME": str(machines.root / "home")}
-    return machines["m1"].run(sys.executable, "-m", "trainshed", *arguments, check=False, environment=environment)
+    environment = {"TRAINSHED_HOME": str(machines.root / ("home" if user == "root" else f"{user}/home"))}
+    who = () if user == "root" else ("runuser", "-u", user, "--")
+    return machines["m1"].run(*who, sys.executable, "-m", "trainshed", *arguments, check=False, environment=environment)
 
 
-def bootstrap(machines: Machines, hosts: str, *more: str) -> subprocess.CompletedProcess[str]:
-    given = ("--hosts", hosts, "--directory", str(machines.shared), *more)
-    return trainshed(machines, "engine", "bootstrap", "slurm", "team", *given)
+def bootstrap(machines: Machines, hosts: str, *more: str, user: str = "root") -> subprocess.CompletedProcess[str]:
+    directory = machines.shared if user == "root" else machines.shared / user
+    given = ("--hosts", hosts, "--directory", str(directory), *more)
+    return trainshed(machines, "engine", "bootstrap", "slurm", "team", *given, user=user)
 
 
 def state(machines: Machines) -> object:
@@ -70,7 +73,6 @@ FEDORA = "rm /etc/os-release; printf 'ID=fedora\\nVERSION_ID=40\\n' >/etc/os-rel
         ("echo ClusterName=other >/etc/slurm/slurm.conf", [], "OtherSlurm", "engine add slurm"),
         (FEDORA, [], "UnsupportedSystem", "Debian 12"),
         ("mount -t tmpfs tmpfs {root}/shared", [], "DirectoryNotShared", "NFS"),
-        ("", ["--mode", "services"], "NoSystemd", "--mode daemons"),
     ],
 )
 def test_what_stands_in_the_way_is_said_and_nothing_is_changed(
@@ -199,20 +201,25 @@ case $unit in munge) exec runuser -u munge -- munged;; *) exec $program;; esac
 
 @pytest.mark.timeout(240)
 def test_services_of_one_host_that_is_another_than_this(machines: Machines) -> None:
-    """With a double of systemd; the engine speaks to that host by SSH."""
+    """With a double of systemd; for a service that is not root's, whose engine speaks to that host by SSH."""
     there = machines["m3"]
+    refused = bootstrap(machines, "m3", "--yes", user="ann")
+    assert refused.returncode == 1 and "DirectoryNotShared" in refused.stderr
+    (machines.shared / "ann").mkdir(mode=0o700)
+    os.chown(machines.shared / "ann", 4242, 4242)
     (machines.root / "systemctl").write_text(SYSTEMCTL_DOUBLE)
     there.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin")
     there.run("install", "-m755", str(machines.root / "systemctl"), "/usr/local/sbin/systemctl")
     there.run("mkdir", "-p", "/run/systemd/system")
-    first = _good(bootstrap(machines, "m3", "--yes"))
+    first = _good(bootstrap(machines, "m3", "--yes", user="ann"))
     assert "a job ran on m3" in first.stderr and "warning" not in first.stderr
-    shown = _good(trainshed(machines, "engine", "show", "team")).stdout
+    shown = _good(trainshed(machines, "engine", "show", "team", user="ann")).stdout
     assert "ssh = m3" in shown and "cluster = partition=main" in shown
     assert there.run("cat", "/run/systemctl.calls").stdout.splitlines() == [
         f"{word} {unit}" for unit in ("munge", "slurmctld", "slurmd") for word in ("enable", "restart")
     ]
-    assert "nothing to do" in _good(bootstrap(machines, "m3")).stderr
-    _good(bootstrap(machines, "m3", "--undo", "--yes"))
+    assert "a job of a moment as ann" in first.stderr
+    assert "nothing to do" in _good(bootstrap(machines, "m3", user="ann")).stderr
+    _good(bootstrap(machines, "m3", "--undo", "--yes", user="ann"))
     assert "disable --now slurmctld" in there.run("cat", "/run/systemctl.calls").stdout
     assert list(there.daemons()) == ["munged"]
