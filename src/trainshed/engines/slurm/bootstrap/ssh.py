@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from trainshed.engines.slurm.bootstrap.problems import Problem, ProblemCode
@@ -68,7 +68,6 @@ class Ssh:
     port: int | None = None
     #: As for ``ssh -o``.
     options: Sequence[str] = ()
-    _at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
 
     def argv(self, host: str, script: str) -> list[str]:
         """The whole command."""
@@ -83,8 +82,7 @@ class Ssh:
 
     async def run(self, host: str, script: str, stdin: bytes = b"", *, seconds: float = 60.0) -> Said:
         """As of ``Shell``."""
-        async with self._at_once:
-            code, out, error = await self._carry_out(host, script, stdin, seconds)
+        code, out, error = await self._carry_out(host, script, stdin, seconds)
         if code and (known := self._meaning(host, error)) is not None:
             raise Unreached(known)
         if code == _FAILED:
