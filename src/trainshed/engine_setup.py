@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from trainshed.engines.kind import EngineKind
 from trainshed.engines.kinds import Engines, check, kind_of, kinds
@@ -14,7 +16,16 @@ from trainshed.store import clusters
 from trainshed.store.database import Database
 from trainshed.store.errors import StoreError
 
-__all__ = ["InvalidEngines", "StoreError", "add_engine", "engine_kind", "engine_kinds", "list_engines", "remove_engine"]
+__all__ = [
+    "InvalidEngines",
+    "StoreError",
+    "add_engine",
+    "bootstrap_of",
+    "engine_kind",
+    "engine_kinds",
+    "list_engines",
+    "remove_engine",
+]
 
 
 def engine_kinds() -> tuple[str, ...]:
@@ -25,6 +36,14 @@ def engine_kinds() -> tuple[str, ...]:
 def engine_kind(name: str) -> EngineKind:
     """What a kind tells of itself. Raises InvalidEngines."""
     return kind_of(name)
+
+
+def bootstrap_of(name: str) -> ModuleType:
+    """What sets engines of a kind up on hosts. Raises InvalidEngines."""
+    if module := kind_of(name).bootstrap:
+        return import_module(module)
+    able = ", ".join(kind for kind in kinds() if kind_of(kind).bootstrap)
+    raise InvalidEngines(f"an engine of kind {name} cannot be set up from here; those that can: {able}")
 
 
 def list_engines(home: Path) -> tuple[EngineDescription, ...]:

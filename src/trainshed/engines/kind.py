@@ -43,3 +43,5 @@ class EngineKind:
     #: Python packages that it needs beyond the service's own, and the extra that has them.
     packages: tuple[str, ...] = ()
     extra: str = ""
+    #: Module whose ``Setup`` sets such an engine up on hosts (``trainshed engine bootstrap``); empty: nothing does.
+    bootstrap: str = ""

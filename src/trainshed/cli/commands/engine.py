@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _COMMANDS = {
     "add": ("engine", "add", "Add an engine, or give it other settings."),
+    "bootstrap": ("engine_bootstrap", "bootstrap", "Set an engine up on hosts that are reached by SSH, and add it."),
     "list": ("engine", "list_", "List the engines of a home."),
     "show": ("engine", "show", "Show an engine, and what a cluster on it may ask for."),
     "kinds": ("engine", "kinds", "List the kinds of engines, with their settings."),

@@ -62,4 +62,5 @@ KIND = EngineKind(
     cluster_options=tuple(Option(name, help_, check=_cluster_option(name)) for name, help_ in CLUSTER_OPTIONS.items()),
     make=_make,
     doctor=_examine,
+    bootstrap="trainshed.engines.slurm.bootstrap.setup",
 )
