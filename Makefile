@@ -24,7 +24,7 @@ $(DEMO_STAMP): pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres,volumes]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres,volumes,ray]'
 	@touch $@ $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP) ## start the service, train digits on two nodes under MPI, show the result, stop

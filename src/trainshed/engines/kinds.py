@@ -26,7 +26,7 @@ from trainshed.resources.engines import (
 )
 
 #: Where each kind is. One that is not named here cannot be added.
-_MODULES: dict[str, str] = {"slurm": "trainshed.engines.slurm.kind"}
+_MODULES: dict[str, str] = {"ray": "trainshed.engines.ray.kind", "slurm": "trainshed.engines.slurm.kind"}
 
 
 def kinds() -> tuple[str, ...]:

@@ -5,10 +5,10 @@ A further engine has a module here with a ``LabKind``, and its line in ``kinds``
 
 from __future__ import annotations
 
-from tests.engines.labs import local, slurm
+from tests.engines.labs import local, ray, slurm
 from tests.engines.labs.kind import LabKind
 
 
 def kinds() -> tuple[LabKind, ...]:
     """All of them."""
-    return (*local.KINDS, *slurm.KINDS)
+    return (*local.KINDS, *slurm.KINDS, *ray.KINDS)

@@ -27,7 +27,7 @@ _CALL_PATIENCE = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _LOOK_AGAIN = 0.01
 #: What the service is told by its environment is not for nodes and jobs.
-_OWN_VARIABLES = {
+OWN_VARIABLES = {
     "TRAINSHED_URL",
     "TRAINSHED_TOKEN",
     "TRAINSHED_HOME",
@@ -253,7 +253,7 @@ class Link:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         """Start the daemon in a session of its own. A second one of the same home ends at once by itself."""
-        environment = {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
+        environment = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
         environment[MARK_VARIABLE] = self._layout.mark
         descriptor = os.open(self._layout.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trainshed.engines.local.cgroups import Limits, NodeGroup
-from trainshed.engines.local.fileserver.keeper import FileServerKeeper
 from trainshed.engines.local.layout import Layout, write_durably
 from trainshed.engines.local.leftovers import children, kill_trees
 from trainshed.engines.local.messages import Lines, Message, encode
@@ -54,6 +53,23 @@ class ClusterSetup:
     private: dict[str, str] = field(default_factory=dict, repr=False)
 
 
+class OtherChildren(Protocol):
+    """Children of the keeper's process that are none of its nodes."""
+
+    @property
+    def pids(self) -> set[int]:
+        """Those that live."""
+        ...
+
+    def ended(self, pid: int) -> bool:
+        """One has ended. Whether it was one of these."""
+        ...
+
+    def close(self) -> None:
+        """End them; the nodes have ended."""
+        ...
+
+
 class NodeKeeper:
     """Starts and ends node processes. Callbacks tell the daemon what changed."""
 
@@ -63,7 +79,7 @@ class NodeKeeper:
         on_changed: Callable[[], None],
         on_ended: Callable[[LocalNode, Message], None],
         on_lost: Callable[[LocalNode], None],
-        file_servers: FileServerKeeper,
+        file_servers: OtherChildren,
     ) -> None:
         self._layout = layout
         self._on_changed = on_changed

@@ -1,0 +1,231 @@
+"""A real Ray cluster of several nodes on this machine: nodes have loopback addresses, token authentication is on.
+
+Everything is ended by its process id, found by the session that its ``ray start`` leads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+#: Seconds that any part may take to come up on a busy machine.
+_PATIENCE = 120.0
+_LOOK_AGAIN = 0.05
+#: Dead nodes are noticed in 3 s instead of 15, which is all that is unlike a cluster of the real world.
+_QUICK = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 2,
+}
+_OBJECT_STORE = 80_000_000
+
+
+class RayNodes:
+    """A head that runs nothing, and nodes that do."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-lab-", dir="/tmp"))
+        self.token_file = self.folder / "token"
+        self.token_file.write_text(secrets.token_hex(32))
+        self.token_file.chmod(0o600)
+        # Of this process alone, so that several test processes are not in each other's way.
+        self.network = f"127.{64 + os.getpid() % 61}.{os.getpid() // 61 % 250 + 1}"
+        self._hosts = 1
+        self.port = _free_port(f"{self.network}.1")
+        #: Beside ``environment``, for the head and the nodes that it starts.
+        self.more_environment: dict[str, str] = {}
+        self.head: subprocess.Popen[bytes] | None = None
+        #: The leaders of the nodes' sessions, by address.
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return f"{self.network}.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every process of this cluster."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return {
+            **own,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(self.folder),
+            # Workers are started when they are needed: two cores are not for idle ones.
+            "RAY_enable_worker_prestart": "0",
+            "RAY_prestart_worker_first_driver": "0",
+            **self.more_environment,
+        }
+
+    def start_head(self, *options: str) -> None:
+        """Start the head; returns when it is up."""
+        self.head = self._ray(
+            "--head",
+            f"--node-ip-address={self.network}.1",
+            f"--port={self.port}",
+            "--num-cpus=0",
+            "--num-gpus=0",
+            "--include-dashboard=false",
+            f"--temp-dir={self.folder}",
+            "--disable-usage-stats",
+            f"--system-config={json.dumps(_QUICK)}",
+            *options,
+        )
+        self._up(1, [self.head])
+
+    def add_node(self, *options: str, cpus: int = 1, resources: dict[str, float] | None = None) -> str:
+        """Start one more node; its address. Returns at once."""
+        self._hosts += 1
+        address = f"{self.network}.{self._hosts}"
+        self.nodes[address] = self._ray(
+            f"--node-ip-address={address}",
+            f"--address={self.address}",
+            f"--num-cpus={cpus}",
+            "--num-gpus=0",
+            f"--resources={json.dumps(resources or {})}",
+            # Nodes that start at one time must not choose the names of their sockets in one folder.
+            f"--temp-dir={self.folder}/{self._hosts}",
+            *options,
+        )
+        return address
+
+    def wait_for(self, count: int) -> None:
+        """Until that many nodes have a raylet that says that it has joined."""
+        self._up(count, list(self.nodes.values()))
+
+    def raylets(self) -> int:
+        """How many nodes live, the head's own included."""
+        return sum(_program(pid).endswith("/raylet") for pid in _mentioning(str(self.folder)))
+
+    def kill_raylet(self, address: str) -> None:
+        """Kill -9 of a node's raylet alone."""
+        for pid in _session(self.nodes[address].pid):
+            if _program(pid).endswith("/raylet"):
+                os.kill(pid, signal.SIGKILL)
+
+    def agent(self, address: str) -> int:
+        """The process of the actor that holds a node."""
+        (pid,) = (pid for pid in _session(self.nodes[address].pid) if _program(pid).startswith("ray::NodeAgent"))
+        return pid
+
+    def kill_head(self) -> None:
+        """Kill -9 of everything on the head's machine."""
+        if self.head is not None:
+            _end(self.head)
+            self.head = None
+
+    def kill_node(self, address: str) -> None:
+        """Kill -9 of Ray's processes of a node; gone from ``nodes``."""
+        _end(self.nodes.pop(address))
+
+    def close(self) -> None:
+        """End everything, and leave nothing."""
+        self.kill_head()
+        for address in list(self.nodes):
+            self.kill_node(address)
+        name = str(self.folder)
+        deadline = time.monotonic() + _PATIENCE
+        while (left := _mentioning(name)) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(_LOOK_AGAIN)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert not left, f"processes of Ray that do not end: {left}"
+
+    def _ray(self, *options: str) -> subprocess.Popen[bytes]:
+        program = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
+        command = [*program, "start", "--block", f"--object-store-memory={_OBJECT_STORE}", *options]
+        output = self.folder / "starting.out"
+        with output.open("wb") as out:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment, start_new_session=True
+            )
+        output.rename(self.folder / f"{process.pid}.out")
+        return process
+
+    def _up(self, count: int, leaders: list[subprocess.Popen[bytes]]) -> None:
+        logs = [self.folder / f"{leader.pid}.out" for leader in leaders]
+        self._until(lambda: sum("Ray runtime started" in log.read_text() for log in logs) >= count, f"{count} nodes")
+
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not holds():
+            if time.monotonic() > deadline:
+                told = "\n".join(path.read_text()[-1000:] for path in self.folder.glob("*.out"))
+                raise AssertionError(f"waited {_PATIENCE:g} s in vain for: {what}\n{told}")
+            time.sleep(_LOOK_AGAIN)
+
+
+def why_not() -> str:
+    """Why there is no Ray here; empty when there is."""
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed: pip install 'trainshed[ray]'"
+    return ""
+
+
+def _end(leader: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a whole session."""
+    for pid in {*_session(leader.pid), leader.pid}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    leader.wait(_PATIENCE)
+
+
+def _session(leader: int) -> list[int]:
+    return [pid for pid in _processes() if _getsid(pid) == leader]
+
+
+def _getsid(pid: int) -> int:
+    with suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return 0
+
+
+def _processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208 - names are all
+
+
+def _program(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    return ""
+
+
+def _mentioning(text: str) -> list[int]:
+    """Processes of Ray that have the cluster's folder on their command line."""
+    found = []
+    for pid in _processes():
+        with suppress(OSError):
+            if text.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and pid != os.getpid():
+                found.append(pid)
+    return found
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        socket.create_connection((host, int(port)), 1.0).close()
+        return True
+    return False
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as trial:
+        trial.bind((host, 0))
+        return int(trial.getsockname()[1])
