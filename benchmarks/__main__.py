@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import code, commands, jobs, launchers, streams, volumes
+from benchmarks import code, commands, jobs, launchers, ray_jobs, slurm, streams, volumes
 from benchmarks.service import running_service
 
 
@@ -20,6 +20,8 @@ def main() -> None:
     with running_service(vm_size="STANDARD_D2") as bench:
         launchers.report(bench)
     volumes.report()
+    slurm.report()
+    ray_jobs.report()
     if os.geteuid() == 0:
         with running_service(2, "--isolate-jobs", "always") as bench:
             jobs.compare_isolated(plain, jobs.quick(bench))

@@ -35,8 +35,8 @@ def report() -> None:
             site.close()
         how = "tuned" if tuned else "by default"
         print(
-            f"Slurm {how}: {jobs} jobs of /bin/true, two slots: sbatch alone {bare:.1f} s, through Trainshed {ours:.1f} s "
-            f"({ours / bare:.2f} x, {1000 * (ours - bare) / jobs:.0f} ms more a job)"
+            f"Slurm {how}: {jobs} jobs of /bin/true, two slots: sbatch alone {bare:.1f} s, "
+            f"through Trainshed {ours:.1f} s ({ours / bare:.2f} x, {1000 * (ours - bare) / jobs:.0f} ms more a job)"
         )
 
 
@@ -73,5 +73,3 @@ async def _ours(site: Site, jobs: int) -> float:
 
 if __name__ == "__main__":
     report()
-
-

@@ -123,8 +123,11 @@ class LiveService:
         assert self._process is not None
         return self._process.wait(seconds)
 
-    def make_cluster(self, nodes: int = 2) -> str:
-        """Workspace, experiment and a cluster ``c`` of idle nodes; the cluster's id."""
+    def make_cluster(self, nodes: int = 2, seconds: float = PATIENCE, **more: Any) -> str:
+        """Workspace, experiment and a cluster ``c`` of nodes that are idle within so many seconds; the cluster's id.
+
+        ``more``: further properties of the cluster.
+        """
         client = self.client
         client.workspaces.create("default", location="local")
         client.experiments.create("default")
@@ -134,9 +137,10 @@ class LiveService:
                 "vmSize": "STANDARD_D1",
                 "scaleSettings": {"manual": {"targetNodeCount": nodes}},
                 "userAccountSettings": {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"},
+                **more,
             },
         )
-        self.wait_for(lambda: client.clusters.get("c").nodes_in("idle") == nodes, "idle nodes")
+        self.wait_for(lambda: client.clusters.get("c").nodes_in("idle") == nodes, "idle nodes", seconds)
         return str(client.clusters.get("c").id)
 
     def wait_for(self, check: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:

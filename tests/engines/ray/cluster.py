@@ -123,6 +123,11 @@ class RayNodes:
         (pid,) = (pid for pid in _session(self.nodes[address].pid) if _program(pid).startswith("ray::NodeAgent"))
         return pid
 
+    def agents(self) -> list[int]:
+        """The processes of all actors that hold nodes."""
+        pids = [pid for leader in self.nodes.values() for pid in _session(leader.pid)]
+        return [pid for pid in pids if _program(pid).startswith("ray::NodeAgent")]
+
     def kill_head(self) -> None:
         """Kill -9 of everything on the head's machine."""
         if self.head is not None:
