@@ -63,7 +63,7 @@ class RayGround(Ground):
             "address": self._nodes.address,
             "directory": str(self._directory),
             "token_file": str(self._nodes.token_file),
-            "fence_seconds": "20",
+            "fence_seconds": "60",
         }
         options = [word for name, value in given.items() for word in (f"--{name}", value)]
         home.mkdir(mode=0o700)
