@@ -33,7 +33,7 @@ def main() -> int:
             except BaseException:
                 for log in (service.home.parent / "home.log", *ground.logs()):
                     if log.exists():
-                        print(f"--- {log.name}\n{log.read_text(errors='replace')[-6000:]}", file=sys.stderr)
+                        print(f"--- {log.name}\n{log.read_text(errors='replace')[-200000:]}", file=sys.stderr)
                 raise
     print("nothing is left")
     return 0

@@ -21,8 +21,6 @@ from trainshed.client.models import Job
 CALM = 60.0
 #: Seconds within which the cluster is there, and within which a last job on all nodes runs.
 SET_UP, LAST = 60.0, 45.0
-#: Between two kills.
-SHORTEST, LONGEST = 1.5, 4.0
 
 Say = Callable[[str], None]
 
@@ -56,7 +54,7 @@ class Chaos:
         stream.start()
         try:
             while time.monotonic() - self._began < seconds:
-                self._wait(self._chance.uniform(SHORTEST, LONGEST))
+                self._wait(self._chance.uniform(*self._ground.pauses))
                 self._act()
         finally:
             stream.stop(CALM)

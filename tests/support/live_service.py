@@ -28,17 +28,23 @@ class LiveService:
     """One home, and the service on it.
 
     A plain one is forked from a process that has loaded the program, and its new home begins with a migrated database.
-    One with arguments or variables of its own is started as users start it, on nothing.
+    One with arguments or variables of its own is started as users start it, on nothing, unless it is to be ``warm``.
     """
 
     def __init__(
-        self, home: Path, *arguments: str, stop_nodes: bool = True, more: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *arguments: str,
+        stop_nodes: bool = True,
+        more: Mapping[str, str] | None = None,
+        warm: bool | None = None,
     ) -> None:
         """``arguments`` are more of ``trainshed serve``, ``more`` are variables of its environment."""
         self.home = home
         self._arguments = arguments
         self._more = dict(more or {})
         self._stop_nodes = stop_nodes
+        self._warm = warm if warm is not None else not (arguments or self._more)
         self._process: subprocess.Popen[bytes] | WarmChild | None = None
         self._client: Client | None = None
 
@@ -49,12 +55,12 @@ class LiveService:
         environment |= self._more
         command = ["serve", "--home", str(self.home), *self._arguments, *(["--stop-nodes"] if self._stop_nodes else [])]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            if self._arguments or self._more:
+            if not self._warm:
                 full = [sys.executable, "-m", "trainshed", *command]
                 self._process = subprocess.Popen(full, stderr=log, env=environment)
             else:
-                if not self.home.exists():
-                    self.home.mkdir(mode=0o700)
+                self.home.mkdir(mode=0o700, exist_ok=True)
+                if not (self.home / "trainshed.db").exists():
                     copy_migrated(self.home / "trainshed.db")
                 self._process = warm_parent().start(command, environment, log)
         self.wait_for(self._is_up, "the service's start")

@@ -31,6 +31,8 @@ class Ground(ABC):
     """An engine of this machine, a service on it, and whoever starts again what was killed, as an init system does."""
 
     name: ClassVar[str]
+    #: Seconds between two kills: the fewest and the most.
+    pauses: ClassVar[tuple[float, float]] = (1.5, 4.0)
     #: Of the cluster, beside what every engine is told.
     cluster: ClassVar[Mapping[str, Any]] = {}
 

@@ -24,7 +24,7 @@ class LocalGround(Ground):
 
     @contextmanager
     def running(self) -> Iterator[LiveService]:
-        with services.running(self.place / "home", arguments=("--node-retry-seconds", "2")) as service:
+        with services.running(self.place / "home", arguments=("--node-retry-seconds", "2"), warm=True) as service:
             yield service
 
     def deeds(self, service: LiveService) -> Sequence[Deed]:

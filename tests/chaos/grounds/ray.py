@@ -73,7 +73,7 @@ class RayGround(Ground):
             for _ in range(NODES):
                 self._nodes.add_node()
             self._nodes.wait_for(NODES)
-            with services.running(home, arguments=("--node-retry-seconds", "2")) as service:
+            with services.running(home, arguments=("--node-retry-seconds", "2"), warm=True) as service:
                 yield service
         finally:
             self._nodes.close()

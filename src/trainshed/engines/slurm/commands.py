@@ -79,10 +79,15 @@ class Commands:
         raise Refused(said)
 
     async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
+        # A file, not a pipe: one that ends before it has read its input is not an error of ours.
+        given = os.memfd_create("stdin", os.MFD_CLOEXEC)
         try:
+            with open(given, "wb", closefd=False) as file:
+                file.write(stdin.encode())
+            os.lseek(given, 0, os.SEEK_SET)
             process = await asyncio.create_subprocess_exec(
                 *argv,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=given,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment,
@@ -90,9 +95,11 @@ class Commands:
             )
         except OSError as error:
             raise EngineUnavailable(self._away(f"{argv[0]} cannot be started: {error.strerror}")) from error
+        finally:
+            os.close(given)
         try:
             async with asyncio.timeout(self._timeout):
-                out, said = await process.communicate(stdin.encode())
+                out, said = await process.communicate()
         except TimeoutError:
             raise Unsure(self._away(f"{name} did not answer within {self._timeout:g} s")) from None
         finally:
