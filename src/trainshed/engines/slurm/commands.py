@@ -79,12 +79,8 @@ class Commands:
         raise Refused(said)
 
     async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
-        # A file, not a pipe: one that ends before it has read its input is not an error of ours.
-        given = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        given = _file_with(stdin)
         try:
-            with open(given, "wb", closefd=False) as file:
-                file.write(stdin.encode())
-            os.lseek(given, 0, os.SEEK_SET)
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=given,
@@ -116,3 +112,12 @@ class Commands:
             "see trainshed doctor, scontrol ping.",
             {"said": said[:500]},
         )
+
+
+def _file_with(text: str) -> int:
+    """A descriptor to read it from. Not a pipe: a command may end before it has read its input."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
