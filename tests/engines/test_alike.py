@@ -39,12 +39,39 @@ TELLING: dict[str, dict[str, Any]] = {
     "pyTorchSettings": {"pythonScriptFilePath": "tell.py", "communicationBackend": "gloo"},
     "customMpiSettings": {"commandLine": "python tell.py", "processCount": 2},
 }
-#: Variables of one engine alone.
-OWN = {
-    "local": {"TRAINSHED_NODE_MARK"},
+#: Variables that are on one engine and not on this machine, and the other way round.
+MORE = {
     "slurm": {"TRAINSHED_SLURM_JOB_ID", "TRAINSHED_SLURM_NODELIST"},
-    "ray": {"TRAINSHED_NODE_MARK"},
+    "ray": set[str](),
 }
+LESS = {
+    # Which GPUs a job sees without having asked for any is Slurm's to say; here it sees none.
+    "slurm": {"TRAINSHED_NODE_MARK", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"},
+    "ray": set[str](),
+}
+#: Variables whose values differ from engine to engine.
+ADDRESSES = {"AZ_BATCH_HOST_LIST", "HOSTNAME", "MASTER_ADDR", "MASTER_PORT", "PMI_HOSTNAME", "TRAINSHED_AGENT_HOSTS"}
+IDS = {"TRAINSHED_AGENT_TOKEN", "TRAINSHED_ATTEMPT_ID", "TRAINSHED_JOB_ID", "TRAINSHED_NODE_MARK"}
+PATHS = {
+    "AZ_BATCHAI_JOB_MOUNT_ROOT",
+    "AZ_BATCHAI_JOB_TEMP",
+    "AZ_BATCHAI_JOB_TEMP_DIR",
+    "AZ_BATCHAI_MOUNT_ROOT",
+    "AZ_BATCHAI_MPI_HOST_FILE",
+    "AZ_BATCHAI_OUTPUT_ENV",
+    "AZ_BATCHAI_PYTORCH_INIT_METHOD",
+    "AZ_BATCHAI_SHARED_JOB_TEMP",
+    "AZ_BATCHAI_STDOUTERR_DIR",
+    "OLDPWD",
+    "PWD",
+    "TRAINSHED_CHECKPOINT_DIR",
+    "TRAINSHED_PREEMPTION_NOTICE",
+    "TRAINSHED_RANKS",
+    "TRAINSHED_RANK_DIRECTORY",
+    "TRAINSHED_RANK_LOGS",
+}
+#: Of whoever started the nodes (slurmd sets TMPDIR for all jobs of a site), or of the shell between.
+AMBIENT = {"PATH", "SHLVL", "SLURM_CONF", "TMPDIR"}
 
 
 #: Directories of jobs that have succeeded, by cluster and name: each runs once on each engine.
@@ -129,12 +156,14 @@ def test_variables_are_the_same(service: LiveService, ran: Ran, engine: str, too
     here, there = (_told(_run(service, ran, cluster, toolkit, tmp_path)) for cluster in ("local", engine))
     assert list(here) == list(there) == ["0", "1"]
     for rank in here:
-        print(rank, engine, toolkit)
-        print(" only here", sorted(set(here[rank]) - set(there[rank])))
-        print(" only there", sorted(set(there[rank]) - set(here[rank])))
-        for name in sorted(set(here[rank]) & set(there[rank])):
-            if here[rank][name] != there[rank][name]:
-                print("   ", name, here[rank][name], there[rank][name])
+        one, other = here[rank], there[rank]
+        # Jobs on this machine also get what the service was started with, as far as it is the same user's.
+        ambient = AMBIENT | {name for name in os.environ if name not in MORE[engine] | LESS[engine]}
+        assert set(other) - set(one) - ambient == MORE[engine]
+        assert set(one) - set(other) - ambient == LESS[engine]
+        differing = {name for name in set(one) & set(other) if one[name] != other[name]}
+        assert not differing - ADDRESSES - IDS - PATHS - AMBIENT, differing
+        assert other["OF_THE_JOB"] == "its own"
 
 
 def _skip_without(engine: str, package: str, what: str) -> None:
@@ -147,16 +176,17 @@ def _run(service: LiveService, ran: Ran, cluster: str, job: str, folder: Path) -
     """The directories of a job that has succeeded there: the folder's ``job.json``, with the folder's files."""
     if (cluster, job) not in ran:
         name = f"{job}-{cluster}".lower()
-        subprocess.run(
+        done = subprocess.run(
             [
                 *(sys.executable, "-m", "trainshed", "job", "create", "-n", name, "-c", cluster),
                 *("-f", "job.json", "--code", "."),
             ],
             cwd=folder,
             env={**os.environ, "TRAINSHED_HOME": str(service.home)},
-            check=True,
             capture_output=True,
+            text=True,
         )
+        assert done.returncode == 0, done.stderr
         client = service.client
         service.wait_for(lambda: client.jobs.get(name).final, f"the end of {name}", SECONDS)
         ended = client.jobs.get(name)
