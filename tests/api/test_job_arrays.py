@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.service import EXPERIMENT, NEW, Service, job_body
+from tests.api.service import EXPERIMENT, NEW, WS, Service, job_body
 from trainshed.resources.lifecycle import JobState
 from trainshed.store import dependencies, job_arrays, jobs, secrets
 from trainshed.store.records import JobRecord
@@ -88,6 +88,16 @@ def test_one_waits_for_a_whole_array(shed: Service) -> None:
     assert report.blocked == 3
     unmet = shed.apply(lambda tx: dependencies.unmet(tx, report.id))
     assert [each.on_name for each in unmet] == ["sweep-0", "sweep-1", "sweep-2"]
+
+
+def test_jobs_of_an_array_elsewhere_are_named_with_their_experiment(shed: Service) -> None:
+    assert shed.send("PUT", f"{WS}/experiments/other").status_code == 200
+    shed.send("PUT", ARRAY.replace("/exp/", "/other/"), body({"count": 2}), version=NEW)
+    waits = job_body(dependsOn=[{"job": "other/sweep"}])
+    assert shed.send("PUT", f"{JOBS}/report", waits, version=NEW).status_code == 202
+    [report] = stored(shed)
+    unmet = shed.apply(lambda tx: dependencies.unmet(tx, report.id))
+    assert [each.on_name for each in unmet] == ["other/sweep-0", "other/sweep-1"]
 
 
 def test_more_conditions_than_are_kept_are_refused(shed: Service) -> None:

@@ -133,6 +133,7 @@ class Chaos:
         """Says why not when it does not come."""
         deadline = time.monotonic() + seconds
         while not holds():
+            self._revive()
             assert time.monotonic() < deadline, f"{what} did not come within {seconds:.0f} s: {why()}"
             time.sleep(0.1)
 

@@ -103,7 +103,7 @@ def test_a_history_without_ended_jobs_cannot_be_played(trainshed: Run, stub: Stu
     stub.on("GET", f"{WORKSPACE}/experiments", answer({"value": []}))
     result = trainshed("simulate", "--history", "--nodes", "2")
     assert result.code == 1
-    assert "the service's history: there is no job in it that ran" in result.err
+    assert "the service's history: there is no job in it that ran and ended" in result.err
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,32 @@ def test_what_is_wrong_is_said(trainshed: Run, trace: str, arguments: list[str],
 def test_a_price_comes_from_the_services_prices(trainshed: Run, trace: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    (home / "prices.json").write_text('{"currency": "EUR", "sizes": {"STANDARD_NC6": 36}}')
+    (home / "prices.json").write_text(
+        '{"currency": "EUR", "sizes": {"STANDARD_NC6": {"dedicated": 36, "lowpriority": 9}}}'
+    )
     result = trainshed("simulate", trace, "--nodes", "2", "--price", "STANDARD_NC6", "-o", "json")
-    assert json.loads(result.out)["scenarios"][0]["cost"] == pytest.approx(3.0)
+    found = json.loads(result.out)["scenarios"][0]
+    assert (found["cost"], found["currency"]) == (pytest.approx(3.0), "EUR")
+    cheap = ("--price", "STANDARD_NC6", "--vm-priority", "lowpriority")
+    assert trainshed("simulate", trace, "--nodes", "2", *cheap).out.splitlines()[-1].split() == ["Cost,", "EUR", "0.75"]
+    missing = trainshed("simulate", trace, "--nodes", "2", "--price", "STANDARD_D1", "--vm-priority", "lowpriority")
+    assert (missing.code, "has no lowpriority price of STANDARD_D1" in missing.err) == (1, True)
+
+
+def test_a_note_says_where_the_default_limit_ends_jobs(trainshed: Run, tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("submitted,runtime,nodes\n0,8d,1\n")
+    result = trainshed("simulate", str(path), "--nodes", "1")
+    assert result.err == "1 job without a limit took longer than the default of 7d; --limit off lets them end\n"
+    assert "ended by their limits" in result.out
+    unlimited = trainshed("simulate", str(path), "--nodes", "1", "--limit", "off")
+    assert (unlimited.err, "ended by their limits" in unlimited.out, "8.0 d" in unlimited.out) == ("", False, True)
+
+
+def test_a_byte_order_mark_and_capitals_do_not_matter(trainshed: Run, tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_bytes(b"\xef\xbb\xbfSubmitted, Runtime ,NODES\r\n0,5,1\r\n0,1h30m,1\r\n")
+    assert trainshed("simulate", str(path), "--nodes", "1", "-o", "quiet").out == "2.5\n"
 
 
 def test_a_file_that_is_no_text_is_named(trainshed: Run, tmp_path: Path) -> None:

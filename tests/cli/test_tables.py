@@ -145,7 +145,6 @@ def test_explain_gives_the_reason(trainshed: Run, stub: StubService) -> None:
     stub.on("GET", f"{EXPERIMENT}/jobs/later/explanation", answer({"whyWaiting": why, "refusedNodes": [refused]}))
     assert trainshed("job", "explain", "later").out == (
         "job later is queued: 2 nodes are needed, 1 is idle (WaitingForNodes)\n"
-        "  needed: 2\n"
         "  node n2 is unusable: Its setup failed.\n"
     )
 

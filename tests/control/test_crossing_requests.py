@@ -88,6 +88,6 @@ def test_nodes_that_are_still_asked_for_are_not_taken_for_gone(run: Run) -> None
         assert world.engine.adds_waiting == 1
         world.engine.adds.set()
         await world.until(lambda tx: found_cluster(tx, cluster) is None)
-        assert not world.engine.nodes and not world.engine.clusters
+        await world.until(lambda tx: not world.engine.nodes and not world.engine.clusters)
 
     run(scenario)

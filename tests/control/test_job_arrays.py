@@ -11,9 +11,10 @@ from tests.control.conftest import World
 from tests.control.test_jobs import in_state, started
 from tests.support.factories import EXPERIMENT_KEY, make_cluster, make_job
 from trainshed.engines.protocol import GangResult
+from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import JobState, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import experiments, job_arrays, jobs, tables
+from trainshed.store import clusters, dependencies, experiments, job_arrays, jobs, tables
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
 
@@ -110,6 +111,47 @@ def test_a_turn_that_was_not_given_is_given_by_the_next_full_pass(run: Run) -> N
 
         _, second = await world.write(make)
         await started(world, second)
+
+    run(scenario)
+
+
+def test_an_array_is_terminated_while_jobs_wait_for_their_turn(run: Run) -> None:
+    """None of the line starts in between."""
+
+    async def scenario(world: World) -> None:
+        members = await world.write(lambda tx: array_of(tx, 5, 2))
+        for job in members[:2]:
+            await started(world, job)
+        await world.write(lambda tx: [jobs.request_termination(tx, job.id, 1) for job in members])
+        for job in members:
+            ended = await world.until(in_state(job, JobState.FAILED))
+            assert ended is not None and ended.errors[0].code is ReasonCode.JOB_TERMINATED
+        assert len(world.engine.started) == 2
+
+    run(scenario)
+
+
+def test_an_array_is_deleted_while_jobs_wait_for_their_turn(run: Run) -> None:
+    """Those that run are stopped, none of the line starts, and one that waits for all of them goes on."""
+
+    async def scenario(world: World) -> None:
+        members = await world.write(lambda tx: array_of(tx, 4, 1))
+        await started(world, members[0])
+
+        def delete(tx: Connection) -> JobRecord:
+            cluster = clusters.get(tx, members[0].cluster_key)
+            last = make_job(tx, cluster, "report")
+            dependencies.insert(tx, last.id, [(job.id, Condition.AFTER_ANY, job.name) for job in members])
+            for job in members:
+                jobs.request_deletion(tx, job.id, 1)
+            job_arrays.delete(tx, job_arrays.get(tx, f"{EXPERIMENT_KEY}/sweep").id)
+            return last
+
+        await started(world, await world.write(delete))
+        assert len(world.engine.started) == 2 and not await world.db.read(job_arrays.with_line)
+        assert [await world.db.read(lambda tx, id=job.id: or_none(jobs.get_by_id, tx, id)) for job in members] == [
+            None
+        ] * 4
 
     run(scenario)
 

@@ -388,7 +388,9 @@ def test_a_service_that_drains_hands_over_nothing_more(on_site: Any) -> None:
         late = await site.job(cluster, "late")
         site.hpc.end_again(attempt.id, NODE_FAIL)
         await site.world.until(lambda tx: (drain := draining.last(tx)) is not None and drain.done)
-        assert site.hpc.queued_again == {} and site.hpc.started == [attempt.id]
+        # The engine is asked after that was recorded.
+        await site.world.until(lambda tx: site.hpc.queued_again == {})
+        assert site.hpc.started == [attempt.id]
         for one in (job, late):
             assert (await site.why(one)).code is ReasonCode.SERVICE_DRAINING
         await site.world.write(draining.take_back)

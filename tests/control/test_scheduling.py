@@ -73,7 +73,7 @@ def test_a_short_job_passes_a_wide_one_that_waits(run: Run) -> None:
         await running(world, "long")
         reason = await why(world, slow)
         assert reason.code is ReasonCode.WAITING_FOR_RESERVATION
-        assert "PT1M40S instead of PT1M41S" in reason.text
+        assert "maxWallClockTime of PT1M40S or less (it has PT1M41S)" in reason.text
         await finish(world, long)
         await running(world, "wide")
 
@@ -134,7 +134,7 @@ def test_a_limit_of_each_user(run: Run) -> None:
         await running(world, "a0", "b0")
         reason = await why(world, a1)
         assert reason.code is ReasonCode.LIMIT_REACHED
-        assert reason.text.startswith("User ann@example.org has 1 of 1 nodes; the job needs 1 node.")
+        assert reason.text.startswith("User ann@example.org may use 1 node at once and uses 1; the job needs 1 node.")
         assert "never starts" in (await why(world, b1)).text
         await finish(world, a0)
         await running(world, "a1", "b0")
@@ -189,7 +189,7 @@ def test_a_spent_budget_holds_back_until_the_next_period(run: Run) -> None:
         await world.controller._full_pass()
         reason = await why(world, job)
         assert reason.code is ReasonCode.BUDGET_SPENT
-        assert "experiment exp is spent: 1.0 of 1 node-hours" in reason.text
+        assert "experiment exp is spent: 1 of 1 node-hours" in reason.text
         world.clock.now += day
         world.controller.wake()
         await running(world, "a")

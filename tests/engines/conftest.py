@@ -14,6 +14,7 @@ import pytest
 
 from tests.engines.lab import Lab, eventually
 from tests.engines.ray.fixtures import own_nodes as own_nodes
+from tests.engines.ray.fixtures import ray_lab as ray_lab
 from tests.engines.ray.fixtures import ray_nodes as ray_nodes
 from tests.engines.slurm.slurm_site import Site, why_not
 from trainshed.engines.local.engine import LocalEngine

@@ -33,12 +33,12 @@ FULL = Reason(ReasonCode.ALLOCATION_FAILED, "The machine has no more CPUs.")
         (
             {"largest": 0, "retry_at": 1_528_319_162_350, "now": 1_528_319_142_350},
             ReasonCode.WAITING_FOR_RETRY,
-            "at 2018-06-06T21:06:02.35Z (in 20 s)",
+            "in 20 s, at 2018-06-06T21:06:02.35Z",
         ),
         ({"largest": 2, "target": 2, "idle": 2}, ReasonCode.WAITING_FOR_SCHEDULER, "starts in a moment"),
         ({"largest": 2, "target": 2, "node_problem": FULL}, ReasonCode.ALLOCATION_FAILED, "no more CPUs"),
         ({"largest": 2, "target": 2, "preparing": 2}, ReasonCode.NODES_PREPARING, "2 preparing"),
-        ({"largest": 2, "target": 2, "running": 1, "idle": 1}, ReasonCode.WAITING_FOR_NODES, "1 idle, 1 running"),
+        ({"largest": 2, "target": 2, "running": 1, "idle": 1}, ReasonCode.WAITING_FOR_NODES, "1 idle and 1 busy node"),
     ],
 )
 def test_each_situation(facts: dict[str, Any], code: ReasonCode, said: str) -> None:

@@ -62,6 +62,8 @@ class Profile:
     preparing: float
     #: The longest time that a job's attempt runs.
     running: float
+    #: Whether users know dependencies, arrays and scheduling rules.
+    together: bool = False
     #: Whether the engine queues by itself (``site.Site``).
     queues: bool = False
     faults: dict[str, float] = field(default_factory=dict)
@@ -75,6 +77,8 @@ class Profile:
             for name in SINGLE:
                 if roll.random() < 0.4:
                     faults[name] = roll.choice((0.02, 0.1, 0.3))
+            if "leaves when warned" in faults:
+                faults["leaves when warned"] = 0.7  # Few are warned at all.
             for name in ("killed before a write", "killed after a write"):
                 if name in faults:
                     faults[name] /= 5
@@ -91,6 +95,7 @@ class Profile:
             capacity=roll.choice((3, 6, 12, 100)),
             preparing=roll.choice((0.5, 3.0, 10.0)),
             running=roll.choice((0.5, 4.0, 12.0)),
+            together=roll.random() < 0.5,
             queues=dice(seed, "engine").random() < 0.2,
             faults=faults,
         )

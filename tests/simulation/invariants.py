@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.simulation.machines import Truth
+from tests.simulation.queueing import Past, dependencies_hold, limits_hold, turns_are_taken
 from tests.simulation.snapshot import Snapshot
 from tests.simulation.user import Accepted
 from tests.support.factories import SUBSCRIPTION
@@ -32,6 +33,7 @@ class Context:
     settings: ControlSettings
     accepted: Mapping[str, Accepted]
     truth: Mapping[str, Truth]
+    past: Past = field(default_factory=Past)
 
 
 Check = Callable[[Snapshot, Snapshot, Context], Iterator[str]]
@@ -263,4 +265,7 @@ CHECKS: Mapping[str, Check] = {
     "success-is-final": success_is_final,
     "truth-is-told": truth_is_told,
     "tries-are-counted": tries_are_counted,
+    "dependencies-hold": dependencies_hold,
+    "turns-are-taken": turns_are_taken,
+    "limits-hold": limits_hold,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tests.simulation.chance import RECURRING, SINGLE
 from tests.simulation.world import World
 from trainshed.resources.lifecycle import ALLOCATION, ATTEMPT, JOB, NODE, PROVISIONING, Lifecycle, ProvisioningState
+from trainshed.resources.reasons import ReasonCode
 
 #: Seeds that a process takes at once.
 CHUNK = 50
@@ -62,12 +63,23 @@ def run_parallel(seeds: range, workers: int) -> Iterator[Results]:
 def expected() -> set[str]:
     """What enough seeds must reach: every step of every lifecycle that the control loops take, and every fault."""
     names = {f"fault: {name}" for name in (*SINGLE, *RECURRING)}
+    names |= {f"reason {code.value}" for code in _OF_THE_QUEUE}
+    names |= {"refused: DependencyNotFound", "failed for another job"}
     names |= {"killed before a write", "killed after a write", "killed at any time", "service restarted"}
     for kind, table in (("job", JOB), ("attempt", ATTEMPT), ("node", NODE), ("cluster", ALLOCATION)):
         names |= set(_steps(kind, table))
     # Making a cluster cannot fail; its nodes can.
     names |= {step for step in _steps("cluster", PROVISIONING) if ProvisioningState.FAILED.value not in step}
     return names
+
+
+_OF_THE_QUEUE = (
+    ReasonCode.WAITING_FOR_DEPENDENCIES,
+    ReasonCode.WAITING_FOR_ARRAY,
+    ReasonCode.LIMIT_REACHED,
+    ReasonCode.BUDGET_SPENT,
+    ReasonCode.WAITING_FOR_RESERVATION,
+)
 
 
 def _steps(kind: str, table: Lifecycle) -> Iterator[str]:  # type: ignore[type-arg]

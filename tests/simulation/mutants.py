@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 import trainshed.control.clusters
 import trainshed.control.controller
+import trainshed.control.dependencies
 import trainshed.control.explaining
 import trainshed.control.nodes
 import trainshed.control.outcomes
@@ -24,14 +25,18 @@ from tests.simulation.chance import Profile
 from trainshed.control.actions import Actions
 from trainshed.control.clusters import ClusterPass
 from trainshed.control.controller import Controller
+from trainshed.control.policies import Policies
 from trainshed.engines.protocol import GangResult, GangStatus
+from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import AttemptState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.health import LossLimits
+from trainshed.scheduling.ledger import Ledger
 from trainshed.scheduling.retrying import Retrying
-from trainshed.store import attempts, events, jobs
+from trainshed.store import attempts, dependencies, events, job_arrays, jobs
 
 clusters_module = trainshed.control.clusters
+dependencies_module = trainshed.control.dependencies
 controller_module = trainshed.control.controller
 nodes_module = trainshed.control.nodes
 outcomes_module = trainshed.control.outcomes
@@ -50,23 +55,29 @@ class Mutant:
     planted: Callable[[], AbstractContextManager[None]]
     #: Faults that bring it to light, beside those of the seed.
     faults: Mapping[str, float]
+    #: So many jobs, by users who know of dependencies, arrays and rules; None for what the seed has.
+    jobs: int | None = None
 
     def profile(self, seed: int) -> Profile:
         """The seed's, with those faults."""
         profile = Profile.of(seed)
         profile.faults.update(self.faults)
+        if self.jobs is not None:
+            profile.jobs, profile.together = self.jobs, True
         return profile
 
 
 MUTANTS: list[Mutant] = []
 
 
-def catches(invariant: str, **faults: float) -> Callable[[Callable[[], Iterator[None]]], None]:
+def catches(
+    invariant: str, *, jobs: int | None = None, **faults: float
+) -> Callable[[Callable[[], Iterator[None]]], None]:
     """Registers a planted bug."""
 
     def register(make: Callable[[], Iterator[None]]) -> None:
         named = {name.replace("_", " "): probability for name, probability in faults.items()}
-        MUTANTS.append(Mutant(make.__name__, invariant, contextmanager(make), named))
+        MUTANTS.append(Mutant(make.__name__, invariant, contextmanager(make), named, jobs))
 
     return register
 
@@ -229,14 +240,14 @@ def a_policy_never_ends() -> Iterator[None]:
         yield
 
 
-@catches("tries-are-counted")
+@catches("tries-are-counted", jobs=24)
 def nobody_waits_for_the_delay() -> Iterator[None]:
-    walk = jobs.walk
+    walk, lanes = jobs.walk, jobs.lanes
 
-    def early(*arguments: Any, now: int, **more: Any) -> Any:
-        return walk(*arguments, now=now + 60_000, **more)
+    def early(read: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, now, **more: read(*arguments, now=now + 60_000, **more)
 
-    with mock.patch.object(jobs, "walk", early):
+    with mock.patch.object(jobs, "walk", early(walk)), mock.patch.object(jobs, "lanes", early(lanes)):
         yield
 
 
@@ -344,6 +355,66 @@ def a_pass_takes_for_granted_that_the_engine_has_all_nodes() -> Iterator[None]:
         missing(tx, view, *more)
 
     with mock.patch.object(controller_module, "missing_nodes", assuming):
+        yield
+
+
+@catches("dependencies-hold", jobs=12)
+def a_job_that_failed_is_good_enough_for_those_that_wait() -> Iterator[None]:
+    judge = dependencies_module.judge
+
+    def lenient(condition: Condition, other: Any) -> Any:
+        return judge(Condition.AFTER_ANY if condition is Condition.AFTER_OK else condition, other)
+
+    with mock.patch.object(dependencies_module, "judge", lenient):
+        yield
+
+
+@catches("dependencies-hold", jobs=24)
+def one_met_condition_is_taken_for_all() -> Iterator[None]:
+    def hasty(tx: Any, on_job_id: int, conditions: Any) -> int:
+        waiting = [record.job_id for record in dependencies.waiting_on(tx, on_job_id)]
+        met = meet(tx, on_job_id, conditions)
+        for job_id in waiting:
+            tx.execute(text("UPDATE jobs SET blocked = 0 WHERE id = :of"), {"of": job_id})
+        return met
+
+    meet = dependencies.meet
+    with mock.patch.object(dependencies, "meet", hasty):
+        yield
+
+
+@catches("everything-ends", jobs=12)
+def nobody_is_told_that_a_condition_is_met() -> Iterator[None]:
+    with mock.patch.object(dependencies, "meet", lambda tx, on_job_id, conditions: 0):
+        yield
+
+
+@catches("turns-are-taken", jobs=12)
+def one_more_of_an_array_has_its_turn() -> Iterator[None]:
+    room = job_arrays.room
+
+    with mock.patch.object(job_arrays, "room", lambda tx, array_id: room(tx, array_id) + 1):
+        yield
+
+
+@catches("everything-ends", jobs=12)
+def turns_are_not_passed_on() -> Iterator[None]:
+    with mock.patch.object(job_arrays, "release", lambda tx, array_id, number: None):
+        yield
+
+
+@catches("limits-hold", jobs=24)
+def what_was_placed_a_moment_ago_does_not_count() -> Iterator[None]:
+    with (
+        mock.patch.object(Ledger, "begin", lambda *arguments: None),
+        mock.patch.object(Ledger, "take_back", lambda *arguments: None),
+    ):
+        yield
+
+
+@catches("limits-hold", jobs=24)
+def nothing_was_ever_spent() -> Iterator[None]:
+    with mock.patch.object(Policies, "_spent", lambda *arguments: {}):
         yield
 
 

@@ -14,6 +14,7 @@ from tests.simulation.chance import Profile
 from tests.simulation.machines import Gang, Machines, Node
 from tests.simulation.story import Story
 from trainshed.engines.protocol import (
+    EngineError,
     EngineView,
     GangResult,
     GangSpec,
@@ -79,6 +80,8 @@ class Site(Machines):
             self._story.violated("no-pass-fails", f"{spec.job} is handed over for a cluster that it was not told of")
         if spec.node_ids or spec.node_count != spec.properties["nodeCount"]:
             self._story.violated("all-or-nothing", f"{spec.job} is handed over as {spec.node_count} on {spec.node_ids}")
+        if self._happens("start refused"):
+            raise EngineError(Reason(ReasonCode.NODE_LOST, "Simulated: it was not taken into the queue."))
         former = self.queued_again.pop(spec.job_uid, None)
         if former is not None:
             self._story.count("taken up again")

@@ -38,6 +38,11 @@ class Job(NamedTuple):
     definition: str
     errors: str
     returned: int
+    experiment_key: str
+    submitted_by: str | None
+    blocked: int
+    waits_turn: int
+    array_id: int | None
     handed_over: int
 
 
@@ -51,6 +56,8 @@ class Attempt(NamedTuple):
     node_ids: str
     state: str
     exit_code: int | None
+    placed_at: int
+    ended_at: int | None
     waiting: str | None
     began_at: int | None
 
@@ -111,6 +118,7 @@ class Event(NamedTuple):
     before: str | None
     after: str | None
     details: str | None
+    reason: str | None
 
 
 @dataclass
@@ -124,17 +132,20 @@ class Snapshot:
     #: Those that are not gone.
     nodes: dict[str, NodeRow] = field(default_factory=dict)
     clusters: dict[str, ClusterRow] = field(default_factory=dict)
+    #: The workspace's scheduling rules.
+    rules: dict[str, Any] = field(default_factory=dict)
     #: Since the last snapshot.
     events: list[Event] = field(default_factory=list)
 
 
 _JOBS = """SELECT id, uid, key, name, cluster_uid, state, execution, node_count, priority, attempts, lost_attempts,
-    retries, not_before, exit_code, definition, errors, returned, handed_over FROM jobs"""
-_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, waiting, began_at
-    FROM attempts ORDER BY job_id, number"""
+    retries, not_before, exit_code, definition, errors, returned, experiment_key, submitted_by, blocked, waits_turn,
+    array_id, handed_over FROM jobs"""
+_ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at, waiting,
+    began_at FROM attempts ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
-_EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details FROM events
+_EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details, reason FROM events
     WHERE seq > ? ORDER BY seq"""
 
 
@@ -147,6 +158,7 @@ def take(driver: sqlite3.Connection, after_seq: int) -> Snapshot:
         dict(run("SELECT node_id, attempt_id FROM holdings").fetchall()),
         {row[0]: NodeRow._make(row) for row in run(_NODES)},
         {row[0]: ClusterRow._make(row) for row in run(_CLUSTERS)},
+        _parsed(run("SELECT coalesce(scheduling, '{}') FROM workspaces").fetchone()[0]),
         [Event._make(row) for row in run(_EVENTS, (after_seq,))],
     )
 

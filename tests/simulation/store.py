@@ -18,10 +18,13 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 
 from tests.simulation.quick import QuickConnection
+from tests.simulation.rules import USERS
 from tests.support.factories import make_parents
+from trainshed.store import principals
 from trainshed.store.backend import Session
 from trainshed.store.errors import StoreUnavailable
 from trainshed.store.migrate import upgrade
+from trainshed.store.records import PrincipalRecord
 from trainshed.store.sqlite import SqliteSession
 
 T = TypeVar("T")
@@ -61,6 +64,8 @@ class Store:
         self.session = backend.writer()
         self.session.begin()
         make_parents(self.session.connection)
+        for id, name in USERS.items():
+            principals.insert(self.session.connection, PrincipalRecord(id, "User", name, name, None, None, None, 1))
         self.session.commit()
         #: What the product's functions are given.
         self.connection = cast(Connection, QuickConnection(self.session.connection, self.driver))

@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 import pytest
 
 from trainshed.scheduling.snapshot import NEVER
+from trainshed.simulation.durations import milliseconds
 from trainshed.simulation.generating import Shape, generate
 from trainshed.simulation.measuring import Figures, Spread, jain, measure
 from trainshed.simulation.playing import Played, play
 from trainshed.simulation.plots import svg
-from trainshed.simulation.scenario import Scenario, ScenarioError, extent, milliseconds
+from trainshed.simulation.scenario import Scenario, ScenarioError, extent
 from trainshed.simulation.trace import DAY_MS, Trace, TraceJob
 
 SECOND = 1000

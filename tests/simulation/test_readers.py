@@ -179,6 +179,7 @@ def test_what_is_written_is_read_again() -> None:
     [
         ("; Version: 2.2", TraceFormat.SWF),
         (swf(job=1, submit=0), TraceFormat.SWF),
+        ("1 0 -1 2.5", TraceFormat.SWF),
         ("[", TraceFormat.PHILLY),
         (",".join(COLUMNS), TraceFormat.HELIOS),
         ("submitted,runtime,nodes", TraceFormat.CSV),
@@ -206,6 +207,7 @@ def test_empty_lines_before_a_trace_do_not_matter() -> None:
         (read_table, ["submitted,runtime,nodes", "-1,1,1"], "line 2: submitted is '-1'"),
         (read_table, ["submitted,runtime,nodes,priority", "0,1,1,urgent"], "line 2: priority is 'urgent'"),
         (read_table, ["submitted,runtime,nodes", "0,1"], "line 2: nodes is ''"),
+        (read_table, ["submitted,runtime,nodes", "0,1,1,5"], "line 2: it has more values than there are columns"),
         (read_table, [], "the column 'submitted' is missing; there are none"),
         (read_helios, [*HELIOS, "5,u,v,x,1,1,S,2020-06-09 18:41:01,a,b,1,0"], "line 6: gpu_num is 'x', not a number"),
         (read_helios, [HELIOS[0], "5,u,v,1,1,1,S,today,a,b,1,0"], "line 2: submit_time is 'today', not a time"),

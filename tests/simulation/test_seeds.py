@@ -10,7 +10,7 @@ SEEDS = 2000
 #: Seeds of one test, so that several processes share the work.
 PART = 50
 #: So many of the first seeds reach every step of every lifecycle and every fault.
-REACH = 400
+REACH = 800
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_invariants_hold(first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_first_seeds_reach_everything() -> None:
     results = many.run(range(REACH))
     assert not results.failures, _advice(results)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from tests.simulation.chance import Profile
+from tests.simulation.rules import SUBMITTERS, Administrator
 from tests.simulation.story import Story
+from tests.simulation.together import Array, Together
 from tests.support.factories import SUBSCRIPTION, WORKSPACE_KEY
+from trainshed.api.dependencies import Found
 from trainshed.control.settings import ControlSettings
+from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import (
     JOB,
     AllocationEvent,
@@ -49,9 +53,12 @@ class Accepted:
     experiment: str
     #: Somebody asked for its deletion, or for that of its experiment.
     deleted: bool = False
+    #: uids of other jobs, and until when it waits for them.
+    waits_for: tuple[tuple[str, Condition], ...] = ()
+    array: Array | None = None
 
 
-class User:
+class User(Together, Administrator):
     """Everybody who uses the service."""
 
     def __init__(
@@ -70,19 +77,23 @@ class User:
         self._number = 0
         #: By uid.
         self.accepted: dict[str, Accepted] = {}
+        self.arrays: list[Array] = []
         #: Jobs that are still to be submitted.
         self.jobs_left = profile.jobs
         self.clusters_left = profile.clusters
 
     def begin(self) -> None:
-        """There is a cluster, and something to run on it."""
+        """There is a cluster, and something to run on it; in some workspaces rules, too."""
+        if self._profile.together and self._roll.random() < 0.5:
+            self.set_rules()
         self.create_cluster()
         self.submit()
 
     def act(self) -> bool:
         """Do something; whether it concerns the queue alone (the API then wakes only that)."""
+        actions = ACTIONS + TOGETHER if self._profile.together else ACTIONS
         (action,) = self._roll.choices(
-            [getattr(self, name) for name, _ in ACTIONS], weights=[weight for _, weight in ACTIONS]
+            [getattr(self, name) for name, _ in actions], weights=[weight for _, weight in actions]
         )
         action()
         return action.__name__ in QUEUE_ONLY
@@ -165,13 +176,29 @@ class User:
             if cluster is None:
                 return
             experiment = self._experiment(tx)
+            others = self._others(tx, experiment)
+            if others is None:
+                return
             new = self._new_job(cluster, experiment)
-            record = jobs.insert(tx, new)
-            self._operation(tx, OperationVerb.CREATE_JOB, new.key, done=True)
-            self.accepted[new.uid] = Accepted(record.id, new.uid, new.key, new.name, experiment)
             self._story.tell("user: job", new.name, cluster.name, f"{new.node_count} nodes", new.priority)
+            self._accept(tx, new, experiment, others)
+            self._operation(tx, OperationVerb.CREATE_JOB, new.key, done=True)
 
         self._write(create)
+
+    def _accept(
+        self, tx: Connection, new: NewJob, experiment: str, others: Sequence[Found], array: Array | None = None
+    ) -> None:
+        """The job is stored, and waits for the others."""
+        record = jobs.insert(tx, new)
+        waits_for = self._wait(tx, record.id, others)
+        for on, condition in waits_for:
+            self._story.tell("  waits", new.name, condition, self.accepted[on].name)
+        self.accepted[new.uid] = Accepted(
+            record.id, new.uid, new.key, new.name, experiment, waits_for=waits_for, array=array
+        )
+        if array is not None:
+            array.members.append(new.uid)
 
     def terminate(self) -> None:
         """POST terminate."""
@@ -267,12 +294,12 @@ class User:
         rules: dict[str, Any] = {}
         if self._roll.random() < 0.3:
             rules["backfill"] = False
-        if self._roll.random() < 0.5:
+        if self._roll.random() < 0.6:
             rules["preemption"] = {"enabled": True, "maxGracePeriod": self._roll.choice(("PT0S", "PT2S", "PT10S"))}
         return rules
 
-    def _new_job(self, cluster: ClusterRecord, experiment: str) -> NewJob:
-        name, uid, nodes = self._name("j"), self._uid(), self._roll.choice((1, 1, 1, 2, 2, 3, 4, 8))
+    def _new_job(self, cluster: ClusterRecord, experiment: str, most: int = 8) -> NewJob:
+        name, uid, nodes = self._name("j"), self._uid(), min(most, self._roll.choice((1, 1, 1, 2, 2, 3, 4, 8)))
         definition: dict[str, Any] = {
             "nodeCount": nodes,
             "customToolkitSettings": {"commandLine": "true"},
@@ -298,12 +325,13 @@ class User:
             name=name,
             uid=uid,
             segment=f"{SUBSCRIPTION}/trainshed/workspaces/default/experiments/{experiment}/jobs/{name}/{uid}",
-            priority=self._roll.choice((0, 0, 0, 1000, -1000)),
+            priority=self._roll.choice((0, 0, 1000, -1000)),
             node_count=nodes,
             tool_type="custom",
             definition=definition,
             wall_clock_seconds=self._roll.choice((2.0, 30.0, 3600.0)),
             created_at=self._settings.clock(),
+            submitted_by=self._roll.choice(SUBMITTERS),
         )
 
     def _experiment(self, tx: Connection) -> str:
@@ -372,4 +400,6 @@ ACTIONS: tuple[tuple[str, int], ...] = (
     ("delete_cluster", 1),
     ("delete_experiment", 1),
 )
-QUEUE_ONLY = frozenset({"submit", "terminate", "delete_job"})
+#: In half of the seeds, beside those.
+TOGETHER: tuple[tuple[str, int], ...] = (("array", 4), ("terminate_array", 1), ("delete_array", 1), ("set_rules", 2))
+QUEUE_ONLY = frozenset({"submit", "array", "terminate", "terminate_array", "delete_job", "delete_array"})

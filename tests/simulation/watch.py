@@ -41,6 +41,7 @@ class Watch:
             self._changes = self._store.driver.total_changes
             now = take(self._store.driver, self._seq)
             self._tell(now)
+            self._context.past.note(self.snapshot, now)
             for name, check in CHECKS.items():
                 for text in check(self.snapshot, now, self._context):
                     self._story.violated(name, text)
@@ -59,13 +60,7 @@ class Watch:
         tx = self._store.connection
         reason = explain(tx, jobs.get_by_id(tx, job.id))
         self._story.count(f"reason {reason.code.value}")
-        facts = reasons.Facts(
-            self.snapshot,
-            job,
-            self._context.settings.clock(),
-            engine_available=engine_available,
-            queues=self._context.settings.engines["local"].queues,
-        )
+        facts = reasons.Facts(self.snapshot, job, self._context, engine_available=engine_available)
         text = reasons.wrong(reason, facts)
         if text is not None:
             self._story.violated("every-wait-has-a-reason", text)
@@ -79,3 +74,5 @@ class Watch:
             step = f"{event.before or ''}>{event.after or ''}"
             self._story.tell(f"{event.kind}: {event.event}", thing, step)
             self._story.count(f"{event.kind} {event.before or ''} --{event.event}-> {event.after or ''}")
+            if event.reason is not None and "DependencyFailed" in event.reason:
+                self._story.count("failed for another job")

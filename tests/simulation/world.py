@@ -21,6 +21,7 @@ from tests.simulation.chance import RECURRING, Profile, dice
 from tests.simulation.engine import Outage, SimulatedEngine
 from tests.simulation.invariants import Context
 from tests.simulation.machines import Machines
+from tests.simulation.queueing import fits
 from tests.simulation.reasons import LASTING
 from tests.simulation.site import Site
 from tests.simulation.snapshot import operations_in_progress
@@ -96,8 +97,8 @@ class World:
             self.profile, dice(seed, "machines"), self.story, self.happens, self.settings.clock
         )
         self.user = User(self.profile, dice(seed, "user"), self.story, self.settings, self._write)
-        context = Context(self.settings, self.user.accepted, self.machines.truth)
-        self.watch = Watch(self.store, self.story, context, dice(seed, "watch"))
+        self.context = Context(self.settings, self.user.accepted, self.machines.truth)
+        self.watch = Watch(self.store, self.story, self.context, dice(seed, "watch"))
         self.life: Life | None = None
 
     def run(self) -> Story:
@@ -201,6 +202,7 @@ class World:
         if isinstance(self.machines, Site):
             self.machines.grow()
         object.__setattr__(self.settings, "quotas", Quotas())
+        self.user.lift_budgets()
         for node in list(self.machines.nodes.values()):
             if node.condition is NodeCondition.UNUSABLE and not node.removing:
                 self.machines.reboot(node)
@@ -233,11 +235,9 @@ class World:
             if attempt.live:
                 yield f"attempt {attempt.id} is {attempt.state}"
         for job in snapshot.jobs.values():
-            cluster = snapshot.clusters.get(job.cluster_uid)
-            fits = cluster is not None and job.node_count <= cluster.largest
             if job.state == "deleting" or job.execution == "terminating":
                 yield f"job {job.name} is {job.state} and {job.execution}"
-            elif job.execution == "queued" and fits:
+            elif job.execution == "queued" and fits(job, snapshot, self.context):
                 yield f"job {job.name} is queued although it fits"
             elif job.execution == "queued" and (job.not_before or 0) > self.settings.clock():
                 yield f"job {job.name} waits to be tried again"
@@ -323,7 +323,12 @@ class World:
         if self.quiet:
             return
         if self.life is not None:
-            queue_only = self.user.act()
+            try:
+                queue_only = self.user.act()
+            except Exception as error:
+                where = "".join(traceback.format_tb(error.__traceback__)[-2:])
+                self.story.violated("no-pass-fails", f"a request failed: {error!r}\n{where}")
+                return
             if self.life is not None:
                 controller = self.life.controller
                 (controller.wake_queue if queue_only else controller.wake)()

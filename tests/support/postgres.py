@@ -102,8 +102,11 @@ def _unprivileged() -> tuple[str, int, int, list[str]]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A server that is gone, with its files, when the block ends; killed with this process if that dies."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """A server that is gone, with its files, when the block ends; killed with this process if that dies.
+
+    ``durable``: commits are synced to the disk, as users have it.
+    """
     programs = binaries()
     user, uid, gid, become = _unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="trainshed-pg-"))
@@ -124,7 +127,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(folder),
-            "fsync": "off",
+            "fsync": "on" if durable else "off",
             "max_connections": "50",
             "shared_buffers": "32MB",
         }

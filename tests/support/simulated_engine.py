@@ -231,11 +231,12 @@ class SimulatedEngine:
         exit_code: int | None = None,
         reason: Reason | None = None,
         tell: bool = True,
+        at: int = 1,
     ) -> None:
-        """The gang ended; ``tell=False`` loses the message, so that only ``view`` knows."""
+        """The gang ended at ``at`` (Unix ms); ``tell=False`` loses the message, so that only ``view`` knows."""
         began = self.gangs[attempt_id] if attempt_id in self.gangs else GangStatus(attempt_id)
         status = GangStatus(
-            attempt_id, result, exit_code, reason, ended_at=1, started_at=began.started_at, hosts=began.hosts
+            attempt_id, result, exit_code, reason, ended_at=at, started_at=began.started_at, hosts=began.hosts
         )
         self.gangs[attempt_id] = status
         if tell:

@@ -43,7 +43,8 @@ def look_up(tx: Connection, call: Call, wanted: Sequence[Dependency] | None) -> 
         experiment, name = place_of(dependency.job, call.name("experiment"))
         job = find(jobs.get, tx, ids.job_key(ids.experiment_key(call.workspace_key, experiment), name))
         if job is None and (members := _of_array(tx, call, experiment, name)):
-            found += [(member, Condition(dependency.condition), member.name) for member in members]
+            where = dependency.job[: -len(name)]
+            found += [(member, Condition(dependency.condition), f"{where}{member.name}") for member in members]
             _check_number(found)
             continue
         if job is None:

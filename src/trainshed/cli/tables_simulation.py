@@ -14,17 +14,29 @@ from trainshed.simulation.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Money."""
+
+    amount: float
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """One scenario, played."""
 
     name: str
     played: Played
     figures: Figures
-    cost: float | None
+    cost: Cost | None
 
 
 def _time(ms: float) -> str:
-    return duration(ms / 1000)
+    """As elsewhere, but so that scenarios which differ by a few percent do not read the same."""
+    seconds = ms / 1000
+    if 120 <= seconds < 1200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 86_400:.1f} d" if seconds >= 172_800 else duration(seconds)
 
 
 _ROWS: list[tuple[str, Callable[[Figures], str]]] = [
@@ -32,7 +44,7 @@ _ROWS: list[tuple[str, Callable[[Figures], str]]] = [
     ("  succeeded", lambda f: str(f.endings["succeeded"])),
     ("  ended by their limits", lambda f: str(f.endings["time-limit"])),
     ("  lost too many nodes", lambda f: str(f.endings["lost"])),
-    ("  never started", lambda f: str(f.never_started)),
+    ("  wider than the cluster", lambda f: str(f.never_started)),
     ("Waiting, mean", lambda f: _time(f.wait.mean)),
     ("  median", lambda f: _time(f.wait.median)),
     ("  90 %", lambda f: _time(f.wait.p90)),
@@ -65,8 +77,10 @@ def report(outcomes: Sequence[Outcome]) -> str:
         cells = [value(outcome.figures) for outcome in outcomes]
         if not (label in _RARE and all(cell in ("0", "0.0") for cell in cells)):
             rows.append((label, cells))
-    if outcomes[0].cost is not None:
-        rows.append(("Cost", [f"{outcome.cost:.2f}" for outcome in outcomes]))
+    costs = [outcome.cost for outcome in outcomes if outcome.cost is not None]
+    if costs:
+        currency = costs[0].currency
+        rows.append((f"Cost, {currency}" if currency else "Cost", [f"{cost.amount:.2f}" for cost in costs]))
     columns: list[Column[tuple[str, list[str]]]] = [Column("", lambda row: row[0])]
     for number, outcome in enumerate(outcomes):
         columns.append(Column(outcome.name, lambda row, number=number: row[1][number], number=True))  # type: ignore[misc]
@@ -74,8 +88,8 @@ def report(outcomes: Sequence[Outcome]) -> str:
 
 
 _RARE = {
-    "  ended by their limits", "  lost too many nodes", "  never started", "  in vain", "Backfilled", "Pre-empted",
-    "Lost to failures",
+    "  ended by their limits", "  lost too many nodes", "  wider than the cluster", "  in vain", "Backfilled",
+    "Pre-empted", "Lost to failures",
 }  # fmt: skip
 
 
@@ -120,7 +134,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "laterThanReserved": figures.late,
         "fairness": {"waits": figures.fair_waits, "slowdowns": figures.fair_slowdowns},
     }
-    return found if outcome.cost is None else {**found, "cost": outcome.cost}
+    return found if outcome.cost is None else {**found, "cost": outcome.cost.amount, "currency": outcome.cost.currency}
 
 
 def _spread(spread: Spread, unit: int) -> dict[str, float]:

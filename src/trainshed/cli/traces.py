@@ -39,10 +39,10 @@ def _open(path: str) -> Iterator[TextIO]:
     if path == "-":
         yield sys.stdin
     elif path.endswith(".gz"):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
+        with gzip.open(path, "rt", encoding="utf-8-sig") as lines:
             yield lines
     else:
-        with Path(path).open(encoding="utf-8", newline="") as lines:
+        with Path(path).open(encoding="utf-8-sig", newline="") as lines:
             yield lines
 
 

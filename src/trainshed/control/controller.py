@@ -92,6 +92,8 @@ class Controller:
         self._full_house = False
         #: Requests for nodes that are under way: the engine's view may not yet show what comes of them.
         self._adding = 0
+        #: Whether any engine answered the last time; and whether the service's own did.
+        self._reached = False
         self._available = False
         #: Engines that have been told of all their clusters since this service started, or since they came back.
         self._introduced: frozenset[str] = frozenset()
@@ -106,7 +108,7 @@ class Controller:
     async def start(self) -> None:
         """Connect to the engine and begin."""
         await self._engine.start(self._on_engine_event)
-        self._available = True
+        self._reached = self._available = True
         self._loop = asyncio.create_task(self._run(), name="controller")
         self.wake()
 
@@ -136,7 +138,7 @@ class Controller:
 
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
-        return why(tx, job, self._settings, engine_available=self._available)
+        return why(tx, job, self._settings, engine_available=self._reached)
 
     def explain_fully(self, tx: Connection, job: JobRecord) -> Explanation:
         """The same with when it starts, as a range, and which nodes it cannot have."""
@@ -145,7 +147,7 @@ class Controller:
     def queue(self, tx: Connection, cluster: ClusterRecord, limit: int) -> list[Waiting]:
         """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""
         why_none = standstill(tx, self._settings)
-        explainer = QueueExplainer(tx, cluster, self._settings, engine_available=self._available, standstill=why_none)
+        explainer = QueueExplainer(tx, cluster, self._settings, engine_available=self._reached, standstill=why_none)
         return explainer.queue(limit)
 
     def _on_engine_event(self, status: GangStatus | None) -> None:
@@ -171,7 +173,7 @@ class Controller:
                 else:
                     await self._quick_pass()
             except EngineUnavailable as error:
-                self._available = False
+                self._reached = self._available = False
                 log.warning("engine unavailable", reason=error.reason.text)
             except StaleLeader as error:
                 log.warning("the controller stops", reason=str(error))
@@ -204,7 +206,7 @@ class Controller:
             view = await self._engine.view()
             if self._engine.traits.queues:
                 view = replace(view, mirrored=frozenset(view.clusters))
-            self._available = self._engine.name not in view.absent
+            self._reached, self._available = True, self._engine.name not in view.absent
             now = self._settings.clock()
             started = self._take_started(ended)
             actions = await self._db.write(lambda tx: self._advance_all(tx, view, whole, ended, started, now))
@@ -276,7 +278,8 @@ class Controller:
             # Should it be taken back, nodes that are idle now are to be looked at.
             self._full_house = False
         elif not self._full_house or ended:
-            place_jobs(tx, actions, self._held, self._settings, now)
+            away = "" if self._available else self._engine.name
+            place_jobs(tx, actions, self._held, self._settings, now, away)
             watched = self._held.automatic or self._held.preempting or self._held.queueing
             self._full_house = not watched and not nodes.any_idle(tx)
         if actions.released:
@@ -351,6 +354,7 @@ class Controller:
             await call
         except EngineUnavailable as error:
             # The engine reconnects by itself and then asks for a full pass.
+            self._reached = self._reached and error.engine != ""
             self._available = self._available and error.engine not in ("", self._engine.name)
             log.warning("engine unavailable", reason=error.reason.text)
         except StaleLeader as error:

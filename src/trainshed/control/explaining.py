@@ -20,16 +20,27 @@ from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import Held, Hold, decide
 from trainshed.scheduling.estimate import Estimate
-from trainshed.scheduling.explain import WaitingFacts, explain
+from trainshed.scheduling.explain import Ahead, WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
 from trainshed.scheduling.scaling import largest_size
-from trainshed.scheduling.snapshot import NEVER, Gang, Scope
+from trainshed.scheduling.snapshot import NEVER, Gang, Owner, Scope
 from trainshed.store import attempts, clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
 
 #: Most jobs that are counted to say how many are ahead where fair share orders them.
 _COUNTED = 10_000
+
+#: Who waits for these waits for a person, or for what a simulation of the queue does not know.
+_NOBODY_KNOWS_WHEN = frozenset(
+    {
+        ReasonCode.SERVICE_DRAINING,
+        ReasonCode.NO_ACTIVE_CONTROLLER,
+        ReasonCode.ENGINE_UNAVAILABLE,
+        ReasonCode.CLUSTER_BEING_DELETED,
+        ReasonCode.CLUSTER_DRAINING,
+    }
+)
 
 
 def why_waiting(tx: Connection, job: JobRecord, settings: ControlSettings, *, engine_available: bool) -> Reason:
@@ -88,7 +99,8 @@ def explain_fully(tx: Connection, job: JobRecord, settings: ControlSettings, rea
         return Explanation(reason)
     refused = tuple(node for node in nodes.of_cluster(tx, cluster.uid) if node.state is not NodeState.READY)
     may_start = job.not_before is None or job.not_before <= settings.clock()
-    found = estimates(tx, cluster, settings, {job.id}).get(job.id) if may_start else None
+    known = may_start and reason.code not in _NOBODY_KNOWS_WHEN
+    found = estimates(tx, cluster, settings, {job.id}).get(job.id) if known else None
     return Explanation(reason, found, refused)
 
 
@@ -115,6 +127,7 @@ class QueueExplainer:
         members = nodes.of_cluster(tx, cluster.uid)
         policies = Policies(tx, self._now, settings.prices)
         self._rules = policies.of(cluster.workspace_key)
+        self._order = Order(self._rules.fair_share, self._rules.ledger, self._rules.limits, self._now)
         if self._queues:
             target, draining = len(members), False
             snapshot = handing_snapshot(tx, cluster, policies, self._now)
@@ -129,15 +142,15 @@ class QueueExplainer:
 
     def reason(self, job: JobRecord) -> Reason:
         """Why this job waits."""
-        ahead, first = self._ahead(job)
-        return self._reason(job, ahead, first)
+        return self._reason(job, *self._ahead(job))
 
     def queue(self, limit: int) -> list[Waiting]:
         """Those that the cluster's engine has in a queue of its own, the oldest first; ours in the order in which they
         are served, then those that are to be tried again later, then those that wait for other jobs.
         """
         listed = self._listed(limit)
-        told = estimates(self._tx, self._cluster, self._settings, {waiting.job.id for waiting in listed})
+        wanted = {waiting.job.id for waiting in listed if waiting.reason.code not in _NOBODY_KNOWS_WHEN}
+        told = estimates(self._tx, self._cluster, self._settings, wanted) if wanted else {}
         return [replace(waiting, estimate=told.get(waiting.job.id)) for waiting in listed]
 
     def _listed(self, limit: int) -> list[Waiting]:
@@ -146,11 +159,11 @@ class QueueExplainer:
             why = why_handed_over(self._tx, job, self._cluster, self._settings)
             found.append(Waiting(len(found) + 1, job, why))
         handed = len(found)
-        first: str | None = None
+        first: Gang | None = None
         for gang in islice(self._in_order(), limit - handed):
             job = jobs.get_by_id(self._tx, gang.job_id)
             found.append(Waiting(len(found) + 1, job, self._reason(job, len(found) - handed, first)))
-            first = first or job.name
+            first = first or gang
         for job in jobs.delayed(self._tx, self._cluster.uid, self._now, limit - len(found)):
             found.append(Waiting(len(found) + 1, job, self._reason(job, len(found) - handed, first)))
         for job in jobs.blocked(self._tx, self._cluster.uid, limit - len(found)):
@@ -163,6 +176,7 @@ class QueueExplainer:
         """What is the same for all jobs of the cluster."""
         cluster, reservation = self._cluster, self._decision.reservation
         states = [node.state for node in members]
+        recovery, _ = recovering.read(cluster)
         problems = [node.reason for node in members if node.state is NodeState.UNUSABLE and node.reason]
         return WaitingFacts(
             job="",
@@ -182,9 +196,10 @@ class QueueExplainer:
             reserved_for=None if reservation is None else jobs.get_by_id(self._tx, reservation.job_id).name,
             reserved_at=None if reservation is None or reservation.at >= NEVER else reservation.at,
             node_problem=problems[0] if problems else (cluster.errors[0] if cluster.errors else None),
+            next_try=None if recovery is None or recovery.given_up else recovery.next_try or self._now,
         )
 
-    def _reason(self, job: JobRecord, ahead: int, first_ahead: str | None) -> Reason:
+    def _reason(self, job: JobRecord, ahead: int, first: Gang | None) -> Reason:
         if self._standstill is not None:
             return self._standstill
         if self._away is not None:
@@ -193,7 +208,7 @@ class QueueExplainer:
                 f"{self._away.text} Jobs start when it answers again."
             )
             return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, {"engine": self._cluster.engine})
-        held = self._decision.held.get(job.id)
+        held = self._held(job)
         if self._queues and held is None and self._may_start(job):
             return _in_engine(self._cluster)
         return explain(
@@ -203,7 +218,8 @@ class QueueExplainer:
                 node_count=job.node_count,
                 retry_at=job.not_before if job.not_before is not None and job.not_before > self._now else None,
                 ahead=ahead,
-                first_ahead=first_ahead,
+                first_ahead=None if first is None else jobs.get_by_id(self._tx, first.job_id).name,
+                why_ahead=Ahead.AGE if first is None else self._why_ahead(first, _gang_of(job)),
                 held=held,
                 limited=_limited_name(self._tx, job, held),
                 wall_clock_seconds=job.wall_clock_seconds,
@@ -215,23 +231,42 @@ class QueueExplainer:
         delayed = job.not_before is not None and job.not_before > self._now
         return facts.engine_available and not facts.cluster_deleting and not delayed and job.node_count <= facts.largest
 
-    def _ahead(self, job: JobRecord) -> tuple[int, str | None]:
+    def _held(self, job: JobRecord) -> Held | None:
+        """What the scheduler says of the job. It looks at one job only of those that the same limit holds back."""
+        held = self._decision.held.get(job.id)
+        if held is None:
+            excess = self._rules.limits.excess(_gang_of(job).owner, job.node_count, self._rules.ledger)
+            return None if excess is None else Held(Hold.LIMITED, excess)
+        return held
+
+    def _why_ahead(self, first: Gang, own: Gang) -> Ahead:
+        """What puts another job before this one."""
+        ranks = zip(Ahead, self._order.rank(first), self._order.rank(own), strict=True)
+        return next((why for why, theirs, ours in ranks if theirs != ours), Ahead.AGE)
+
+    def _ahead(self, job: JobRecord) -> tuple[int, Gang | None]:
         """How many jobs are before this one, and the first of them."""
         if not self._rules.by_owner:
-            ahead, first = jobs.queue_ahead(self._tx, job, self._now)
-            return ahead, None if first is None else first.name
-        ahead, first_id = 0, None
+            ahead, found = jobs.queue_ahead(self._tx, job, self._now)
+            return ahead, None if found is None else gang_of(found)
+        ahead, first = 0, None
         for gang in islice(self._in_order(), _COUNTED):
             if gang.job_id == job.id:
                 break
-            first_id = gang.job_id if first_id is None else first_id
+            first = first or gang
             ahead += 1
-        return ahead, None if first_id is None else jobs.get_by_id(self._tx, first_id).name
+        return ahead, first
 
     def _in_order(self) -> Iterator[Gang]:
         rules = self._rules
         lanes = [map(gang_of, lane) for lane in waiting_lanes(self._tx, self._cluster, rules, self._now)]
-        return Walk(lanes, Order(rules.fair_share, rules.ledger, rules.limits, self._now))
+        return Walk(lanes, self._order)
+
+
+def _gang_of(job: JobRecord) -> Gang:
+    """The job as the queue has it."""
+    owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
+    return Gang(job.id, job.priority, job.node_count, owner=owner, returning=bool(job.returned))
 
 
 def _limited_name(tx: Connection, job: JobRecord, held: Held | None) -> str:

@@ -11,7 +11,6 @@ from trainshed.control.volumes import resolved
 from trainshed.engines.protocol import ClusterSpec, GangSpec
 from trainshed.resources.cluster import engine_options
 from trainshed.resources.engines import DEFAULT_ENGINE
-from trainshed.resources.users import JobUser
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
 from trainshed.scheduling.scaling import largest_size
@@ -83,16 +82,12 @@ def _gang_spec(
         code_manifest=manifest,
         volumes=volumes,
         cluster_volumes=_cluster_volumes(cluster),
-        user=_user(tx, job.workspace_key, settings),
+        user=settings.job_user(tx, number),
         node_count=job.node_count,
         priority=job.priority,
         cluster=cluster.name if cluster is not None else "",
         engine=cluster.engine if cluster is not None else DEFAULT_ENGINE,
     )
-
-
-def _user(tx: Connection, workspace_key: str, settings: ControlSettings) -> JobUser | None:
-    return settings.job_user(tx, workspaces.get(tx, workspace_key).user_number)
 
 
 def _cluster_volumes(cluster: ClusterRecord | None) -> tuple[VolumeSource, ...]:
@@ -118,7 +113,7 @@ def _cluster_spec(
         node_setup=setup,
         setup_suffix=((setup or {}).get("setupTask") or {}).get("stdOutErrPathSuffix", ""),
         volumes=volumes,
-        user=_user(tx, cluster.workspace_key, settings),
+        user=settings.job_user(tx, workspaces.get(tx, cluster.workspace_key).user_number),
         engine=cluster.engine,
         options=engine_options(cluster.definition),
         max_nodes=largest_size(cluster.scale),

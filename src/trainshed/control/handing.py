@@ -15,6 +15,7 @@ from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import decide
 from trainshed.scheduling.scaling import largest_size
+from trainshed.scheduling.snapshot import Owner
 from trainshed.store import attempts, clusters, jobs
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord
@@ -44,8 +45,8 @@ def take_up(
 ) -> bool:
     """The engine has queued the work of this attempt, which is over, again by itself: that becomes the next attempt.
 
-    At once and whatever the limits are, since the engine may start it at any moment. False when nobody wants the job to
-    run any more, or nothing may start; the engine is to drop it then.
+    At once, since the engine may start it at any moment. False when nobody wants the job to run any more, nothing may
+    start, or a limit holds it back now; the engine is to drop it then.
     """
     attempt = or_none(attempts.get, tx, status.attempt_id)
     if attempt is None:
@@ -65,10 +66,16 @@ def take_up(
         and cluster.state is ProvisioningState.SUCCEEDED
         and queues(settings.engines, cluster.engine)
     )
-    if not wanted or draining or cluster is None:
+    if not wanted or draining or cluster is None or not _within_limits(tx, job, settings, now):
         return False
     _hand_over(tx, actions, job, cluster, settings, now)
     return True
+
+
+def _within_limits(tx: Connection, job: JobRecord, settings: ControlSettings, now: int) -> bool:
+    rules = Policies(tx, now, settings.prices).of(job.workspace_key)
+    owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
+    return rules.limits.excess(owner, job.node_count, rules.ledger) is None
 
 
 def _hand_over(

@@ -61,7 +61,8 @@ def remove(one: Kept) -> None:
             trees.empty(f"/proc/self/fd/{inner}/.")
         finally:
             os.close(inner)
-        os.rmdir(one.names[-1], dir_fd=folder)
+        with suppress(FileNotFoundError):
+            os.rmdir(one.names[-1], dir_fd=folder)
     finally:
         os.close(folder)
 

@@ -44,14 +44,19 @@ class Held:
     preempting: bool = False
 
 
-def place_jobs(tx: Connection, actions: Actions, held: Held, settings: ControlSettings, now: int) -> None:
-    """Record an attempt for every job that may start now; the engine is asked after the commit."""
+def place_jobs(
+    tx: Connection, actions: Actions, held: Held, settings: ControlSettings, now: int, away: str = ""
+) -> None:
+    """Record an attempt for every job that may start now; the engine is asked after the commit.
+
+    ``away``: an engine that has been found to be away since the last full pass.
+    """
     policies = Policies(tx, now, settings.prices)
     for cluster_uid in jobs.clusters_with_queue(tx):
         if cluster_uid in held.draining or cluster_uid in held.away:
             continue
         cluster = or_none(clusters.get_by_uid, tx, cluster_uid)
-        if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED:
+        if cluster is None or cluster.state is not ProvisioningState.SUCCEEDED or cluster.engine == away:
             continue
         if queues(settings.engines, cluster.engine):
             hand_over_jobs(tx, actions, cluster, policies, settings, now)

@@ -119,10 +119,11 @@ class Policies:
             if subject is None:
                 return None  # Nobody of that name: nothing to limit.
         spent: Mapping[str, float] = {}
+        renewed_at: int | None = None
         if measure.value in BUDGETS:
-            start = _period_start(rule.get("period"), created_at, self._now)
+            start, renewed_at = _period(rule.get("period"), created_at, self._now)
             spent = self._spent(workspace_key, scope, measure, start)
-        return Limit(workspace_key, scope, measure, rule["amount"], subject, rule.get("hard", True), spent)
+        return Limit(workspace_key, scope, measure, rule["amount"], subject, rule.get("hard", True), spent, renewed_at)
 
     def _user(self, name: str) -> str | None:
         record = or_none(principals.get_by_name, self._tx, name)
@@ -170,9 +171,13 @@ def _subject(workspace_key: str, scope: Scope, used: Used) -> str:
     return Owner(workspace_key, used.user, used.experiment_key).subject(scope)
 
 
-def _period_start(period: str | None, created_at: int, now: int) -> int:
-    """When the present period began; periods follow one another from the workspace's creation on."""
+def _period(period: str | None, created_at: int, now: int) -> tuple[int, int | None]:
+    """When the present period began, and when the next one does.
+
+    Periods follow one another from the workspace's creation on. Without them all time is one.
+    """
     if period is None:
-        return 0
+        return 0, None
     length = max(1, round(1000 * duration_seconds(period)))
-    return created_at + max(0, now - created_at) // length * length
+    start = created_at + max(0, now - created_at) // length * length
+    return start, start + length

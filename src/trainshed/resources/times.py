@@ -76,3 +76,18 @@ def format_duration(seconds: float) -> str:
     text = f"P{days}D" if days else "P"
     text += f"T{clock}" if clock else ""
     return text if text != "P" else "PT0S"
+
+
+def spoken_duration(seconds: float) -> str:
+    """As people say it: ``0.4 s``, ``12 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 
 #: Levels below which directories are moved up before they are removed: paths of any depth take few descriptors.
 _DEEP = 48
@@ -16,7 +17,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def empty(path: str, spare: Collection[str] = ()) -> None:
-    """Remove everything below a directory but the entries of these names. Raises OSError."""
+    """Remove everything below a directory but the entries of these names. Raises OSError.
+
+    Somebody else may remove it at the same time.
+    """
     top = os.open(path, _FOLDER)
     try:
         while _clear(top, top, 0, spare):
@@ -31,19 +35,26 @@ def _clear(folder: int, top: int, depth: int, spare: Collection[str]) -> bool:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name not in spare]
     moved = False
     for name, is_folder in found:
-        if not is_folder:
-            os.unlink(name, dir_fd=folder)
-        elif depth >= _DEEP:
-            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            os.rename(name, f".removed-{facts.st_dev}-{facts.st_ino}", src_dir_fd=folder, dst_dir_fd=top)
-            moved = True
-        else:
-            inner = os.open(name, _FOLDER, dir_fd=folder)
-            try:
-                moved |= _clear(inner, top, depth + 1, ())
-            finally:
-                os.close(inner)
-            os.rmdir(name, dir_fd=folder)
+        with suppress(FileNotFoundError):
+            moved |= _remove(folder, name, is_folder, top, depth)
+    return moved
+
+
+def _remove(folder: int, name: str, is_folder: bool, top: int, depth: int) -> bool:
+    if not is_folder:
+        os.unlink(name, dir_fd=folder)
+        return False
+    if depth >= _DEEP:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        os.rename(name, f".removed-{facts.st_dev}-{facts.st_ino}", src_dir_fd=folder, dst_dir_fd=top)
+        return True
+    inner = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        moved = _clear(inner, top, depth + 1, ())
+    finally:
+        os.close(inner)
+    with suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=folder)
     return moved
 
 

@@ -7,8 +7,7 @@ need all of their wall-clock limits.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Iterable, Iterator
 
 from trainshed.scheduling.snapshot import NEVER, Arrival, RunningGang
 
@@ -20,21 +19,17 @@ def releases(
     running: Iterable[RunningGang],
     arrivals: Iterable[Arrival],
     now: int,
-    vacated: Mapping[int, int] = MappingProxyType({}),
+    vacating: Collection[int] = (),
 ) -> Iterator[Release]:
-    """When nodes become free, the earliest first.
+    """When nodes become free, the earliest first; read no further than it is asked for.
 
-    ``running`` is in order of ``ends_by``. ``vacated``: when the gangs that are told to stop now are gone, by job id.
+    ``running`` is in order of ``ends_by``. ``vacating``: ids of gangs that are told to stop now; their nodes are among
+    ``arrivals``.
     """
-    if vacated:
-        running = list(running)
-        going = [(vacated[gang.job_id], gang.node_count) for gang in running if gang.job_id in vacated]
-        running = (gang for gang in running if gang.job_id not in vacated)
-    else:
-        going = []
+    if vacating:
+        running = (gang for gang in running if gang.job_id not in vacating)
     ends = ((max(now, gang.ends_by), gang.node_count) for gang in running)
-    comes = [(max(now, arrival.at), arrival.count) for arrival in arrivals]
-    return heapq.merge(ends, sorted(going + comes))
+    return heapq.merge(ends, sorted((max(now, arrival.at), arrival.count) for arrival in arrivals))
 
 
 def earliest(need: int, free: int, coming: Iterable[Release], now: int) -> tuple[int, int]:

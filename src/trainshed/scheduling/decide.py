@@ -10,7 +10,7 @@ from trainshed.scheduling.backfill import earliest, releases
 from trainshed.scheduling.ledger import Ledger
 from trainshed.scheduling.limits import NO_LIMITS, Excess, Limits
 from trainshed.scheduling.order import Order, Walk, lane_by_lane
-from trainshed.scheduling.preemption import victims
+from trainshed.scheduling.preemption import Candidates
 from trainshed.scheduling.snapshot import (
     Arrival,
     ClusterSnapshot,
@@ -18,7 +18,6 @@ from trainshed.scheduling.snapshot import (
     Placement,
     Preemption,
     Reservation,
-    RunningGang,
 )
 
 
@@ -95,7 +94,11 @@ class _Round:
         self._held: dict[int, Held] = {}
         #: Gangs that wait for nodes that are being vacated, and how many nodes they need together.
         self._promised = 0
-        self._victims: dict[int, RunningGang] = {}
+        self._victims: set[int] = set()
+        #: Nodes that victims leave, and those that are free within the grace without that.
+        self._vacated = 0
+        self._leaving = 0
+        self._candidates: Candidates | None = None
         self._reservation: Reservation | None = None
         #: Nodes that may be used beyond the reserved moment.
         self._spare = 0
@@ -197,17 +200,16 @@ class _Round:
 
     def _take(self, gang: Gang) -> bool:
         """Have running gangs of a lower priority make room, unless enough are leaving already."""
-        leaving = sum(running.node_count for running in self._cluster.running if running.stopping)
-        soon = self._now + self._policy.grace
-        leaving += sum(arrival.count for arrival in self._cluster.arrivals if arrival.at <= soon)
-        leaving += sum(victim.node_count for victim in self._victims.values())
-        missing = self._promised + gang.node_count - self._free - leaving
+        if self._candidates is None:
+            self._candidates = Candidates(self._cluster.running)
+            self._leaving = self._leaves_by_itself()
+        missing = self._promised + gang.node_count - self._free - self._leaving - self._vacated
         if missing > 0:
-            others = [running for running in self._cluster.running if running.job_id not in self._victims]
-            chosen = victims(others, missing, gang.priority)
+            chosen = self._candidates.choose(missing, gang.priority)
             if not chosen:
                 return False
-            self._victims.update((victim.job_id, victim) for victim in chosen)
+            self._victims.update(victim.job_id for victim in chosen)
+            self._vacated += sum(victim.node_count for victim in chosen)
             self._preemptions += [Preemption(victim.job_id, gang.job_id) for victim in chosen]
         self._promised += gang.node_count
         first = gang.job_id if self._reservation is None else self._reservation.job_id
@@ -215,11 +217,18 @@ class _Round:
         self._held[gang.job_id] = Held(Hold.MAKING_ROOM)
         return True
 
+    def _leaves_by_itself(self) -> int:
+        """Nodes that nobody needs to be stopped for: they are free within the grace anyway."""
+        soon = self._now + self._policy.grace
+        stopping = sum(running.node_count for running in self._cluster.running if running.stopping)
+        return stopping + sum(arrival.count for arrival in self._cluster.arrivals if arrival.at <= soon)
+
     def _reserve(self, first: int, need: int) -> None:
         """Keep ``need`` nodes for the first gang that waits, and for those that are promised nodes with it."""
         cluster = self._cluster
-        vacated = dict.fromkeys(self._victims, self._now + self._policy.grace)
-        starting = [Arrival(self._now + gang.limit, gang.node_count) for gang in self._started]
-        coming = releases(cluster.running, (*cluster.arrivals, *starting), self._now, vacated)
+        others = [Arrival(self._now + gang.limit, gang.node_count) for gang in self._started]
+        if self._vacated:
+            others.append(Arrival(self._now + self._policy.grace, self._vacated))
+        coming = releases(cluster.running, (*cluster.arrivals, *others), self._now, self._victims)
         at, self._spare = earliest(need, self._free, coming, self._now)
         self._reservation = Reservation(first, at, self._spare)

@@ -65,18 +65,18 @@ def waiting(unmet: Sequence[Dependency]) -> Reason:
     """Why a job whose conditions are not all met waits, and what would change it."""
     named = [f"{each.name} {_UNTIL[each.condition]} ({_state(each.other)})" for each in unmet[:_NAMED]]
     more = f" and {len(unmet) - _NAMED} more" if len(unmet) > _NAMED else ""
-    text = (
-        f"It waits for {', '.join(named)}{more}. It joins the queue when all its dependsOn conditions are met; "
-        "to run it earlier, submit it again without them."
-    )
+    then = "then" if len(unmet) == 1 else "when all of that is so"
+    text = f"It waits for {', '.join(named)}{more}. It joins the queue {then}; to run it earlier, submit it again "
+    text += "without dependsOn."
     details = {each.name: _state(each.other) for each in unmet}
     return Reason(ReasonCode.WAITING_FOR_DEPENDENCIES, text, details)
 
 
 def impossible(dependency: Dependency) -> Reason:
     """Why a job can never run whose condition cannot be met any more."""
+    then = f"Mend job {dependency.name} and submit both again"
     if dependency.other is None:
-        happened = "was deleted"
+        happened, then = "was deleted", "Submit both again"
     elif dependency.condition is Condition.AFTER:
         happened = "ended without having started"
     else:
@@ -84,7 +84,7 @@ def impossible(dependency: Dependency) -> Reason:
     text = (
         f"The job was to run once job {dependency.name} had {_DONE[dependency.condition]} "
         f"({dependency.condition.value}), but that one {happened}, so this one cannot run. "
-        f"Mend job {dependency.name} and submit both again, or use afterAny to run however it ends."
+        f"{then}, or use afterAny to run however it ends."
     )
     details = {"job": dependency.name, "condition": dependency.condition.value, "state": _state(dependency.other)}
     return Reason(ReasonCode.DEPENDENCY_FAILED, text, details)

@@ -33,6 +33,8 @@ class Limit:
     hard: bool = True
     #: Of a budget: what was spent of it so far, by subject.
     spent: Mapping[str, float] = field(default_factory=dict)
+    #: Of a budget with a period: when the next one begins (Unix ms).
+    renewed_at: int | None = None
 
     def holds_for(self, owner: Owner) -> bool:
         """Whether the owner's gangs count against it."""

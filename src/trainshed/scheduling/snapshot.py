@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from trainshed.scheduling.policy import Policy
 
 #: A moment that never comes: when a gang without a limit ends.
 NEVER = 2**62
+
+_age = attrgetter("job_id")
 
 
 class Scope(StrEnum):
@@ -135,7 +138,13 @@ def lanes_of(queue: Iterable[Gang], *, by_owner: bool = False) -> list[list[Gang
     """
     lanes: dict[object, list[Gang]] = {}
     for gang in queue:
-        key: object = (gang.priority, gang.returning, gang.owner) if by_owner else (gang.priority, gang.returning)
+        key: object
+        if by_owner:
+            owner = gang.owner
+            # Its parts instead of itself: a tuple is hashed without a call of Python.
+            key = (gang.priority, gang.returning, owner.workspace, owner.user, owner.experiment)
+        else:
+            key = (gang.priority, gang.returning)
         lane = lanes.get(key)
         if lane is None:
             lanes[key] = [gang]
@@ -144,7 +153,3 @@ def lanes_of(queue: Iterable[Gang], *, by_owner: bool = False) -> list[list[Gang
     for lane in lanes.values():
         lane.sort(key=_age)
     return list(lanes.values())
-
-
-def _age(gang: Gang) -> int:
-    return gang.job_id

@@ -101,7 +101,7 @@ def _draw(panel: Panel, top: float) -> Iterator[str]:
     ticks = [every * number for number in range(int((high - low) / every) + 1)]
     for tick in ticks:
         x = LEFT + width * (tick - low) / (high - low)
-        yield _text(x, bottom + 16, f"{10**tick:g}" if panel.logarithmic else f"{tick:g}", anchor="middle")
+        yield _text(x, bottom + 16, f"{10**tick:,.0f}" if panel.logarithmic else f"{tick:g}", anchor="middle")
     yield _text(LEFT + width / 2, bottom + 32, panel.across, anchor="middle")
     for line in panel.lines:
         dashes = ' stroke-dasharray="4 3" opacity="0.6"' if line.dashed else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -11,6 +12,9 @@ from trainshed.simulation.philly import read_philly
 from trainshed.simulation.swf import read_swf
 from trainshed.simulation.table import read_table
 from trainshed.simulation.trace import Trace
+
+#: A line of the Standard Workload Format, be it whole or not.
+_NUMBERS = re.compile(r"-?[\d.]+(\s+-?[\d.]+)+", re.ASCII)
 
 
 class TraceFormat(StrEnum):
@@ -50,6 +54,6 @@ def recognised(line: str) -> TraceFormat:
     text = line.strip().lstrip("\ufeff")
     if text.startswith(("[", "{")):
         return TraceFormat.PHILLY
-    if text.startswith(";") or (len(text.split()) == 18 and "," not in text):
+    if text.startswith(";") or _NUMBERS.fullmatch(text):
         return TraceFormat.SWF
     return TraceFormat.HELIOS if "gpu_num" in text.split(",") else TraceFormat.CSV

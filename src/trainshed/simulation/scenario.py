@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from trainshed.resources.times import duration_seconds
 from trainshed.scheduling.policy import FIRST_COME, FairShare, Policy
 from trainshed.scheduling.workload import Faults, Site
+from trainshed.simulation.durations import milliseconds
 from trainshed.simulation.trace import DEFAULT_LIMIT
 
 MINUTE_MS = 60_000
@@ -76,19 +76,6 @@ class Scenario:
             except ValueError as error:
                 raise ScenarioError(f"{name}: {error}") from None
         return made
-
-
-def milliseconds(text: str) -> int:
-    """Of an ISO 8601 duration, ``[d.]hh:mm:ss``, a number of seconds, or 90s, 15m, 2h, 7d. Raises ValueError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        seconds = float(number) * unit
-    except ValueError:
-        seconds = duration_seconds(text)
-    if not 0 <= seconds < 1e10:
-        raise ValueError(f"{text!r} is not a duration; write for example 90s, 15m, 2h or P7D")
-    return round(1000 * seconds)
 
 
 def extent(text: str) -> tuple[int, int]:

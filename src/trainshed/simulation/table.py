@@ -6,7 +6,8 @@ import csv
 from collections.abc import Iterable, Iterator
 
 from trainshed.resources.job import PRIORITIES
-from trainshed.resources.times import duration_seconds, format_time, parse_time
+from trainshed.resources.times import format_time, parse_time
+from trainshed.simulation.durations import milliseconds
 from trainshed.simulation.trace import Trace, TraceError, TraceJob, require
 
 REQUIRED = ("submitted", "runtime", "nodes")
@@ -14,18 +15,23 @@ OPTIONAL = ("limit", "user", "experiment", "priority", "name")
 
 
 def read_table(lines: Iterable[str]) -> Trace:
-    """Read a trace. Times are RFC 3339 or seconds; durations seconds, ISO 8601 or ``[d.]hh:mm:ss``; a priority is
-    high, normal, low or a number. Raises TraceError.
+    """Read a trace. Times are RFC 3339 or seconds; durations as ``milliseconds`` has them; a priority is high,
+    normal, low or a number. Raises TraceError.
     """
     rows = csv.DictReader(lines)
+    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
     require(rows.fieldnames, REQUIRED, 1)
-    for name in rows.fieldnames or ():
+    for name in rows.fieldnames:
         if name not in REQUIRED + OPTIONAL:
             raise TraceError(f"the column {name!r} is not known; there are {', '.join(REQUIRED + OPTIONAL)}", 1)
     return Trace.of(_job(row, rows.line_num) for row in rows)
 
 
 def _job(row: dict[str, str | None], line: int) -> TraceJob:
+    # What has no column of its own is kept under None.
+    if None in row:
+        raise TraceError("it has more values than there are columns", line, "quote a value that contains a comma")
+
     def text(name: str) -> str:
         return (row.get(name) or "").strip()
 
@@ -58,13 +64,10 @@ def _moment(text: str, line: int) -> int:
 
 
 def _duration(text: str, column: str, line: int) -> int:
-    seconds = _seconds(text)
-    if seconds is None:
-        try:
-            seconds = duration_seconds(text)
-        except ValueError as error:
-            raise TraceError(f"{column}: {error}; or a number of seconds", line) from None
-    return round(1000 * seconds)
+    try:
+        return milliseconds(text)
+    except ValueError as error:
+        raise TraceError(f"{column}: {error}", line) from None
 
 
 def _seconds(text: str) -> float | None:

@@ -125,4 +125,6 @@ def require(columns: Sequence[str] | None, wanted: Sequence[str], line: int) -> 
     have = columns or ()
     for name in wanted:
         if name not in have:
-            raise TraceError(f"the column {name!r} is missing; there are {', '.join(have) or 'none'}", line)
+            found = ", ".join(have) or "none"
+            way_out = "columns are separated by commas" if len(have) == 1 else ""
+            raise TraceError(f"the column {name!r} is missing; there are {found}", line, way_out)

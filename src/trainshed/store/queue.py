@@ -149,7 +149,7 @@ def _walk_lane(
         yield from map(_queued, rows)
         if len(rows) < limit:
             return
-        after = rows[-1].id
+        after = rows[-1][0]
         limit *= 2
 
 

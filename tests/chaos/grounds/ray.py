@@ -92,6 +92,11 @@ class RayGround(Ground):
     def ranks(self, service: LiveService) -> list[Process]:
         return victims.ranks_on(self.place)
 
+    def revive(self, *, all_of_it: bool = False) -> list[str]:
+        started = super().revive(all_of_it=all_of_it)
+        self._nodes.rejoin(self._away)
+        return started
+
     def left(self, service: LiveService) -> list[str]:
         folders = list(self._directory.glob("attempts/*"))
         return [*map(str, folders), *(f"{rank.pid}: {rank.command}" for rank in self.ranks(service))]

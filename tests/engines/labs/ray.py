@@ -1,4 +1,4 @@
-"""The Ray engine: a head and several nodes with loopback addresses, the same for a whole session."""
+"""The Ray engine: a head and several nodes, and an engine on them that all tests use in turn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.engines.labs.kind import Body, LabKind
-from tests.engines.ray.fixtures import run_on_ray
+from tests.engines.ray.fixtures import SharedLab
 
 
 def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
-    run_on_ray(request.getfixturevalue("ray_nodes"), home, body)
+    lab: SharedLab = request.getfixturevalue("ray_lab")
+    lab.run(body)
 
 
 KINDS = (LabKind("ray", _run),)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +43,8 @@ class RayNodes:
         self.token_file.chmod(0o600)
         # Of this process alone, so that several test processes are not in each other's way.
         self.network = f"127.{64 + os.getpid() % 61}.{os.getpid() // 61 % 250 + 1}"
-        self._hosts = 1
+        self._hosts, self._joins = 1, 0
+        self._options: dict[str, tuple[str, ...]] = {}
         self.port = _free_port(f"{self.network}.1")
         #: Beside ``environment``, for the head and the nodes that it starts.
         self.more_environment: dict[str, str] = {}
@@ -86,27 +87,44 @@ class RayNodes:
             f"--system-config={json.dumps(_QUICK)}",
             *options,
         )
-        self._up(1, [self.head])
+        leaders = [self.head]
+        self._until(lambda: self._started(leaders) == 1, "the head")
 
     def add_node(self, *options: str, cpus: int = 1, resources: dict[str, float] | None = None) -> str:
         """Start one more node; its address. Returns at once."""
         self._hosts += 1
         address = f"{self.network}.{self._hosts}"
-        self.nodes[address] = self._ray(
+        self._options[address] = (
             f"--node-ip-address={address}",
             f"--address={self.address}",
             f"--num-cpus={cpus}",
             "--num-gpus=0",
             f"--resources={json.dumps(resources or {})}",
-            # Nodes that start at one time must not choose the names of their sockets in one folder.
-            f"--temp-dir={self.folder}/{self._hosts}",
             *options,
         )
+        self._join(address)
         return address
+
+    def _join(self, address: str) -> None:
+        # Nodes that start at one time must not choose the names of their sockets in one folder.
+        self._joins += 1
+        self.nodes[address] = self._ray(*self._options[address], f"--temp-dir={self.folder}/{self._joins}")
 
     def wait_for(self, count: int) -> None:
         """Until that many nodes have a raylet that says that it has joined."""
-        self._up(count, list(self.nodes.values()))
+
+        def joined() -> bool:
+            self.rejoin()
+            return self._started(list(self.nodes.values())) >= count
+
+        self._until(joined, f"{count} nodes")
+
+    def rejoin(self, but: Collection[str] = ()) -> None:
+        """Start nodes again whose ``ray start`` has ended: it gives up after 30 s, too soon for a busy machine."""
+        for address in [address for address, leader in self.nodes.items() if leader.poll() is not None]:
+            if address not in but:
+                _end(self.nodes[address])
+                self._join(address)
 
     def raylets(self) -> int:
         """How many nodes live, the head's own included."""
@@ -164,9 +182,9 @@ class RayNodes:
         output.rename(self.folder / f"{process.pid}.out")
         return process
 
-    def _up(self, count: int, leaders: list[subprocess.Popen[bytes]]) -> None:
+    def _started(self, leaders: list[subprocess.Popen[bytes]]) -> int:
         logs = [self.folder / f"{leader.pid}.out" for leader in leaders]
-        self._until(lambda: sum("Ray runtime started" in log.read_text() for log in logs) >= count, f"{count} nodes")
+        return sum("Ray runtime started" in log.read_text() for log in logs)
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE

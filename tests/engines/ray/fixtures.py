@@ -17,13 +17,13 @@ from trainshed.engines.ray.settings import RaySettings
 
 #: Seconds that any single thing may take: Ray starts an interpreter for every node.
 _PATIENCE = 60.0
-#: Nodes of the cluster: as many as the widest test needs, and one that a test kills.
-NODES = 5
+#: Nodes of the cluster: as many as the widest test needs, and two that tests kill.
+NODES = 6
 
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
-    """A head and five nodes. Skips where Ray is not installed."""
+    """A head and six nodes. Skips where Ray is not installed."""
     if why := why_not():
         pytest.skip(why)
     nodes = RayNodes()
@@ -35,6 +35,54 @@ def ray_nodes() -> Iterator[RayNodes]:
         yield nodes
     finally:
         nodes.close()
+
+
+class SharedLab:
+    """A laboratory that many tests use, one after the other, each of which finds it empty."""
+
+    def __init__(self, nodes: RayNodes, home: Path) -> None:
+        self._runner = asyncio.Runner()
+        self._lab = self._runner.run(self._make(nodes, home))
+
+    async def _make(self, nodes: RayNodes, home: Path) -> Lab:
+        lab = Lab(lambda: engine_of(nodes, home), patience=_PATIENCE)
+        await lab.start()
+        await lab.until(lambda view: True, "the engine")
+        return lab
+
+    def run(self, body: Callable[[Lab], Awaitable[None]]) -> None:
+        """Run a test, and take away what it left."""
+        try:
+            self._runner.run(body(self._lab))
+        finally:
+            self._runner.run(self._clear())
+
+    async def _clear(self) -> None:
+        lab = self._lab
+        view = await lab.until(lambda view: view, "the engine")
+        await lab.engine.remove_nodes(tuple(node.node_id for node in view.nodes))
+        view = await lab.until(
+            lambda view: view if not view.nodes and all(gang.result for gang in view.gangs) else None, "no node"
+        )
+        await lab.engine.forget_gang(tuple(gang.attempt_id for gang in view.gangs))
+        for uid in view.clusters:
+            await lab.engine.remove_cluster(uid)
+        lab.told.clear()
+
+    def close(self) -> None:
+        """End it."""
+        self._runner.run(self._lab.engine.close())
+        self._runner.close()
+
+
+@pytest.fixture(scope="session")
+def ray_lab(ray_nodes: RayNodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedLab]:
+    """An engine on the session's cluster: starting one for each test takes longer than most tests."""
+    lab = SharedLab(ray_nodes, tmp_path_factory.mktemp("ray-lab"))
+    try:
+        yield lab
+    finally:
+        lab.close()
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ def test_those_that_fit_the_smallest_first(wanted: Wanted, fitting: str) -> None
     assert [found.ray_id for found in free_nodes(ALL, (), wanted)] == list(fitting)
 
 
+def test_an_idle_one_is_taken_before_a_smaller_one_that_others_use() -> None:
+    used = RayNode("u", "127.0.0.9", {"CPU": 1}, idle=False)
+    assert free_nodes([used, LARGE], (), Wanted(1, 0)) == [LARGE, used]
+
+
 def test_a_held_node_is_not_free() -> None:
     assert free_nodes(ALL, {"s", "l"}, Wanted(1, 0)) == [GPU]
 

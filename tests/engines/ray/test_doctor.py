@@ -47,10 +47,3 @@ def test_a_cluster_whose_nodes_see_the_directory(ray_nodes: RayNodes, tmp_path: 
     assert all(check.ok for check in found), found
     assert "CPUs, 0 GPUs" in found[-1].detail and ray_nodes.address in found[-1].detail
     assert list((tmp_path / "ray").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_a_token_that_is_not_the_cluster_s(ray_nodes: RayNodes, tmp_path: Path, token: Path) -> None:
-    found = checks("boxes", RaySettings(ray_nodes.address, str(tmp_path), token_file=str(token)))
-    assert not found[-1].ok
-    assert "token" in found[-1].mend

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.engines.conformance import STOP, mounts
-from tests.engines.lab import Lab, cluster_spec, gang_spec
+from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec
 from tests.engines.ray.cluster import RayNodes
 from tests.engines.ray.fixtures import engine_of, run_on_ray
+from trainshed.engines.local.leftovers import marked
 from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, Leader, NodeSpec
 from trainshed.engines.ray.engine import RayEngine
+from trainshed.engines.ray.places import Places
 from trainshed.engines.ray.settings import RaySettings
 from trainshed.resources.reasons import ReasonCode
 from trainshed.resources.users import JobUser
@@ -77,16 +78,32 @@ def test_who_lost_the_lease_starts_nothing_any_more(ray_nodes: RayNodes, home: P
             await later.start(lambda status: None)
             for number, engine in ((1, former), (2, later)):
                 spec = gang_spec(f"echo {number} >> $AZ_BATCHAI_MOUNT_ROOT/ran", nodes, cluster)
-                with suppress(EngineUnavailable):
-                    await engine.start_gang(spec)
+                await engine.start_gang(spec)
             await lab.engine.start(lab._listen)
             await lab.until(lambda view: ran.exists() or None, "what the later one started")
             # Whatever the former one might have started is waited for: the node runs one after the other.
             await lab.end_of(spec.attempt_id)
             assert ran.read_text() == "2\n"
+            with pytest.raises(EngineUnavailable):
+                await former.view()
         finally:
             await former.close()
             await later.close()
+
+    run_on_ray(ray_nodes, home, body)
+
+
+@pytest.mark.slow
+def test_an_agent_of_a_node_that_nobody_knows_gives_its_machine_back(ray_nodes: RayNodes, home: Path) -> None:
+    async def body(lab: Lab) -> None:
+        (node,) = await lab.add_nodes(1, cluster_spec())
+        await lab.engine.close()
+        places = Places(home / "ray")
+        (places.nodes / f"{node}.json").unlink()
+        assert marked(places.node(node).mark)
+        await lab.restart_service()
+        assert (await lab.engine.view()).nodes == ()
+        await eventually(lambda: not marked(places.node(node).mark), "the end of its processes")
 
     run_on_ray(ray_nodes, home, body)
 

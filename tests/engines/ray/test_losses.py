@@ -46,7 +46,7 @@ def test_a_raylet_that_dies_loses_its_gangs(ray_nodes: RayNodes, home: Path) -> 
         attempt = await lab.run("true", nodes, cluster, preparation=prepare)
         await eventually(lambda: len(living(name)) == 4, "both nodes prepare")
         address = (await lab.node(nodes[1])).address
-        # One of five: other tests need four.
+        # One of six: other tests need four.
         ray_nodes.kill_raylet(address)
         status = await lab.end_of(attempt)
         # At the moment at which the loss is told, nothing of it lives any more.

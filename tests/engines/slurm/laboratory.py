@@ -30,8 +30,18 @@ def engine(site: Site, home: Path, **more: str) -> SlurmEngine:
     return SlurmEngine("hpc", settings(home, **more), environment=site.environment)
 
 
-def run_on(site: Site, home: Path, body: Callable[[Lab], Awaitable[None]], **more: str) -> None:
-    """Run a coroutine with a started engine, and leave the site without jobs and without a process of one."""
+def run_on(
+    site: Site,
+    home: Path,
+    body: Callable[[Lab], Awaitable[None]],
+    *,
+    finally_: Callable[[], None] = lambda: None,
+    **more: str,
+) -> None:
+    """Run a coroutine with a started engine, and leave the site without jobs and without a process of one.
+
+    ``finally_`` undoes what the test did to the site.
+    """
 
     async def whole() -> None:
         lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE)
@@ -44,6 +54,7 @@ def run_on(site: Site, home: Path, body: Callable[[Lab], Awaitable[None]], **mor
     try:
         asyncio.run(whole())
     finally:
+        finally_()
         site.clear()
     left = list((home / "nodes").glob("*/*"))
     assert left == [], f"left on the nodes: {left}"

@@ -205,6 +205,7 @@ class Site:
             "SelectType=select/cons_tres",
             "SelectTypeParameters=CR_Core",
             "MpiDefault=none",
+            "GresTypes=gpu",
             "PreemptType=preempt/partition_prio",
             "PreemptMode=REQUEUE",
             "ReturnToService=2",
@@ -215,7 +216,7 @@ class Site:
             _TUNED if tuned else "",
             *(
                 f"NodeName={name} NodeHostname={host} NodeAddr={self._net}.{4 + index} Port={ports[1 + index]} "
-                f"CPUs={cpus} RealMemory=1000"
+                f"CPUs={cpus} RealMemory=1000 Gres=gpu:2"
                 for index, name in enumerate(self.names)
             ),
             f"PartitionName=batch Nodes={','.join(self.names)} Default=YES PriorityTier=5",
@@ -223,6 +224,10 @@ class Site:
             f"PartitionName=high Nodes={','.join(self.names)} PriorityTier=10 PreemptMode=OFF",
         ]
         self.conf.write_text("\n".join(lines) + "\n")
+        # Slurm wants character devices: without, tasks are not told which GPUs are theirs.
+        for index in range(2):
+            os.mknod(root / f"gpu{index}", 0o20666, os.makedev(1, 3))
+        (root / "gres.conf").write_text(f"NodeName={','.join(self.names)} Name=gpu File={root}/gpu[0-1]\n")
         said = subprocess.run(["slurmctld", "-V"], capture_output=True, text=True).stdout.split()[-1]
         version = tuple(int(part) for part in said.split(".")[:2])
         plugin = "disabled" if version >= (23, 11) else "cgroup/v1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def test_what_is_wrong_is_said_with_what_mends_it(
 
 @pytest.mark.slow
 def test_a_controller_that_is_away(slurm_site: Site, tmp_path: Path) -> None:
-    checks = examined(slurm_site, settings(tmp_path), SLURM_CONF=str(tmp_path / "none.conf"))
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", slurm_site.conf.read_text()))
+    checks = examined(slurm_site, settings(tmp_path), SLURM_CONF=str(conf))
     assert not checks["slurm"].ok and "cannot be reached" in checks["slurm"].detail and "munge" in checks["slurm"].mend
     assert set(checks) == {"slurm", "shared directory"}
 

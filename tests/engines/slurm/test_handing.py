@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.conftest import OnSite
-from tests.engines.slurm.laboratory import run_on
+from tests.engines.slurm.laboratory import PATIENCE, run_on
 from tests.engines.slurm.slurm_site import Site
 from trainshed.engines.protocol import EngineError, EngineUnavailable, EngineView, GangResult, GangStatus, NodeCondition
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -76,9 +77,7 @@ def test_an_absent_controller_loses_nothing(slurm_site: Site, on_site: OnSite) -
         (mounts(lab, cluster.uid) / "go").touch()
         # The runner's word is enough: nobody has to ask Slurm.
         await eventually(lambda: [s for s in lab.told if s.attempt_id == ending], "the end of the first")
-        with pytest.raises(EngineUnavailable) as away:
-            await lab.engine.view()
-        assert away.value.reason.code is ReasonCode.ENGINE_UNAVAILABLE
+        assert (await _away(lab)).code is ReasonCode.ENGINE_UNAVAILABLE
         late = await lab.run("true", nodes, cluster)
         await lab.restart_service()
         await lab.engine.stop_gang(staying, STOP, 0.2)
@@ -89,6 +88,18 @@ def test_an_absent_controller_loses_nothing(slurm_site: Site, on_site: OnSite) -
         assert (await lab.end_of(late)).result is GangResult.SUCCEEDED
 
     on_site(body)
+
+
+async def _away(lab: Lab) -> Reason:
+    """Why the engine cannot be reached, once it cannot."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await lab.engine.view()
+            except EngineUnavailable as error:
+                return error.reason
+            # What Slurm said a moment ago is still taken for true.
+            await asyncio.sleep(0.05)
 
 
 def _started(view: EngineView, attempt_id: str) -> GangStatus | None:
@@ -201,3 +212,64 @@ def test_priority_becomes_nice_and_names_are_those_of_the_job(slurm_site: Site, 
             assert (await lab.end_of(gang.attempt_id)).result is GangResult.SUCCEEDED
 
     on_site(body)
+
+
+@pytest.mark.parametrize("exclusive", ["yes", "no"])
+def test_gpus_of_the_vm_size_are_asked_for_and_given_to_ranks(on_site: OnSite, exclusive: str) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(gpus=2, options={"exclusive": exclusive})
+        nodes = await lab.add_nodes(2, cluster)
+        told = "$AZ_BATCHAI_MOUNT_ROOT/gpus"
+        look = f"echo $(hostname) $CUDA_VISIBLE_DEVICES $AZ_BATCHAI_NUM_GPUS >> {told}"
+        status = await lab.end_of(await lab.run("true", nodes, cluster, preparation=look))
+        assert status.result is GangResult.SUCCEEDED, status
+        found = sorted((mounts(lab, cluster.uid) / "gpus").read_text().splitlines())
+        assert [line.split()[1:] for line in found] == [["0,1", "2"]] * 2
+        assert len({line.split()[0] for line in found}) == 2
+
+    on_site(body)
+
+
+#: Stands in for ssh to a login node (a double): notes whom it was to reach and runs what it was given with a shell, as
+#: sshd does, in an environment of its own.
+SSH = """#!/bin/bash
+while [[ $1 == -o* ]]; do shift; done
+echo "$1" >> {folder}/reached; shift
+[ "$1" = -- ] && shift
+[ -e {folder}/down ] && {{ echo "ssh: connect to host login port 22: No route to host" >&2; exit 255; }}
+exec env -i PATH=/usr/bin:/bin HOME=/root USER=root SLURM_CONF={conf} bash -c "$*"
+"""
+
+
+def test_commands_run_on_a_login_node(slurm_site: Site, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "ssh").write_text(SSH.format(folder=tools, conf=slurm_site.conf))
+    (tools / "ssh").chmod(0o755)
+    environment = slurm_site.environment
+    slurm_site.environment = {"PATH": f"{tools}:/bin", "HOME": "/root"}
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"constraint": "[a|b]"})
+        await lab.engine.ensure_cluster(cluster)
+        refused = await lab.end_of(await lab.run("true", ("any",), cluster))
+        # What a shell would take for its own has come as it is.
+        assert refused.reason is not None and "feature" in refused.reason.text.lower()
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(1, cluster)
+        assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
+        (tools / "down").touch()
+        await lab.run("true", nodes, cluster)
+        text = (await _away(lab)).text
+        assert "from me@login" in text and "No route to host" in text
+        (tools / "down").unlink()
+        await lab.until(lambda view: True if all(gang.result for gang in view.gangs) else None, "all ends")
+        assert set((tools / "reached").read_text().split()) == {"me@login"}
+
+    def with_all_commands() -> None:
+        slurm_site.environment = environment
+
+    try:
+        run_on(slurm_site, tmp_path, body, finally_=with_all_commands, ssh="me@login")
+    finally:
+        with_all_commands()

@@ -59,8 +59,10 @@ def explain(session: Session, name: str) -> None:
         click.echo(describe(job))
     elif job.why_waiting:
         click.echo(f"job {job.name} is {job.execution_state.value}: {job.why_waiting.message} ({job.why_waiting.code})")
-        for label, value in job.why_waiting.details:
-            click.echo(f"  {label}: {value}")
+        # The sentence names the first of many jobs; it has all other details.
+        if job.why_waiting.code == "WaitingForDependencies" and len(job.why_waiting.details) > 1:
+            for other, state in job.why_waiting.details:
+                click.echo(f"  {other} is {state}")
         if starts := starts_in(told_more.get("estimatedStart")):
             click.echo(f"  starts: {starts}, if nothing more urgent is submitted")
         for node in told_more.get("refusedNodes", ()):
@@ -71,6 +73,8 @@ def explain(session: Session, name: str) -> None:
     for attempt in attempts:
         reason = attempt.get("reason", "error") or {}
         line = f"attempt {attempt.get('number')}: {attempt.get('state')}"
+        if attempt.get("exitCode"):
+            line += f" with exit code {attempt.get('exitCode')}"
         begun = parse_time(attempt.get("startTime", "placedTime", "placedAt"))
         click.echo("  " + line + (f", {ago(begun)}" if begun else ""))
         if reason:

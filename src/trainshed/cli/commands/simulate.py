@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -32,6 +32,13 @@ _AS_CHANGES = (
     "autoscale", "boot", "idle", "grace", "fair_share", "faults", "repair", "checkpoint", "limit", "speed",
 )  # fmt: skip
 _FORMATS = ("csv", "swf", "philly", "helios")
+
+
+class Price(NamedTuple):
+    """What an hour of a node costs."""
+
+    node_hour: float
+    currency: str
 
 
 class _RunsByDefault(LazyGroup):
@@ -99,6 +106,12 @@ def _changed(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     help="Play it again with changes such as nodes=20,backfill=off; may be repeated.",
 )
 @click.option("--price", metavar="PRICE|SIZE", help="Of a node-hour; or a VM size of the service's prices.json.")
+@click.option(
+    "--vm-priority",
+    type=click.Choice(["dedicated", "lowpriority"]),
+    default="dedicated",
+    help="With the price of a VM size.  [default: dedicated]",
+)
 @click.option("--plot", metavar="FILE", help="Draw nodes, queue and waits over time to a .svg or .png file.")
 @click.option("--save-trace", metavar="FILE", help="Write the trace as it was read to a .csv or .swf file.")
 @options.session()
@@ -114,7 +127,7 @@ def run(session: Session, **chosen: Any) -> None:
     path, history = chosen["path"], chosen["history"]
     if (path is None) == (not history):
         raise click.UsageError("give a trace's file, or --history for the service's own jobs")
-    price = _price(chosen["price"])
+    price = None if chosen["price"] is None else _price(chosen["price"], chosen["vm_priority"])
     draw = traces.plotter(chosen["plot"]) if chosen["plot"] else None
     trace = (
         traces.from_service(session, chosen["cluster"])
@@ -122,6 +135,8 @@ def run(session: Session, **chosen: Any) -> None:
         else traces.load(path, chosen["trace_format"], chosen["per_node"])
     )
     _tell(session, trace, "the service's history" if history else path)
+    if chosen["limit"] is None:
+        _warn_of_limit(session, trace)
     scenarios = _scenarios(chosen, trace)
     if chosen["save_trace"]:
         traces.save(chosen["save_trace"], traces.written(trace, chosen["save_trace"], "written by trainshed simulate"))
@@ -139,9 +154,22 @@ def _tell(session: Session, trace: Trace, source: str) -> None:
     from trainshed.cli.errors import CommandError
 
     for reason, count in trace.skipped.items():
-        session.note(f"left out: {count} {'job' if count == 1 else 'jobs'}, {reason}")
+        session.note(f"left out: {_jobs(count)}, {reason}")
     if not trace.jobs:
-        raise CommandError("TraceInvalid", f"{source}: there is no job in it that ran", "trainshed simulate --help")
+        raise CommandError("TraceInvalid", f"{source}: there is no job in it that ran and ended")
+
+
+def _warn_of_limit(session: Session, trace: Trace) -> None:
+    """The service's default would end jobs that really went on."""
+    from trainshed.simulation.trace import DEFAULT_LIMIT
+
+    count = sum(job.limit is None and job.runtime > DEFAULT_LIMIT for job in trace.jobs)
+    if count:
+        session.note(f"{_jobs(count)} without a limit took longer than the default of 7d; --limit off lets them end")
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
 
 
 def _scenarios(chosen: dict[str, Any], trace: Trace) -> list[tuple[str, Scenario]]:
@@ -179,9 +207,9 @@ def _scenarios(chosen: dict[str, Any], trace: Trace) -> list[tuple[str, Scenario
     return found
 
 
-def _play_all(trace: Trace, scenarios: list[tuple[str, Scenario]], price: float | None) -> list[Outcome]:
+def _play_all(trace: Trace, scenarios: list[tuple[str, Scenario]], price: Price | None) -> list[Outcome]:
     from trainshed.cli.progressbar import ProgressBar
-    from trainshed.cli.tables_simulation import Outcome
+    from trainshed.cli.tables_simulation import Cost, Outcome
     from trainshed.simulation.measuring import measure
     from trainshed.simulation.playing import play
 
@@ -195,7 +223,8 @@ def _play_all(trace: Trace, scenarios: list[tuple[str, Scenario]], price: float 
 
             played = play(trace, scenario, told)
             figures = measure(played)
-            outcomes.append(Outcome(name, played, figures, None if price is None else price * figures.node_hours))
+            cost = None if price is None else Cost(price.node_hour * figures.node_hours, price.currency)
+            outcomes.append(Outcome(name, played, figures, cost))
     return outcomes
 
 
@@ -212,19 +241,17 @@ def _show(session: Session, trace: Trace, outcomes: list[Outcome]) -> None:
         click.echo(structured(as_json(trace, outcomes), session.form))
 
 
-def _price(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _price(text: str, vm_priority: str) -> Price:
     try:
         price = float(text)
     except ValueError:
-        return _price_of_size(text)
+        return _price_of_size(text, vm_priority)
     if not 0 <= price < 1e9:
         raise click.BadParameter(f"{text!r} is no price of a node-hour", param_hint="--price")
-    return price
+    return Price(price, "")
 
 
-def _price_of_size(size: str) -> float:
+def _price_of_size(size: str, vm_priority: str) -> Price:
     from trainshed.cli.errors import CommandError
     from trainshed.client.connection import home_directory
     from trainshed.resources.prices import FILE_NAME, InvalidPrices, read_prices
@@ -232,11 +259,13 @@ def _price_of_size(size: str) -> float:
     path = home_directory() / FILE_NAME
     example = '{"sizes": {"' + size.upper() + '": 0.9}}'
     try:
-        price = read_prices(path.read_text(encoding="utf-8")).of(size, "dedicated")
+        prices = read_prices(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CommandError("NoPrice", f"there is no {path}", f"--price 0.9, or write {example} to it") from None
     except (InvalidPrices, UnicodeDecodeError) as error:
         raise CommandError("NoPrice", f"the prices in {path} cannot be used: {error}") from None
-    if not price:
-        raise CommandError("NoPrice", f"{path} has no price of {size}", f"--price 0.9, or write {example} to it")
-    return price
+    if not (price := prices.of(size, vm_priority)):
+        raise CommandError(
+            "NoPrice", f"{path} has no {vm_priority} price of {size}", f"--price 0.9, or have it say {example}"
+        )
+    return Price(price, prices.currency)

@@ -74,7 +74,7 @@ class Bridge:
         await asyncio.wait([serving, watching], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             return ENDED
-        self._say({"away": f"Ray's head does not answer any more ({watching.exception()!r})"})
+        self._say({"away": f"it does not go on with Ray: {watching.exception()!r}"})
         return AWAY
 
     async def _serve(self, reader: asyncio.StreamReader) -> None:

@@ -19,6 +19,8 @@ class RayNode:
     address: str
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
+    #: Nobody has CPUs of it now.
+    idle: bool = True
 
     @property
     def cpus(self) -> int:
@@ -82,9 +84,9 @@ def parse_labels(text: str | None) -> dict[str, str]:
 
 
 def free_nodes(nodes: Iterable[RayNode], held: Collection[str], wanted: Wanted) -> list[RayNode]:
-    """Those that fit and are not held, the smallest first: a larger one may fit another cluster."""
+    """Those that fit and are not held: idle ones first, then the smallest, as a larger one may fit another cluster."""
     fitting = [node for node in nodes if node.ray_id not in held and wanted.fits(node)]
-    return sorted(fitting, key=lambda node: (node.gpus, node.cpus, node.address, node.ray_id))
+    return sorted(fitting, key=lambda node: (not node.idle, node.gpus, node.cpus, node.address, node.ray_id))
 
 
 def shortage(nodes: Sequence[RayNode], held: Collection[str], wanted: Wanted, count: int) -> str:

@@ -6,7 +6,9 @@ import logging
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
+from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainshed.engines.local.leftovers import MARK_VARIABLE
@@ -34,8 +36,15 @@ class RayCluster:
 
     def nodes(self) -> list[RayNode]:
         """Those that live."""
+        free = available_resources_per_node()  # type: ignore[no-untyped-call]
         return [
-            RayNode(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node.get("Labels") or {})
+            RayNode(
+                node["NodeID"],
+                node["NodeManagerAddress"],
+                node["Resources"],
+                node.get("Labels") or {},
+                idle=free.get(node["NodeID"], {}).get("CPU", 0) >= node["Resources"].get("CPU", 0),
+            )
             for node in ray.nodes()  # type: ignore[no-untyped-call]
             if node["Alive"]
         ]
@@ -58,6 +67,10 @@ class RayCluster:
             return ray.get_actor(name)
         except ValueError:
             return None
+
+    def names(self) -> list[str]:
+        """Of all agents of this engine, those that wait for a machine included."""
+        return list(list_named_actors())
 
     def end(self, agent: Agent) -> None:
         """End its process; what it holds is free then."""

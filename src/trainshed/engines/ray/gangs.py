@@ -41,7 +41,8 @@ _PORTS, _TRIED = range(20000, 32000), 8
 class Telling:
     """How gangs reach their nodes. Neither raises: a node that does not listen is found lost elsewhere."""
 
-    message: Callable[[HeldNode, Message], None]
+    #: Whether it was taken, when that is known.
+    message: Callable[[HeldNode, Message], asyncio.Task[bool]]
     #: Of the ports, those that are free on the node.
     free_ports: Callable[[HeldNode, list[int]], Any]
 
@@ -118,10 +119,19 @@ class GangKeeper:
                 raise Refused(_not_written(self._places, error)) from error
             raise
         token = secrets.token_hex(16)
+        taken = []
         for index, node in enumerate(members):
             self._given[attempt_id, node.node_id] = node.run
-            message = {"start": str(self._places.part(attempt_id, index) / "spec.json"), "attempt": attempt_id}
-            self._telling.message(node, {**message, "secrets": job_secrets, "private": private, "token": token})
+            message: Message = {"start": str(self._places.part(attempt_id, index) / "spec.json"), "attempt": attempt_id}
+            message |= {"secrets": job_secrets, "private": private, "token": token}
+            taken.append(self._telling.message(node, message))
+        # A bridge that dies when the service was told that it started has handed it over.
+        for node, was_taken in zip(members, await asyncio.gather(*taken), strict=True):
+            if not was_taken:
+                self._telling.message(node, {"void": attempt_id, "reason": None})
+        if gang.stop_reason is not None:
+            # While its files were written: nothing had heard of it then.
+            self._stop_parts(gang, gang.stop_reason, 0.0)
 
     def _put_down(self, gang: Gang, spec: Message, members: list[HeldNode], port: int) -> None:
         store = spec["code_store"]
@@ -207,9 +217,11 @@ class GangKeeper:
         """What a node's warden says of all attempts there."""
         for gang in [gang for gang in self._gangs.values() if node.node_id in gang.running]:
             if gang.attempt_id not in parts:
-                if self._given.get((gang.attempt_id, node.node_id)) != node.run:
+                given = self._given.get((gang.attempt_id, node.node_id))
+                if given != node.run:
                     # It never came there, or the warden that it was given to is dead; the answer is that it is over.
-                    self._telling.message(node, {"void": gang.attempt_id})
+                    reason = None if given else not_handed_over(node.node_id).to_json()
+                    self._telling.message(node, {"void": gang.attempt_id, "reason": reason})
                 continue
             ended = parts[gang.attempt_id]
             if ended is not None:
@@ -280,6 +292,15 @@ def node_unheard(node_id: str, seconds: float) -> Reason:
         "which a Ray node without its head ends itself. The job is queued again."
     )
     return Reason(lost.code, text, lost.details)
+
+
+def not_handed_over(node_id: str) -> Reason:
+    """For attempts of which another bridge knows only that they were to start."""
+    text = (
+        f"What hands attempts over to Ray was ended as the attempt started; node {node_id} does not have it. "
+        "The job is queued again."
+    )
+    return Reason(ReasonCode.ENGINE_STOPPED, text, {"node": node_id})
 
 
 def _not_ready(node_id: str, why: str) -> Reason:

@@ -44,6 +44,8 @@ class HeldNode:
     agent: Any = None
     run: str = ""
     task: asyncio.Task[None] | None = None
+    #: Held while a message is on its way to the agent.
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: The first state of its warden has come, or it is clear that none will.
     known: asyncio.Event = field(default_factory=asyncio.Event)
 

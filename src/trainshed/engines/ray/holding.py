@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from trainshed.engines.local.addresses import host_name
 from trainshed.engines.local.layout import read_all, write_durably
@@ -19,9 +19,13 @@ from trainshed.engines.ray.held import HeldNode
 from trainshed.engines.ray.places import Places
 from trainshed.resources.reasons import Reason, ReasonCode
 
+T = TypeVar("T")
+
 #: Seconds between looks at Ray's nodes while one is wanted, and otherwise; a look that takes longer than the last means
 #: that Ray's head is away.
 _LOOK_SOON, _LOOK_LATER, LOOK_PATIENCE = 0.25, 1.0, 10.0
+#: One look in so many is also for agents that nobody knows.
+_LOOKS_FOR_STRAYS = 20
 #: Seconds in which a node has to end what runs on it and write its volumes.
 _LEAVE_PATIENCE = 150.0
 #: Seconds for which a bridge that starts waits for the first word of the nodes that are there.
@@ -36,6 +40,8 @@ class Ray(Protocol):
     def hold(self, name: str, node: RayNode, program: str, mark: str, log: str) -> Any: ...
 
     def find(self, name: str) -> Any: ...
+
+    def names(self) -> list[str]: ...
 
     def end(self, agent: Any) -> None: ...
 
@@ -67,6 +73,8 @@ class NodeHolder:
         self._awake = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._looks = 0
+        self._superseded = False
 
     def load(self) -> None:
         """What a former bridge recorded."""
@@ -92,13 +100,17 @@ class NodeHolder:
                         await node.known.wait()
 
     async def watch_ray(self) -> None:
-        """Look at Ray's nodes for ever. Raises TimeoutError and what Ray raises when its head is away."""
+        """Look at Ray's nodes for ever. Raises TimeoutError and what Ray raises when its head is away; RuntimeError
+        when another process of the service leads.
+        """
         while True:
             wanted = any(not node.ray_id for node in self.nodes.values())
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SOON if wanted else _LOOK_LATER):
                     await self._awake.wait()
             self._awake.clear()
+            if self._superseded:
+                raise RuntimeError("another process of the service leads now")
             await self.look()
 
     async def look(self) -> None:
@@ -117,6 +129,21 @@ class NodeHolder:
                 if free:
                     self._claim(node, free[0])
         await self._ask_autoscaler()
+        self._looks += 1
+        if self._looks % _LOOKS_FOR_STRAYS == 1:
+            await self._end_strays()
+
+    async def _end_strays(self) -> None:
+        """Agents of nodes that nobody knows: a bridge that was killed had just made them. They hold machines."""
+        async with asyncio.timeout(LOOK_PATIENCE):
+            names = await asyncio.to_thread(self._ray.names)
+        for name in names:
+            # As it is on disk: another process may lead by now, and have made others.
+            if (self._places.nodes / f"{name}.json").exists():
+                continue
+            if (agent := await asyncio.to_thread(self._ray.find, name)) is not None:
+                print(f"the agent of node {name}, which nobody knows, is ended", file=sys.stderr, flush=True)
+                await asyncio.to_thread(self._ray.end, agent)
 
     def _held(self) -> set[str]:
         return {node.ray_id for node in self.nodes.values() if node.ray_id}
@@ -150,6 +177,8 @@ class NodeHolder:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # Ray has many, and all mean that the agent is of no use.
+                if self._is_superseded(error):
+                    return
                 why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
             node.run = ""
             if node.removing or self._closing:
@@ -277,7 +306,7 @@ class NodeHolder:
         if not self._autoscale and fresh:
             await self.look()
             fresh = [spec for spec in fresh if spec["node_id"] not in self.nodes]
-            waiting = sum(not node.ray_id for node in self.nodes.values())
+            waiting = sum(not node.ray_id and node.cluster_uid == cluster["uid"] for node in self.nodes.values())
             why = shortage(self._alive, self._held(), Wanted.of(cluster), len(fresh) + waiting)
             if why:
                 why = f"Cluster {cluster['name']}: {why}"
@@ -286,7 +315,9 @@ class NodeHolder:
             node = HeldNode(
                 spec["node_id"], cluster["uid"], spec["ordinal"], host_name(cluster["name"], spec["ordinal"])
             )
-            text = "The node waits for a machine, which Ray's autoscaler was asked for."
+            text = "The node waits for a free machine of Ray."
+            if self._autoscale:
+                text = "The node waits for a machine, which Ray's autoscaler was asked for."
             node.reason = Reason(ReasonCode.NODE_STARTING, text)
             self.nodes[node.node_id] = node
             self._record(node)
@@ -309,11 +340,14 @@ class NodeHolder:
             with suppress(Exception):
                 agent = await asyncio.to_thread(self._ray.find, node.node_id)
         if agent is not None:
-            with suppress(Exception):
+            try:
                 async with asyncio.timeout(_LEAVE_PATIENCE):
                     await agent.leave.remote(self._leader)
                     if node.task is not None:
                         await asyncio.wait([node.task])  # The node's last words.
+            except Exception as error:  # It is dead, or does not answer: it is ended as it is.
+                if self._is_superseded(error):
+                    return
             with suppress(Exception):
                 await asyncio.to_thread(self._ray.end, agent)
         if node.task is not None:
@@ -338,10 +372,9 @@ class NodeHolder:
 
     # How gangs reach their nodes.
 
-    def tell(self, node: HeldNode, message: Message) -> None:
-        """Pass a message to the node's warden."""
-        if node.agent is not None:
-            self._do(_answer(node.agent.tell.remote(self._leader, message)))
+    def tell(self, node: HeldNode, message: Message) -> asyncio.Task[bool]:
+        """Pass a message to the node's warden; whether its agent has it."""
+        return self._do(self._tell(node, message))
 
     async def free_ports(self, node: HeldNode, candidates: list[int]) -> list[int]:
         """Those that are free there; none when it does not answer."""
@@ -350,12 +383,31 @@ class NodeHolder:
                 return list(await node.agent.free_ports.remote(node.address, candidates))
         return []
 
-    def _do(self, work: Any) -> None:
+    async def _tell(self, node: HeldNode, message: Message) -> bool:
+        """One after the other: Ray gives calls to such actors in any order."""
+        async with node.line:
+            if node.agent is None:
+                return False
+            try:
+                async with asyncio.timeout(LOOK_PATIENCE):
+                    await node.agent.tell.remote(self._leader, message)
+            except Exception as error:  # An agent that is dead is noticed elsewhere.
+                self._is_superseded(error)
+                return False
+            return True
+
+    def _is_superseded(self, error: Exception) -> bool:
+        """Whether an agent turned us away for a later leader: then nothing is ours to end. Ray names such errors
+        ``RayTaskError(Superseded)``.
+        """
+        found = "Superseded" in type(error).__name__
+        if found:
+            self._superseded = True
+            self._awake.set()
+        return found
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-async def _answer(reference: Any) -> None:
-    with suppress(Exception):
-        await reference
+        return task

@@ -28,6 +28,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _FIRST_PATIENCE = 20.0
 #: Seconds for a bridge to end by itself when the service lets go.
 _END_PATIENCE = 5.0
+#: Bytes of the bridge's log after which the next bridge begins another; one former one is kept.
+_LOG_LIMIT = 16 * 2**20
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,9 @@ class BridgeLink:
     async def _start(self) -> asyncio.StreamReader:
         ours, theirs = socket.socketpair()
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            if self._log_file.stat().st_size > _LOG_LIMIT:
+                self._log_file.rename(f"{self._log_file}.1")
         descriptor = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once

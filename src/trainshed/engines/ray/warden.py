@@ -114,7 +114,9 @@ class Warden:
             self._keeper.tell(self._node, message)
         elif "void" in message:
             if message["void"] not in self._parts:
-                self._parts[message["void"]] = _lost(runner_lost(self._node.node_id))
+                told = message["reason"]
+                reason = Reason.from_json(told) if told else runner_lost(self._node.node_id)
+                self._parts[message["void"]] = _lost(reason)
                 self._changed()
         elif "forget" in message:
             for attempt_id in message["forget"]:

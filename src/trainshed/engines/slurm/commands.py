@@ -34,8 +34,10 @@ _AWAY = (
 )
 #: ssh's own exit code when it does not get there.
 _SSH_FAILED = 255
-#: Variables of the service that Slurm's commands need; jobs get none of the others.
+#: Variables of the service that Slurm's commands need; jobs get none of the others. Most of Slurm's own would change
+#: what is submitted, or how it is printed: the service may itself run in a job.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "KRB5CCNAME", "SSH_AUTH_SOCK")
+_PASSED_OF_SLURM = ("SLURM_CONF", "SLURM_JWT")
 
 
 class Refused(Exception):
@@ -53,7 +55,9 @@ class Commands:
         self._ssh = ssh
         self._timeout = timeout
         self._environment = {
-            name: value for name, value in environment.items() if name in _PASSED or name.startswith(("SLURM_", "LC_"))
+            name: value
+            for name, value in environment.items()
+            if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
         }
         self._at_once = asyncio.Semaphore(8)
 

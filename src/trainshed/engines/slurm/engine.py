@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+
+import structlog
 
 from trainshed.engines.protocol import (
     ClusterSpec,
@@ -41,12 +43,16 @@ from trainshed.engines.slurm.watching import Watching
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
+log = structlog.get_logger(__name__)
+
 #: Seconds beyond grace and warning after which an attempt that was told to end is cancelled in Slurm.
 _STOP_MARGIN = 15.0
 #: Seconds between two looks at the nodes.
 _NODES_SECONDS = 15.0
 #: Seconds for which what Slurm said last is taken for now.
 _FRESH_SECONDS = 0.5
+#: Seconds for which a site that could not be reached is taken for away without asking.
+_AWAY_SECONDS = 1.0
 #: Seconds between two looks at Slurm: after something happened, and when nothing does.
 _SOON, _LATE = 0.2, 5.0
 #: Seconds between two looks at what running attempts wrote.
@@ -82,6 +88,7 @@ class SlurmEngine:
         self._nodes_at = 0.0
         self._asked_at = 0.0
         self._away: Reason | None = None
+        self._failed_at = 0.0
         self._ready = False
         self._listener: Listener = lambda status: None
         self._looking = asyncio.Lock()
@@ -99,18 +106,10 @@ class SlurmEngine:
         try:
             await asyncio.to_thread(self._open)
         except OSError as error:
-            raise EngineUnavailable(
-                Reason(
-                    ReasonCode.ENGINE_UNAVAILABLE,
-                    f"The directory {self._root.root} of engine {self.name} cannot be used: {error}. It must be seen, "
-                    "and be writable, on this machine and on Slurm's nodes.",
-                    {"directory": str(self._root.root)},
-                )
-            ) from error
+            raise EngineUnavailable(self._unwritable(error)) from error
         self._ready = True
         self._loop = asyncio.create_task(self._run(), name=f"engine {self.name}")
-        with suppress(EngineUnavailable):
-            await self._look(0.0)
+        self._wake.set()
 
     def _open(self) -> None:
         self._root.make()
@@ -138,6 +137,9 @@ class SlurmEngine:
     async def view(self) -> EngineView:
         """The whole truth, at most half a second old."""
         self._require_ready()
+        if self._away is not None and (self._looking.locked() or time.monotonic() - self._failed_at < _AWAY_SECONDS):
+            # Whoever asks is not kept waiting for what the loop finds out anyway.
+            raise EngineUnavailable(self._away)
         await self._look(_FRESH_SECONDS)
         return EngineView(
             nodes=tuple(self._node_statuses()),
@@ -157,7 +159,7 @@ class SlurmEngine:
             ) from error
         known = Cluster.of(cluster)
         if self._clusters.get(cluster.uid) != known:
-            await asyncio.to_thread(self._keep_cluster, known)
+            await self._on_disk(self._keep_cluster, known)
             self._clusters[cluster.uid] = known
             self._nodes_at = 0.0
             self._wake.set()
@@ -169,9 +171,9 @@ class SlurmEngine:
     async def remove_cluster(self, cluster_uid: str) -> None:
         """Forget it; its durable directory stays."""
         self._require_ready()
-        await asyncio.to_thread(self._records.drop_of, cluster_uid)
+        await self._on_disk(self._records.drop_of, cluster_uid)
         self._clusters.pop(cluster_uid, None)
-        await asyncio.to_thread(self._root.cluster(cluster_uid).unlink, missing_ok=True)
+        await self._on_disk(self._root.cluster(cluster_uid).unlink, True)
         self._wake.set()
 
     async def add_nodes(self, cluster: ClusterSpec, nodes: tuple[NodeSpec, ...]) -> None:
@@ -208,9 +210,12 @@ class SlurmEngine:
                 await self._look(0.0)
         addresses = {node.name: node.address for node in self._nodes if node.address not in ("", node.name)}
         if self._leader is not None:
-            await asyncio.to_thread(take_lead, self._root, self._leader)
+            await self._on_disk(take_lead, self._root, self._leader)
         most = next((node.minutes for node in self._nodes if self._is_of(cluster, node)), None)
-        ended = await self._handing.start(gang, cluster, addresses, most)
+        try:
+            ended = await self._handing.start(gang, cluster, addresses, most)
+        except OSError as error:
+            raise EngineUnavailable(self._unwritable(error)) from error
         if ended is not None:
             self._listener(ended)
         self._wake.set()
@@ -222,7 +227,7 @@ class SlurmEngine:
         self._require_ready()
         record = self._records.attempts.get(attempt_id)
         if record is None or record.final is not None:
-            await asyncio.to_thread(self._records.drop_again, attempt_id)
+            await self._on_disk(self._records.drop_again, attempt_id)
             self._wake.set()
             return
         if record.stop is not None and (warning is not None or not record.stop["warned"]):
@@ -234,15 +239,15 @@ class SlurmEngine:
             "grace": grace_seconds,
             "warning": warning.to_json() if warning is not None else None,
         }
-        await asyncio.to_thread(self._records.keep, record)
-        await asyncio.to_thread(places.append, self._root.attempt(attempt_id).told, told)
+        await self._on_disk(places.append, self._root.attempt(attempt_id).told, told)
+        await self._on_disk(self._records.keep, record)
         self._wake.set()
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
         """Drop outcomes."""
         self._require_ready()
         ended = [one for one in attempt_ids if (r := self._records.attempts.get(one)) is not None and r.final]
-        await asyncio.to_thread(self._records.forget, ended)
+        await self._on_disk(self._records.forget, ended)
         self._wake.set()
 
     async def ensure_file_server(self, server: FileServerSpec) -> None:
@@ -287,6 +292,11 @@ class SlurmEngine:
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
                 due = time.monotonic() + pause
+            except Exception:
+                # What is known of one job must not end the watch over all others.
+                log.exception("a look at Slurm failed", engine=self.name)
+                pause = _LATE
+                due = time.monotonic() + pause
 
     async def _look(self, max_age: float) -> bool:
         """Ask Slurm, unless that was done so many seconds ago. Whether something changed. Raises EngineUnavailable."""
@@ -298,20 +308,22 @@ class SlurmEngine:
                 changed = await self._look_at_nodes()
                 events = await self._watching.look()
             except EngineUnavailable as error:
-                self._away = error.reason
-                if was_away is None:
-                    self._listener(None)
+                self._lost(error.reason)
                 raise
             except OSError as error:
-                self._away = Reason(
-                    ReasonCode.ENGINE_UNAVAILABLE, f"The directory {self._root.root} cannot be used: {error}."
-                )
-                raise EngineUnavailable(self._away) from error
+                self._lost(self._unwritable(error))
+                raise EngineUnavailable(self._unwritable(error)) from error
             self._asked_at = time.monotonic()
             self._away = None
         if changed or was_away is not None:
             self._listener(None)
         return self._tell(events) or changed
+
+    def _lost(self, reason: Reason) -> None:
+        news = self._away is None
+        self._away, self._failed_at = reason, time.monotonic()
+        if news:
+            self._listener(None)
 
     def _tell(self, events: list[GangStatus | None]) -> bool:
         for event in events:
@@ -345,6 +357,21 @@ class SlurmEngine:
         """Whether the cluster's jobs may come there: to the partitions that it names, or to the default one."""
         wanted = self._settings.options(cluster.options).of("partition")
         return node.partition.rstrip("*") in wanted.split(",") if wanted else node.partition.endswith("*")
+
+    async def _on_disk(self, act: Callable[..., object], *arguments: object) -> None:
+        """In a thread, since the directory may be a slow file system. Raises EngineUnavailable."""
+        try:
+            await asyncio.to_thread(act, *arguments)
+        except OSError as error:
+            raise EngineUnavailable(self._unwritable(error)) from error
+
+    def _unwritable(self, error: OSError) -> Reason:
+        return Reason(
+            ReasonCode.ENGINE_UNAVAILABLE,
+            f"The directory {self._root.root} of engine {self.name} cannot be used: {error}. It must be seen, and be "
+            "writable, on this machine and on Slurm's nodes.",
+            {"directory": str(self._root.root)},
+        )
 
     def _require_ready(self) -> None:
         if not self._ready:

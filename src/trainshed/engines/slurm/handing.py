@@ -26,6 +26,8 @@ from trainshed.resources.reasons import Reason
 
 #: Seconds after which a job that Slurm has not taken is submitted again; after a lost answer, when it may have been.
 _RETRY_SECONDS, _UNSURE_SECONDS = 5.0, 30.0
+#: Seconds for which an answer is waited for when the service ends.
+_CLOSE_SECONDS = 3.0
 #: Slurm's own default of KillWait, in seconds.
 _KILL_WAIT = 30.0
 
@@ -58,7 +60,11 @@ class Handing:
         self._kill_wait = float(number) if number.isdigit() else _KILL_WAIT
 
     async def close(self) -> None:
-        """Submissions that are under way come to their end: their answer is worth having."""
+        """Submissions that are under way get a moment: their answer is worth having, and else found by the comment."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=_CLOSE_SECONDS)
+        for call in self._calls:
+            call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def start(

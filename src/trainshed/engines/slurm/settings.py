@@ -42,7 +42,7 @@ ENGINE_SETTINGS: Mapping[str, str] = {
     "share_user": "yes when jobs of all workspaces may run as the service's own Unix user (no)",
     "timeout": "seconds that one of Slurm's commands may take (30)",
 }
-_VALUE = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.,:=@&|*()\[\]/+-]{0,254}", re.ASCII)
+_VALUE = re.compile(r"(?!-)[A-Za-z0-9_.,:=@&|*()\[\]/+-]{1,255}", re.ASCII)
 _YES = {"yes": True, "true": True, "no": False, "false": False}
 
 

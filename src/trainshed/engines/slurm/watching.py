@@ -98,8 +98,16 @@ class Watching:
     def _missing(self, look: _Look) -> list[str]:
         """Numbers of jobs that Slurm did not show; empty ones for tickets without a number."""
         return [
-            job for ticket, job in look.asked.items() if job not in look.by_job and not (look.by_ticket.get(ticket))
+            job
+            for ticket, job in look.asked.items()
+            if self._line(ticket, job, look) is None and not look.by_ticket.get(ticket)
         ]
+
+    def _line(self, ticket: str, job: str, look: _Look) -> QueueLine | None:
+        """Of the ticket's job. A controller that lost its last moments gives the number of a job to another one."""
+        line = look.by_job.get(job)
+        named = ticket_of(line.comment, self._mark) if line is not None else ""
+        return None if named and named != ticket else line
 
     def _digest(self, look: _Look) -> None:
         for ticket in list(self._records.tickets.values()):
@@ -114,7 +122,7 @@ class Watching:
     def _compare(self, ticket: TicketRecord, look: _Look) -> None:
         if not ticket.job and not self._find(ticket, look):
             return
-        line = look.by_job.get(ticket.job)
+        line = self._line(ticket.ticket, ticket.job, look)
         gone = look.complete and line is None and look.asked.get(ticket.ticket) == ticket.job
         # A submission that was taken for lost and was not: the ticket is another job's.
         others = (job for job in look.by_ticket.get(ticket.ticket, ()) if job != ticket.job)
