@@ -60,6 +60,7 @@ class Chaos:
             stream.stop(CALM)
         assert not stream.trouble, stream.trouble
         self._revive(all_of_it=True)
+        self._ground.whole()
         last = time.monotonic()
         self._calm_down(last)
         self._tell(f"all is calm {time.monotonic() - last:.1f} s after the last kill; killed: {dict(self.killed)}")

@@ -61,6 +61,9 @@ class Ground(ABC):
     def left(self, service: LiveService) -> list[str]:
         """What there is of jobs although all have ended."""
 
+    def whole(self) -> None:  # noqa: B027 - most need not wait
+        """Wait until what was started again is up: that is the machine's time, not the service's."""
+
     def ready(self) -> bool:
         """Whether the engine itself says that all of its nodes are free."""
         return True

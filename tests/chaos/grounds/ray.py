@@ -43,6 +43,8 @@ class RayGround(Ground):
     """A cluster takes all of Ray's nodes."""
 
     name = "ray"
+    #: A machine needs half a minute to join again on two busy cores: with more kills than these there are none.
+    pauses = (3.0, 7.0)
     cluster: ClassVar[Mapping[str, Any]] = {"engine": {"name": "boxes"}}
 
     def __init__(self, place: Path) -> None:
@@ -80,7 +82,7 @@ class RayGround(Ground):
 
     def deeds(self, service: LiveService) -> Sequence[Deed]:
         return (
-            Deed("raylet", 20, self._kill_raylet),
+            Deed("raylet", 10, self._kill_raylet),
             killing("agent", 8, lambda: [one for pid in self._nodes.agents() if (one := victims.read(pid))]),
             killing("warden", 8, self._wardens),
             killing("node", 8, lambda: victims.children(self._ours(), self._wardens())),
@@ -96,6 +98,9 @@ class RayGround(Ground):
         started = super().revive(all_of_it=all_of_it)
         self._nodes.rejoin(self._away)
         return started
+
+    def whole(self) -> None:
+        self._nodes.wait_for(NODES)
 
     def left(self, service: LiveService) -> list[str]:
         folders = list(self._directory.glob("attempts/*"))
@@ -138,7 +143,7 @@ class RayGround(Ground):
 
     def _kill_raylet(self, chance: random.Random) -> str:
         draw, away = chance.random(), round(chance.uniform(*_AWAY), 1)
-        addresses = [address for address in self._nodes.nodes if address not in self._away]
+        addresses = [address for address in self._nodes.joined() if address not in self._away]
         if not addresses:
             return ""
         address = addresses[int(draw * len(addresses))]

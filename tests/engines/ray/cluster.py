@@ -126,6 +126,10 @@ class RayNodes:
                 _end(self.nodes[address])
                 self._join(address)
 
+    def joined(self) -> list[str]:
+        """Nodes whose raylet has said that it has joined."""
+        return [address for address, leader in self.nodes.items() if self._started([leader])]
+
     def raylets(self) -> int:
         """How many nodes live, the head's own included."""
         return sum(_program(pid).endswith("/raylet") for pid in _mentioning(str(self.folder)))
