@@ -1,1 +1,1 @@
-"""Chaos on the real local engine: whatever is killed, jobs end as they should and nothing is left."""
+"""Chaos on a real engine: whatever is killed, jobs end as they should and nothing is left."""

@@ -11,16 +11,16 @@ from pathlib import Path
 import httpx
 
 from tests.chaos import victims
+from tests.chaos.grounds.ground import NODES, Deed, Ground
 from tests.chaos.stream import FAILING_EXIT_CODE, Stream
 from tests.support.live_service import LiveService
 from trainshed.client import ClientError
 from trainshed.client.models import Job
 
-NODES = 4
 #: Seconds within which everything has calmed down after the last kill.
 CALM = 60.0
-#: Between two kills.
-SHORTEST, LONGEST = 1.5, 4.0
+#: Seconds within which the cluster is there, and within which a last job on all nodes runs.
+SET_UP, LAST = 60.0, 45.0
 
 Say = Callable[[str], None]
 
@@ -28,106 +28,124 @@ Say = Callable[[str], None]
 class Chaos:
     """The seed decides on jobs and kills; when exactly they meet is the machine's."""
 
-    def __init__(self, service: LiveService, folder: Path, seed: int, say: Say) -> None:
+    def __init__(self, ground: Ground, service: LiveService, folder: Path, seed: int, say: Say) -> None:
+        self._ground = ground
         self._service = service
         self._folder = folder
         self._seed = seed
         self._say = say
         self._chance = random.Random(seed)
         self._began = time.monotonic()
+        self._deeds = (
+            Deed("service", 15, self._kill_service),
+            Deed("rank", 25, self._kill_rank),
+            *ground.deeds(service),
+        )
         self.killed: Counter[str] = Counter()
         #: Jobs of which a rank was killed: that is a failure of their own.
         self.hit: set[str] = set()
 
     def run(self, seconds: float) -> Counter[str]:
         """All of it. Returns how many jobs ended how. Raises AssertionError with what is not as it must be."""
-        self._tell(f"seed {self._seed}, {seconds:g} s")
-        cluster = self._service.make_cluster(NODES)
+        self._tell(f"{self._ground.name}, seed {self._seed}, {seconds:g} s")
+        cluster = self._service.make_cluster(NODES, SET_UP, **self._ground.cluster)
         stream = Stream(self._service, cluster, self._folder, self._seed)
         self._began = time.monotonic()
         stream.start()
         try:
             while time.monotonic() - self._began < seconds:
-                time.sleep(self._chance.uniform(SHORTEST, LONGEST))  # The chaos itself, not a wait for anything.
+                self._wait(self._chance.uniform(*self._ground.pauses))
                 self._act()
         finally:
             stream.stop(CALM)
         assert not stream.trouble, stream.trouble
+        self._revive(all_of_it=True)
+        self._ground.whole()
         last = time.monotonic()
         self._calm_down(last)
         self._tell(f"all is calm {time.monotonic() - last:.1f} s after the last kill; killed: {dict(self.killed)}")
-        return self._check(stream)
+        ends = self._check(stream)
+        self._one_more(stream)
+        self._ground.give_back(self._service)
+        return ends
 
     def _tell(self, text: str) -> None:
         self._say(f"{time.monotonic() - self._began:7.2f}  {text}")
 
-    def _act(self) -> None:
-        action = self._chance.choices(
-            (self._kill_service, self._kill_daemon, self._kill_node, self._kill_runner, self._kill_rank, self._evict),
-            (15, 15, 20, 15, 25, 10),
-        )[0]
-        action()
+    def _wait(self, seconds: float) -> None:
+        """The chaos itself, not a wait for anything; what was killed is started again meanwhile."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            time.sleep(max(0.0, min(until, self._ground.next_due()) - now))
+            self._revive()
 
-    def _kill_service(self) -> None:
-        pause = round(self._chance.uniform(0, 1.5), 2)
-        self._tell(f"kill the service, start it again after {pause} s")
+    def _revive(self, *, all_of_it: bool = False) -> None:
+        for what in self._ground.revive(all_of_it=all_of_it):
+            self._tell(f"start {what} again")
+
+    def _act(self) -> None:
+        deed = self._chance.choices(self._deeds, [deed.weight for deed in self._deeds])[0]
+        # Its own dice: what is there to be killed does not change what comes later.
+        chance = random.Random(self._chance.random())
+        try:
+            done = deed.do(chance)
+        except (ClientError, httpx.HTTPError) as error:
+            self._tell(f"no {deed.what}: {error}")
+            return
+        self._tell(done or f"no {deed.what} to kill")
+        self.killed[deed.what] += bool(done)
+
+    def _kill_service(self, chance: random.Random) -> str:
+        pause = round(chance.uniform(0, 1.5), 2)
         self._service.kill()
-        self.killed["service"] += 1
         time.sleep(pause)
         self._service.start()
+        return f"service, started again after {pause} s"
 
-    def _kill_daemon(self) -> None:
-        self._kill("daemon", victims.daemon(victims.look(self._service)))
-
-    def _kill_node(self) -> None:
-        self._kill("node", victims.nodes(victims.look(self._service)))
-
-    def _kill_runner(self) -> None:
-        self._kill("runner", victims.runners(victims.look(self._service)))
-
-    def _kill_rank(self) -> None:
-        rank = self._kill("rank", victims.ranks(victims.look(self._service)))
-        if rank is not None:
-            self.hit.add(victims.job_of(rank))
-
-    def _kill(self, what: str, found: list[victims.Process]) -> victims.Process | None:
-        draw = self._chance.random()
+    def _kill_rank(self, chance: random.Random) -> str:
+        draw, found = chance.random(), self._ground.ranks(self._service)
         if not found:
-            self._tell(f"no {what} to kill")
-            return None
-        process = found[int(draw * len(found))]
-        self._tell(f"kill {what} {process.pid}")
+            return ""
+        rank = found[int(draw * len(found))]
+        job = victims.job_of(rank)
         # Before it dies: its job may have ended by the time that the next line runs.
-        if what == "rank":
-            self.hit.add(victims.job_of(process))
-        if victims.kill(process):
-            self.killed[what] += 1
-            return process
-        return None
-
-    def _evict(self) -> None:
-        draw = self._chance.random()
-        try:
-            nodes = [node.json["id"] for node in self._service.client.clusters.nodes("c")]
-            if nodes:
-                node = nodes[int(draw * len(nodes))]
-                self._tell(f"evict {node}")
-                self._service.client.clusters.evict_node("c", node)
-                self.killed["eviction"] += 1
-        except (ClientError, httpx.HTTPError) as error:
-            self._tell(f"not evicted: {error}")
+        self.hit.add(job)
+        return f"rank {rank.pid} of {job}" if victims.kill(rank) else ""
 
     def _calm_down(self, last: float) -> None:
         def left() -> float:
             return max(1.0, CALM - (time.monotonic() - last))
 
         client = self._service.client
-        self._service.wait_for(
-            lambda: all(job.final for job in client.jobs.list()), f"the end of all jobs ({self._open()})", left()
-        )
-        self._service.wait_for(
-            lambda: client.clusters.get("c").nodes_in("idle") == NODES, f"idle nodes ({self._nodes()})", left()
-        )
+        self._until(lambda: not self._open(), "the end of all jobs", left(), self._story)
+        self._until(lambda: client.clusters.get("c").nodes_in("idle") == NODES, "idle nodes", left(), self._nodes)
+        self._until(self._ground.ready, f"nodes that are idle to {self._ground.name}", left(), list)
+
+    def _one_more(self, stream: Stream) -> None:
+        """All nodes are of use, and after their last job there is nothing left of any."""
+        name = stream.one_more(NODES)
+        jobs = self._service.client.jobs
+        self._until(lambda: jobs.get(name).final, "the end of the last job", LAST, self._story)
+        assert jobs.get(name).execution_state.value == "succeeded", jobs.get(name).errors
+        ground, service = self._ground, self._service
+        self._until(lambda: not ground.left(service), "an end of all that was left", LAST, lambda: ground.left(service))
+
+    def _until(self, holds: Callable[[], bool], what: str, seconds: float, why: Callable[[], object]) -> None:
+        """Says why not when it does not come."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            self._revive()
+            assert time.monotonic() < deadline, f"{what} did not come within {seconds:.0f} s: {why()}"
+            time.sleep(0.1)
+
+    def _story(self) -> list[object]:
+        """Of the jobs that are not over."""
+        client = self._service.client
+        return [
+            (job.name, job.execution_state.value, job.why_waiting, [one.json for one in client.jobs.attempts(job.name)])
+            for job in client.jobs.list()
+            if not job.final
+        ]
 
     def _open(self) -> list[str]:
         return [job.name for job in self._service.client.jobs.list() if not job.final]
@@ -139,7 +157,7 @@ class Chaos:
         jobs = {job.name: job for job in self._service.client.jobs.list()}
         lost = stream.accepted - set(jobs)
         assert not lost, f"accepted and lost: {lost}"
-        overlapping = sorted(path.name for path in self._folder.glob("*.overlap"))
+        overlapping = {path.name: path.read_text() for path in self._folder.glob("*.overlap")}
         assert not overlapping, f"two attempts at once: {overlapping}"
         ends: Counter[str] = Counter()
         for name, job in jobs.items():
@@ -147,6 +165,7 @@ class Chaos:
             finished = attempts.read_text().split() if attempts.exists() else []
             if job.execution_state.value == "succeeded":
                 assert finished, f"{name} succeeded and its first rank never came to its end"
+                assert finished[-1] == str(job.attempt), f"attempt {job.attempt} of {name} succeeded, done: {finished}"
                 ends["succeeded"] += 1
             else:
                 ends[self._own_failure(job, stream)] += 1

@@ -43,6 +43,13 @@ def read(pid: int) -> Process | None:
     return None if fields[0] == b"Z" else Process(pid, int(fields[1]), int(fields[19]), command.strip())
 
 
+def mentioning(text: str) -> list[Process]:
+    """All processes of this machine that have this on their command line, but this one."""
+    pids = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    found = (read(pid) for pid in pids if pid != os.getpid())
+    return [one for one in found if one is not None and text in one.command]
+
+
 def daemon(processes: dict[int, Process]) -> list[Process]:
     """The node daemon: no other process of the home started it."""
     return [one for one in processes.values() if one.parent not in processes and "daemon" in one.command][:1]
@@ -50,17 +57,26 @@ def daemon(processes: dict[int, Process]) -> list[Process]:
 
 def nodes(processes: dict[int, Process]) -> list[Process]:
     """Processes of nodes: children of the daemon."""
-    return _children(processes, daemon(processes))
+    return children(processes, daemon(processes))
 
 
 def runners(processes: dict[int, Process]) -> list[Process]:
     """Processes of runners: children of nodes."""
-    return _children(processes, nodes(processes))
+    return children(processes, nodes(processes))
 
 
 def ranks(processes: dict[int, Process]) -> list[Process]:
     """The users' own processes."""
-    return [one for one in processes.values() if f"{RANK} " in one.command and one.command.startswith(("python", "/"))]
+    return [one for one in processes.values() if _is_rank(one)]
+
+
+def ranks_on(place: Path) -> list[Process]:
+    """The same for jobs that were told to write below a folder, whoever started them."""
+    return [one for one in mentioning(str(place)) if _is_rank(one)]
+
+
+def _is_rank(process: Process) -> bool:
+    return f"{RANK} " in process.command and process.command.startswith(("python", "/"))
 
 
 def job_of(rank: Process) -> str:
@@ -83,6 +99,7 @@ def kill(process: Process) -> bool:
     return False
 
 
-def _children(processes: dict[int, Process], parents: list[Process]) -> list[Process]:
+def children(processes: dict[int, Process], parents: list[Process]) -> list[Process]:
+    """Those of the processes that any of the parents has started."""
     pids = {parent.pid for parent in parents}
     return sorted((one for one in processes.values() if one.parent in pids), key=lambda one: one.pid)

@@ -28,17 +28,23 @@ class LiveService:
     """One home, and the service on it.
 
     A plain one is forked from a process that has loaded the program, and its new home begins with a migrated database.
-    One with arguments or variables of its own is started as users start it, on nothing.
+    One with arguments or variables of its own is started as users start it, on nothing, unless it is to be ``warm``.
     """
 
     def __init__(
-        self, home: Path, *arguments: str, stop_nodes: bool = True, more: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *arguments: str,
+        stop_nodes: bool = True,
+        more: Mapping[str, str] | None = None,
+        warm: bool | None = None,
     ) -> None:
         """``arguments`` are more of ``trainshed serve``, ``more`` are variables of its environment."""
         self.home = home
         self._arguments = arguments
         self._more = dict(more or {})
         self._stop_nodes = stop_nodes
+        self._warm = warm if warm is not None else not (arguments or self._more)
         self._process: subprocess.Popen[bytes] | WarmChild | None = None
         self._client: Client | None = None
 
@@ -49,12 +55,12 @@ class LiveService:
         environment |= self._more
         command = ["serve", "--home", str(self.home), *self._arguments, *(["--stop-nodes"] if self._stop_nodes else [])]
         with (self.home.parent / f"{self.home.name}.log").open("ab") as log:
-            if self._arguments or self._more:
+            if not self._warm:
                 full = [sys.executable, "-m", "trainshed", *command]
                 self._process = subprocess.Popen(full, stderr=log, env=environment)
             else:
-                if not self.home.exists():
-                    self.home.mkdir(mode=0o700)
+                self.home.mkdir(mode=0o700, exist_ok=True)
+                if not (self.home / "trainshed.db").exists():
                     copy_migrated(self.home / "trainshed.db")
                 self._process = warm_parent().start(command, environment, log)
         self.wait_for(self._is_up, "the service's start")
@@ -123,8 +129,11 @@ class LiveService:
         assert self._process is not None
         return self._process.wait(seconds)
 
-    def make_cluster(self, nodes: int = 2) -> str:
-        """Workspace, experiment and a cluster ``c`` of idle nodes; the cluster's id."""
+    def make_cluster(self, nodes: int = 2, seconds: float = PATIENCE, **more: Any) -> str:
+        """Workspace, experiment and a cluster ``c`` of nodes that are idle within so many seconds; the cluster's id.
+
+        ``more``: further properties of the cluster.
+        """
         client = self.client
         client.workspaces.create("default", location="local")
         client.experiments.create("default")
@@ -134,9 +143,10 @@ class LiveService:
                 "vmSize": "STANDARD_D1",
                 "scaleSettings": {"manual": {"targetNodeCount": nodes}},
                 "userAccountSettings": {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"},
+                **more,
             },
         )
-        self.wait_for(lambda: client.clusters.get("c").nodes_in("idle") == nodes, "idle nodes")
+        self.wait_for(lambda: client.clusters.get("c").nodes_in("idle") == nodes, "idle nodes", seconds)
         return str(client.clusters.get("c").id)
 
     def wait_for(self, check: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:

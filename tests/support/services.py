@@ -15,13 +15,13 @@ from tests.support.program import Program
 
 @contextlib.contextmanager
 def running(
-    home: Path, *, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None
+    home: Path, *, arguments: Sequence[str] = (), more: Mapping[str, str] | None = None, warm: bool | None = None
 ) -> Iterator[LiveService]:
     """A service on the home, stopped at the end with its nodes; fails when anything of it is left.
 
-    ``arguments``: more of ``trainshed serve``; ``more``: variables of its environment.
+    ``arguments``: more of ``trainshed serve``; ``more``: variables of its environment; ``warm``: see LiveService.
     """
-    live = LiveService(home, *arguments, more=more)
+    live = LiveService(home, *arguments, more=more, warm=warm)
     try:
         yield live.start()
     finally:

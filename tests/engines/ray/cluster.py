@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,18 +111,24 @@ class RayNodes:
         self.nodes[address] = self._ray(*self._options[address], f"--temp-dir={self.folder}/{self._joins}")
 
     def wait_for(self, count: int) -> None:
-        """Until that many nodes have a raylet that says that it has joined.
-
-        ``ray start`` gives up after 30 s, which is too soon for a busy machine: then it is started again.
-        """
+        """Until that many nodes have a raylet that says that it has joined."""
 
         def joined() -> bool:
-            for address in [address for address, leader in self.nodes.items() if leader.poll() is not None]:
-                _end(self.nodes[address])
-                self._join(address)
+            self.rejoin()
             return self._started(list(self.nodes.values())) >= count
 
         self._until(joined, f"{count} nodes")
+
+    def rejoin(self, but: Collection[str] = ()) -> None:
+        """Start nodes again whose ``ray start`` has ended: it gives up after 30 s, too soon for a busy machine."""
+        for address in [address for address, leader in self.nodes.items() if leader.poll() is not None]:
+            if address not in but:
+                _end(self.nodes[address])
+                self._join(address)
+
+    def joined(self) -> list[str]:
+        """Nodes whose raylet has said that it has joined."""
+        return [address for address, leader in self.nodes.items() if self._started([leader])]
 
     def raylets(self) -> int:
         """How many nodes live, the head's own included."""
@@ -138,6 +144,11 @@ class RayNodes:
         """The process of the actor that holds a node."""
         (pid,) = (pid for pid in _session(self.nodes[address].pid) if _program(pid).startswith("ray::NodeAgent"))
         return pid
+
+    def agents(self) -> list[int]:
+        """The processes of all actors that hold nodes."""
+        pids = [pid for leader in self.nodes.values() for pid in _session(leader.pid)]
+        return [pid for pid in pids if _program(pid).startswith("ray::NodeAgent")]
 
     def kill_head(self) -> None:
         """Kill -9 of everything on the head's machine."""

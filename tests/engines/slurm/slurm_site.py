@@ -94,6 +94,10 @@ class Site:
         child.kill()
         child.wait()
 
+    def alive(self, name: str) -> bool:
+        """Whether ``slurmctld`` or the slurmd of a node was started and not killed."""
+        return name in self._children
+
     def idle(self) -> list[str]:
         """Nodes that are idle."""
         return self.run("sinfo", "-h", "-N", "-p", "batch", "-t", "idle", "-o", "%N", check=False).split()

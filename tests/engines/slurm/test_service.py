@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,49 +109,6 @@ def test_one_job_file_on_both_and_what_slurm_does_is_explained(service: LiveServ
 def _why(client: Client, name: str) -> str:
     why = client.jobs.get(name).why_waiting
     return why.message if why else ""
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(("example", "needs"), [("digits-mpi", "mpi4py"), ("digits-pytorch", "torch")])
-def test_an_example_trains_alike_on_both(service: LiveService, example: str, needs: str) -> None:
-    """The same job file and code: same accuracy, same layout of what it wrote."""
-    pytest.importorskip(needs, reason=f"{example} trains with {needs}")
-    client, told = service.client, {}
-    service.wait_for(lambda: client.clusters.get("there").node_count == 4, "Slurm's nodes", SECONDS)
-    for cluster in ("here", "there"):
-        name = f"{example}-{cluster}"
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "trainshed", "job", "create", "-n", name, "-c", cluster),
-                *("-f", "job.json", "--code", "."),
-            ],
-            cwd=EXAMPLES / example,
-            env={**os.environ, "TRAINSHED_HOME": str(service.home)},
-            check=True,
-            capture_output=True,
-        )
-    for cluster in ("here", "there"):
-        name = f"{example}-{cluster}"
-        service.wait_for(lambda name=name: _finished(client, name), f"the end of {name}", 110.0)
-        job = client.jobs.get(name)
-        assert job.execution_state.value == "succeeded", job.errors
-        told[cluster] = _what_it_wrote(service, name)
-    (accuracy, layout), (accuracy_there, layout_there) = told["here"], told["there"]
-    assert accuracy == accuracy_there > 0.9
-    assert layout == layout_there and any(path.startswith("outputs/") for path in layout)
-
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
-
-
-def _what_it_wrote(service: LiveService, name: str) -> tuple[float, set[str]]:
-    """The accuracy that it told last, and the files below its directories, without what names nodes."""
-    folders = [path for path in service.home.parent.rglob(f"jobs/{name}/*") if "mounts" in path.parts and path.is_dir()]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    text = "".join(path.read_text() for path in files if path.name.startswith("stdout"))
-    (accuracy,) = set(re.findall(r"final test accuracy ([0-9.]+)", text))
-    names = {str(path.relative_to(folder)) for folder in folders for path in folder.rglob("*") if path.is_file()}
-    return float(accuracy), {re.sub(r"execution-.*\.log", "execution-NODE.log", path) for path in names}
 
 
 def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> None:

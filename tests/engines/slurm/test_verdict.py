@@ -97,6 +97,7 @@ REQUEUED = "slurmstepd: error: *** JOB 42 ON n1 CANCELLED AT 2026-11-21T17:02:18
         # Nobody knows why.
         (facts(job("COMPLETED")), (GangResult.LOST, "RunnerLost", False)),
         (facts(job("FAILED"), began=False, said="python3: not found"), (GangResult.FAILED, "JobLaunchFailed", False)),
+        (facts(job("FAILED"), began=False, said="\n"), (GangResult.LOST, "RunnerLost", False)),
         (facts(None, gone=True, began=False), (GangResult.LOST, "RunnerLost", False)),
         (facts(None, gone=True), (GangResult.LOST, "RunnerLost", False)),
     ],

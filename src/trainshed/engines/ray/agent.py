@@ -23,7 +23,7 @@ _WATCH_SECONDS = 60.0
 #: Seconds for a warden to end after its last word.
 _END_SECONDS = 10.0
 #: Variables that Ray sets for its workers, which are not for jobs.
-_RAYS_OWN = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED")
+_RAYS_OWN = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PYTHONUNBUFFERED", "SPT_NOENV")
 
 
 class Superseded(Exception):

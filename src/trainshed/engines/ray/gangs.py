@@ -111,9 +111,15 @@ class GangKeeper:
             for node in members:
                 self._ready_node(node.node_id, attempt_id)
         except BaseException as error:
-            del self._gangs[attempt_id]
+            if gang.final is not None and isinstance(error, Refused):
+                # Its nodes were lost meanwhile; that end was told, stands, and may have been forgotten since.
+                if attempt_id not in self._gangs:
+                    shutil.rmtree(self._places.attempts / attempt_id, ignore_errors=True)
+                return
+            self._gangs.pop(attempt_id, None)
             for node_id in gang.node_ids:
-                self._busy.pop(node_id, None)
+                if self._busy.get(node_id) == attempt_id:
+                    del self._busy[node_id]
             shutil.rmtree(self._places.attempts / attempt_id, ignore_errors=True)
             if isinstance(error, OSError):
                 raise Refused(_not_written(self._places, error)) from error

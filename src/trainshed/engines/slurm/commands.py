@@ -83,10 +83,11 @@ class Commands:
         raise Refused(said)
 
     async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
+        given = _file_with(stdin)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=given,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._environment,
@@ -94,9 +95,11 @@ class Commands:
             )
         except OSError as error:
             raise EngineUnavailable(self._away(f"{argv[0]} cannot be started: {error.strerror}")) from error
+        finally:
+            os.close(given)
         try:
             async with asyncio.timeout(self._timeout):
-                out, said = await process.communicate(stdin.encode())
+                out, said = await process.communicate()
         except TimeoutError:
             raise Unsure(self._away(f"{name} did not answer within {self._timeout:g} s")) from None
         finally:
@@ -113,3 +116,12 @@ class Commands:
             "see trainshed doctor, scontrol ping.",
             {"said": said[:500]},
         )
+
+
+def _file_with(text: str) -> int:
+    """A descriptor to read it from. Not a pipe: a command may end before it has read its input."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

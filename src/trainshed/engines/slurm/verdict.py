@@ -104,6 +104,9 @@ def _after_end(facts: Facts, state: str) -> Verdict | None:
         return None
     if not state and not facts.began:
         return Verdict(GangResult.LOST, reasons.unknown(facts.job).to_json())
+    if not facts.began and not facts.said.strip():
+        # What cannot start says why; what was killed before it began does not.
+        return Verdict(GangResult.LOST, reasons.runner_lost(facts.job, state, "").to_json())
     if not facts.began:
         return Verdict(GangResult.FAILED, reasons.cannot_start(facts.job, facts.said).to_json())
     return Verdict(GangResult.LOST, reasons.runner_lost(facts.job, state or "unknown", facts.said).to_json())

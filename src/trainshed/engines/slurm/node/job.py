@@ -29,7 +29,7 @@ ORDER_SECONDS = 600.0
 def main(arguments: list[str]) -> int:
     """Exit code of the job, or of one task of it."""
     # Programs that find themselves in a Slurm job use Slurm to start their ranks; the job's are the runners' to start.
-    slurm = {name: value for name, value in os.environ.items() if name.startswith(("SLURM", "PMI", "SBATCH"))}
+    slurm = {name: value for name, value in os.environ.items() if name.startswith(("SLURM", "SRUN", "PMI", "SBATCH"))}
     for name in (*slurm, "ENVIRONMENT"):
         os.environ.pop(name, None)
     match arguments:

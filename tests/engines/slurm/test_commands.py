@@ -1,0 +1,24 @@
+"""Slurm's commands as processes: what they get, what they say, how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from trainshed.engines.slurm.commands import Commands, Refused
+
+
+def test_one_that_reads_its_input_gets_all_of_it() -> None:
+    text = "a line of the script\n" * 20_000
+    assert asyncio.run(Commands("", 30.0).run("cat", stdin=text)) == text
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_one_that_ends_without_reading_its_input_is_judged_by_its_own_words(loop: str) -> None:
+    """The service runs on uvloop, where writing to it would be an error of the loop."""
+    factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    command = (sys.executable, "-c", "import sys; sys.exit('no such partition')")
+    with asyncio.Runner(loop_factory=factory) as runner, pytest.raises(Refused, match="no such partition"):
+        runner.run(Commands("", 30.0).run(*command, stdin="#!/bin/bash\n" * 100_000))

@@ -1,0 +1,219 @@
+"""The same job files on this machine, on Slurm and on Ray: same accuracy, same layout of outputs, same variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.ray import cluster as ray_cluster
+from tests.engines.slurm import slurm_site as site
+from tests.engines.slurm.laboratory import settings
+from tests.support.live_service import LiveService
+from trainshed.cli.main import run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ACCOUNT = {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"}
+SECONDS = 110.0
+OTHERS = ("slurm", "ray")
+WHY_NOT = {"slurm": site.why_not, "ray": ray_cluster.why_not}
+
+#: What each rank of a job tells: its variables, by its number.
+TELL = """\
+import json, os
+rank = os.environ.get("RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]
+with open(f"{os.environ['AZ_BATCHAI_OUTPUT_ENV']}/{rank}.json", "w") as out:
+    json.dump(dict(os.environ), out)
+print("final test accuracy 1.0")
+"""
+TELLING: dict[str, dict[str, Any]] = {
+    "pyTorchSettings": {"pythonScriptFilePath": "tell.py", "communicationBackend": "gloo"},
+    "customMpiSettings": {"commandLine": "python tell.py", "processCount": 2},
+}
+#: Variables that are on one engine and not on this machine, and the other way round.
+MORE = {
+    "slurm": {"TRAINSHED_SLURM_JOB_ID", "TRAINSHED_SLURM_NODELIST"},
+    "ray": set[str](),
+}
+LESS = {
+    # Which GPUs a job sees without having asked for any is Slurm's to say; here it sees none.
+    "slurm": {"TRAINSHED_NODE_MARK", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"},
+    "ray": set[str](),
+}
+#: Variables whose values differ from engine to engine.
+ADDRESSES = {"AZ_BATCH_HOST_LIST", "HOSTNAME", "MASTER_ADDR", "MASTER_PORT", "PMI_HOSTNAME", "TRAINSHED_AGENT_HOSTS"}
+IDS = {"TRAINSHED_AGENT_TOKEN", "TRAINSHED_ATTEMPT_ID", "TRAINSHED_JOB_ID", "TRAINSHED_NODE_MARK"}
+PATHS = {
+    "AZ_BATCHAI_JOB_MOUNT_ROOT",
+    "AZ_BATCHAI_JOB_TEMP",
+    "AZ_BATCHAI_JOB_TEMP_DIR",
+    "AZ_BATCHAI_MOUNT_ROOT",
+    "AZ_BATCHAI_MPI_HOST_FILE",
+    "AZ_BATCHAI_OUTPUT_ENV",
+    "AZ_BATCHAI_PYTORCH_INIT_METHOD",
+    "AZ_BATCHAI_SHARED_JOB_TEMP",
+    "AZ_BATCHAI_STDOUTERR_DIR",
+    "OLDPWD",
+    "PWD",
+    "TRAINSHED_CHECKPOINT_DIR",
+    "TRAINSHED_PREEMPTION_NOTICE",
+    "TRAINSHED_RANKS",
+    "TRAINSHED_RANK_DIRECTORY",
+    "TRAINSHED_RANK_LOGS",
+}
+#: Of whoever started the nodes (slurmd sets TMPDIR for all jobs of a site), or of the shell between.
+AMBIENT = {"PATH", "SHLVL", "SLURM_CONF", "TMPDIR"}
+
+
+#: Directories of jobs that have succeeded, by cluster and name: each runs once on each engine.
+Ran = dict[tuple[str, str], list[Path]]
+
+
+@pytest.fixture(scope="module")
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A service with a cluster of two nodes on each engine that can be had, named after the engine."""
+    place = tmp_path_factory.mktemp("alike")
+    home = place / "home"
+    home.mkdir(mode=0o700)
+    more: dict[str, str] = {}
+    if not WHY_NOT["slurm"]():
+        slurm = request.getfixturevalue("slurm_site")
+        given = settings(place / "slurm")
+        more["SLURM_CONF"] = str(slurm.conf)
+        _add(home, "slurm", directory=given.directory, node_directory=given.node_directory, python=given.python)
+    if not WHY_NOT["ray"]():
+        nodes = request.getfixturevalue("ray_nodes")
+        _add(home, "ray", address=nodes.address, directory=str(place / "ray"), token_file=str(nodes.token_file))
+    live = LiveService(home, more=more, warm=True)
+    try:
+        live.start()
+        client = live.client
+        client.workspaces.create("default", location="local")
+        client.experiments.create("default")
+        for name in ("local", *OTHERS):
+            if name == "local" or not WHY_NOT[name]():
+                client.clusters.create(
+                    name,
+                    {
+                        "vmSize": "STANDARD_D1",
+                        "scaleSettings": {"manual": {"targetNodeCount": 2}},
+                        "userAccountSettings": ACCOUNT,
+                        **({"engine": {"name": name}} if name != "local" else {}),
+                    },
+                )
+        yield live
+        for name in ("ray",):
+            if not WHY_NOT[name]():
+                # Its nodes are the session's, for other tests.
+                client.clusters.delete(name)
+    finally:
+        live.stop()
+
+
+def _add(home: Path, kind: str, **options: str) -> None:
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert run(["engine", "add", "--home", str(home), kind, kind, *words]) == 0
+
+
+@pytest.fixture(scope="module")
+def ran(service: LiveService) -> Ran:
+    """What has run on the service."""
+    return {}
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize(("example", "needs"), [("digits-mpi", "mpi4py"), ("digits-pytorch", "torch")])
+def test_an_example_trains_alike(service: LiveService, ran: Ran, engine: str, example: str, needs: str) -> None:
+    _skip_without(engine, needs, example)
+    here, there = (_run(service, ran, cluster, example, EXAMPLES / example) for cluster in ("local", engine))
+    assert _accuracy(here) == _accuracy(there) > 0.9
+    assert _layout(here) == _layout(there)
+    assert any(path.startswith("outputs/") for path in _layout(here))
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("toolkit", sorted(TELLING))
+def test_variables_are_the_same(service: LiveService, ran: Ran, engine: str, toolkit: str, tmp_path: Path) -> None:
+    _skip_without(engine, "mpi4py" if "Mpi" in toolkit else "json", toolkit)
+    (tmp_path / "tell.py").write_text(TELL)
+    properties = {
+        "nodeCount": 2,
+        toolkit: TELLING[toolkit],
+        "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/logs",
+        "outputDirectories": [{"id": "ENV", "pathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/env"}],
+        "environmentVariables": [{"name": "OF_THE_JOB", "value": "its own"}],
+    }
+    (tmp_path / "job.json").write_text(json.dumps({"properties": properties}))
+    here, there = (_told(_run(service, ran, cluster, toolkit, tmp_path)) for cluster in ("local", engine))
+    assert list(here) == list(there) == ["0", "1"]
+    for rank in here:
+        one, other = here[rank], there[rank]
+        # Jobs on this machine also get what the service was started with, as far as it is the same user's.
+        ambient = AMBIENT | {name for name in os.environ if name not in MORE[engine] | LESS[engine]}
+        assert set(other) - set(one) - ambient == MORE[engine]
+        assert set(one) - set(other) - ambient == LESS[engine]
+        differing = {name for name in set(one) & set(other) if one[name] != other[name]}
+        assert not differing - ADDRESSES - IDS - PATHS - AMBIENT, differing
+        assert other["OF_THE_JOB"] == "its own"
+
+
+def _skip_without(engine: str, package: str, what: str) -> None:
+    if why := WHY_NOT[engine]():
+        pytest.skip(why)
+    pytest.importorskip(package, reason=f"{what} runs with {package}")
+
+
+def _run(service: LiveService, ran: Ran, cluster: str, job: str, folder: Path) -> list[Path]:
+    """The directories of a job that has succeeded there: the folder's ``job.json``, with the folder's files."""
+    if (cluster, job) not in ran:
+        name = f"{job}-{cluster}".lower()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "trainshed", "job", "create", "-n", name, "-c", cluster),
+                *("-f", "job.json", "--code", "."),
+            ],
+            cwd=folder,
+            env={**os.environ, "TRAINSHED_HOME": str(service.home)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        client = service.client
+        service.wait_for(lambda: client.jobs.get(name).final, f"the end of {name}", SECONDS)
+        ended = client.jobs.get(name)
+        assert ended.execution_state.value == "succeeded", ended.errors
+        found = (path for path in service.home.parent.rglob(f"jobs/{name}/*") if "mounts" in path.parts)
+        ran[cluster, job] = sorted(path for path in found if path.is_dir())
+    return ran[cluster, job]
+
+
+def _files(folders: list[Path]) -> dict[str, Path]:
+    """By their names below the job's directories."""
+    return {str(path.relative_to(one)): path for one in folders for path in one.rglob("*") if path.is_file()}
+
+
+def _accuracy(folders: list[Path]) -> float:
+    """As the job told it last."""
+    text = "".join(path.read_text() for path in _files(folders).values() if path.name.startswith("stdout"))
+    (accuracy,) = set(re.findall(r"final test accuracy ([0-9.]+)", text))
+    return float(accuracy)
+
+
+def _layout(folders: list[Path]) -> set[str]:
+    """The files that it wrote, without what names nodes."""
+    return {re.sub(r"execution-.*\.log", "execution-NODE.log", name) for name in _files(folders)}
+
+
+def _told(folders: list[Path]) -> dict[str, dict[str, str]]:
+    """Variables of each rank."""
+    files = sorted(_files(folders).items())
+    return {path.stem: json.loads(path.read_text()) for name, path in files if name.startswith("outputs/")}
