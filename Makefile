@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Programs that are started keep their compiled bytecode: without it each start of the service takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast lint format clients servers frameworks bench examples clean
+.PHONY: help demo test test-fast lint format clients servers frameworks engines bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,7 +24,7 @@ $(DEMO_STAMP): pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres,volumes,ray]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo,postgres,volumes]'
 	@touch $@ $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP) ## start the service, train digits on two nodes under MPI, show the result, stop
@@ -51,6 +51,10 @@ test: lint clients servers ## everything that this machine can run; says what it
 
 test-fast: $(STAMP) ## the quick part, under a minute
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow and not e2e"
+
+engines: $(STAMP) ## the tests of the Slurm and Ray engines: installs Ray (285 MB); Slurm's packages must be there
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal tests/engines tests/chaos
 
 bench: $(STAMP) ## the house figures, as ratios in one run
 	$(BIN)/python -m benchmarks

@@ -62,7 +62,7 @@ def test_custom_runs_on_the_first_node_only(tmp_path: Path, port: int) -> None:
     assert [o.result for o in both] == ["succeeded", "succeeded"]
     text = (stdouterr(tmp_path) / "stdout.txt").read_text()
     # In the form that the node's mpirun reads: Open MPI's or MPICH's.
-    assert text.startswith(("127.0.77.4,127.0.77.5\n127.0.77.4 slots=1\n", "127.0.77.4,127.0.77.5\n127.0.77.4:1\n"))
+    assert text.startswith(("127.0.77.4,127.0.77.5\n127.0.77.4 slots=1", "127.0.77.4,127.0.77.5\n127.0.77.4:1\n"))
 
 
 def test_processes_on_each_node_with_files_by_rank(tmp_path: Path, port: int) -> None:

@@ -81,6 +81,9 @@ class Site(Machines):
         if spec.node_ids or spec.node_count != spec.properties["nodeCount"]:
             self._story.violated("all-or-nothing", f"{spec.job} is handed over as {spec.node_count} on {spec.node_ids}")
         if self._happens("start refused"):
+            # What nobody takes up is dropped, by a real engine after a while.
+            if (left := self.queued_again.pop(spec.job_uid, None)) is not None:
+                self._no_more(left)
             raise EngineError(Reason(ReasonCode.NODE_LOST, "Simulated: it was not taken into the queue."))
         former = self.queued_again.pop(spec.job_uid, None)
         if former is not None:
