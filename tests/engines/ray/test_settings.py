@@ -16,6 +16,7 @@ LEAST = {"address": "10.0.0.4:6379", "directory": "/shared/trainshed"}
 
 
 def test_the_kind_makes_an_engine_without_speaking_to_ray(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'trainshed[ray]'")
     described = kinds.Engines((EngineDescription("boxes", "ray", LEAST),))
     assert not described.traits["boxes"].queues
     made = kinds.check(described.described[0]).make(kinds.Making("boxes", tmp_path, LEAST, Leader("db", 1)))
