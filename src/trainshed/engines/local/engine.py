@@ -15,15 +15,12 @@ from trainshed.engines.protocol import (
     FileServerCondition,
     FileServerSpec,
     FileServerStatus,
-    GangResult,
     GangSpec,
-    GangStatus,
     Leader,
     Listener,
-    NodeCondition,
     NodeSpec,
-    NodeStatus,
 )
+from trainshed.engines.telling import gang_message, gang_status, node_status
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason
 
@@ -64,8 +61,8 @@ class LocalEngine:
         """The whole truth now."""
         told = await self._link.call("view")
         return EngineView(
-            tuple(map(_node, told["nodes"])),
-            tuple(map(_gang, told["gangs"])),
+            tuple(map(node_status, told["nodes"])),
+            tuple(map(gang_status, told["gangs"])),
             tuple(map(_served, told["file_servers"])),
             # A daemon that runs since an earlier version does not tell.
             tuple(told.get("clusters", ())),
@@ -92,11 +89,7 @@ class LocalEngine:
 
     async def start_gang(self, gang: GangSpec) -> None:
         """Start an attempt. Raises EngineError (NodeNotReady) when a node is not there; nothing was started then."""
-        spec = {name: getattr(gang, name) for name in _GANG_FIELDS}
-        spec["user"] = asdict(gang.user) if gang.user else None
-        spec["volumes"] = [source.to_json() for source in gang.volumes]
-        spec["cluster_volumes"] = [source.to_json() for source in gang.cluster_volumes]
-        await self._link.call("start_gang", gang=spec, secrets=gang.secrets, private=gang.private)
+        await self._link.call("start_gang", **gang_message(gang))
 
     async def stop_gang(
         self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
@@ -136,7 +129,7 @@ class LocalEngine:
 
     def _heard(self, message: dict[str, Any]) -> None:
         ended = message.get("ended")
-        self._listener(_gang(ended) if ended else None)
+        self._listener(gang_status(ended) if ended else None)
 
     async def _found_again(self) -> None:
         """Connected again, perhaps to another daemon."""
@@ -145,24 +138,6 @@ class LocalEngine:
         for server in list(self._file_servers.values()):
             await self._link.call("ensure_file_server", **_file_server(server))
         self._listener(None)
-
-
-_GANG_FIELDS = (
-    "attempt_id",
-    "attempt_number",
-    "node_ids",
-    "subscription",
-    "resource_group",
-    "workspace",
-    "experiment",
-    "job",
-    "job_uid",
-    "segment",
-    "properties",
-    "wall_clock_seconds",
-    "code_store",
-    "code_manifest",
-)
 
 
 #: Members of a ``ClusterSpec`` that mean nothing to the daemon.
@@ -192,30 +167,4 @@ def _served(told: dict[str, Any]) -> FileServerStatus:
         ssh_port=told["ssh_port"],
         reason=Reason.from_json(told["reason"]) if told["reason"] else None,
         missing=tuple(told["missing"]),
-    )
-
-
-def _node(told: dict[str, Any]) -> NodeStatus:
-    return NodeStatus(
-        node_id=told["node_id"],
-        cluster_uid=told["cluster_uid"],
-        condition=NodeCondition(told["condition"]),
-        boot=told["boot"],
-        host_name=told["host_name"],
-        address=told["address"],
-        ssh_port=told["ssh_port"],
-        reason=Reason.from_json(told["reason"]) if told["reason"] else None,
-    )
-
-
-def _gang(told: dict[str, Any]) -> GangStatus:
-    if "result" not in told:
-        return GangStatus(told["attempt_id"])
-    return GangStatus(
-        attempt_id=told["attempt_id"],
-        result=GangResult(told["result"]),
-        exit_code=told["exit_code"],
-        reason=Reason.from_json(told["reason"]) if told["reason"] else None,
-        ended_at=told["ended_at"],
-        container=told.get("container"),
     )

@@ -14,18 +14,15 @@ from trainshed.engines.protocol import (
     EngineTraits,
     EngineView,
     FileServerSpec,
-    GangResult,
     GangSpec,
-    GangStatus,
     Leader,
     Listener,
-    NodeCondition,
     NodeSpec,
-    NodeStatus,
 )
 from trainshed.engines.ray.link import BridgeLink
 from trainshed.engines.ray.places import Places
 from trainshed.engines.ray.settings import RaySettings
+from trainshed.engines.telling import gang_message, gang_status, node_status
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -73,7 +70,7 @@ class RayEngine:
         """The whole truth now."""
         told = await self._link.call("view")
         return EngineView(
-            tuple(map(_node, told["nodes"])), tuple(map(_gang, told["gangs"])), (), tuple(told["clusters"])
+            tuple(map(node_status, told["nodes"])), tuple(map(gang_status, told["gangs"])), (), tuple(told["clusters"])
         )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
@@ -95,11 +92,7 @@ class RayEngine:
 
     async def start_gang(self, gang: GangSpec) -> None:
         """Start an attempt. Raises EngineError (NodeNotReady) when a node cannot take it; nothing was started then."""
-        spec = {name: getattr(gang, name) for name in _GANG_FIELDS}
-        spec["user"] = asdict(gang.user) if gang.user else None
-        spec["volumes"] = [source.to_json() for source in gang.volumes]
-        spec["cluster_volumes"] = [source.to_json() for source in gang.cluster_volumes]
-        await self._link.call("start_gang", gang=spec, secrets=gang.secrets, private=gang.private)
+        await self._link.call("start_gang", **gang_message(gang))
 
     async def stop_gang(
         self, attempt_id: str, reason: Reason, grace_seconds: float, warning: StopWarning | None = None
@@ -151,7 +144,7 @@ class RayEngine:
 
     def _heard(self, message: dict[str, Any]) -> None:
         ended = message.get("ended")
-        self._listener(_gang(ended) if ended else None)
+        self._listener(gang_status(ended) if ended else None)
 
     async def _found_again(self) -> None:
         """There is a bridge, perhaps another one."""
@@ -172,22 +165,6 @@ _CLUSTER_FIELDS = (
     "node_setup",
     "setup_suffix",
 )
-_GANG_FIELDS = (
-    "attempt_id",
-    "attempt_number",
-    "node_ids",
-    "subscription",
-    "resource_group",
-    "workspace",
-    "experiment",
-    "job",
-    "job_uid",
-    "segment",
-    "properties",
-    "wall_clock_seconds",
-    "code_store",
-    "code_manifest",
-)
 
 
 def bridge_environment(settings: RaySettings) -> dict[str, str]:
@@ -198,15 +175,3 @@ def bridge_environment(settings: RaySettings) -> dict[str, str]:
         environment.pop("RAY_AUTH_TOKEN", None)
         environment["RAY_AUTH_TOKEN_PATH"] = settings.token_file
     return environment
-
-
-def _node(told: dict[str, Any]) -> NodeStatus:
-    reason = Reason.from_json(told["reason"]) if told["reason"] else None
-    return NodeStatus(**{**told, "condition": NodeCondition(told["condition"]), "reason": reason})
-
-
-def _gang(told: dict[str, Any]) -> GangStatus:
-    if "result" not in told:
-        return GangStatus(told["attempt_id"])
-    reason = Reason.from_json(told["reason"]) if told["reason"] else None
-    return GangStatus(**{**told, "result": GangResult(told["result"]), "reason": reason})
