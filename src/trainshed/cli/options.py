@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -133,6 +134,16 @@ def dependencies(function: F) -> F:
             function
         )
     return function
+
+
+def home(function: F) -> F:
+    """``--home``: for what works on the service's machine."""
+    return click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="TRAINSHED_HOME",
+        help="The service's home.  [default: ~/.trainshed]",
+    )(function)
 
 
 def yes(function: F) -> F:

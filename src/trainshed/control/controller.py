@@ -278,7 +278,7 @@ class Controller:
             # Should it be taken back, nodes that are idle now are to be looked at.
             self._full_house = False
         elif not self._full_house or ended:
-            away = "" if self._available else self._engine.name
+            away = "" if self._available else DEFAULT_ENGINE
             place_jobs(tx, actions, self._held, self._settings, now, away)
             watched = self._held.automatic or self._held.preempting or self._held.queueing
             self._full_house = not watched and not nodes.any_idle(tx)

@@ -23,7 +23,7 @@ from trainshed.scheduling.estimate import Estimate
 from trainshed.scheduling.explain import Ahead, WaitingFacts, explain
 from trainshed.scheduling.order import Order, Walk
 from trainshed.scheduling.scaling import largest_size
-from trainshed.scheduling.snapshot import NEVER, Gang, Owner, Scope
+from trainshed.scheduling.snapshot import NEVER, Gang, Scope
 from trainshed.store import attempts, clusters, jobs, nodes, principals
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord
@@ -219,7 +219,7 @@ class QueueExplainer:
                 retry_at=job.not_before if job.not_before is not None and job.not_before > self._now else None,
                 ahead=ahead,
                 first_ahead=None if first is None else jobs.get_by_id(self._tx, first.job_id).name,
-                why_ahead=Ahead.AGE if first is None else self._why_ahead(first, _gang_of(job)),
+                why_ahead=Ahead.AGE if first is None else self._why_ahead(first, gang_of(job)),
                 held=held,
                 limited=_limited_name(self._tx, job, held),
                 wall_clock_seconds=job.wall_clock_seconds,
@@ -236,7 +236,7 @@ class QueueExplainer:
         none where there are no nodes.
         """
         held = self._decision.held.get(job.id)
-        excess = self._rules.limits.excess(_gang_of(job).owner, job.node_count, self._rules.ledger)
+        excess = self._rules.limits.excess(gang_of(job).owner, job.node_count, self._rules.ledger)
         if excess is not None and (held is None or excess.never):
             return Held(Hold.LIMITED, excess)
         return held
@@ -263,12 +263,6 @@ class QueueExplainer:
         rules = self._rules
         lanes = [map(gang_of, lane) for lane in waiting_lanes(self._tx, self._cluster, rules, self._now)]
         return Walk(lanes, self._order)
-
-
-def _gang_of(job: JobRecord) -> Gang:
-    """The job as the queue has it."""
-    owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
-    return Gang(job.id, job.priority, job.node_count, owner=owner, returning=bool(job.returned))
 
 
 def _limited_name(tx: Connection, job: JobRecord, held: Held | None) -> str:

@@ -7,15 +7,14 @@ from sqlalchemy import Connection
 from trainshed.control.actions import Actions
 from trainshed.control.fleet import queues
 from trainshed.control.gangs import start_of
-from trainshed.control.policies import Policies
+from trainshed.control.policies import Policies, holder_of
 from trainshed.control.settings import ControlSettings
-from trainshed.control.snapshots import HANDED_AT_ONCE, handing_snapshot
+from trainshed.control.snapshots import HANDED_AT_ONCE, gang_of, handing_snapshot
 from trainshed.engines.protocol import GangStatus
 from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import decide
 from trainshed.scheduling.scaling import largest_size
-from trainshed.scheduling.snapshot import Owner
 from trainshed.store import attempts, clusters, jobs
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, JobRecord
@@ -74,8 +73,7 @@ def take_up(
 
 def _within_limits(tx: Connection, job: JobRecord, settings: ControlSettings, now: int) -> bool:
     rules = Policies(tx, now, settings.prices).of(job.workspace_key)
-    owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
-    return rules.limits.excess(owner, job.node_count, rules.ledger) is None
+    return rules.limits.excess(gang_of(job).owner, job.node_count, rules.ledger) is None
 
 
 def _hand_over(
@@ -92,18 +90,4 @@ def _hand_over(
     )
     jobs.hand_over(tx, job.id, now, attempt_id)
     actions.starts.append(start_of(tx, job, attempt, settings))
-    return Holder(
-        job.id,
-        job.workspace_key,
-        job.submitted_by or "",
-        job.experiment_key,
-        cluster.uid,
-        job.priority,
-        job.node_count,
-        job.wall_clock_seconds,
-        now,
-        attempt.state.value,
-        now,
-        attempt_id,
-        waiting=True,
-    )
+    return holder_of(job, attempt, now, waiting=True)

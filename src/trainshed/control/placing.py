@@ -12,7 +12,7 @@ from trainshed.control.endings import stop_attempt
 from trainshed.control.fleet import queues
 from trainshed.control.gangs import start_of
 from trainshed.control.handing import hand_over_jobs
-from trainshed.control.policies import Policies
+from trainshed.control.policies import Policies, holder_of
 from trainshed.control.settings import ControlSettings
 from trainshed.control.snapshots import attainable_nodes, is_idle, snapshot_of
 from trainshed.resources.lifecycle import ProvisioningState
@@ -110,17 +110,4 @@ def _record(
     if job.attempts == 0 and follow(tx, [job_id], now).released:
         actions.released = True
     actions.starts.append(start_of(tx, job, attempt, settings))
-    return Holder(
-        job_id,
-        job.workspace_key,
-        job.submitted_by or "",
-        job.experiment_key,
-        cluster_uid,
-        job.priority,
-        job.node_count,
-        job.wall_clock_seconds,
-        now,
-        attempt.state.value,
-        now,
-        attempt_id,
-    )
+    return holder_of(job, attempt, now)

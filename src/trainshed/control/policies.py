@@ -18,7 +18,7 @@ from trainshed.scheduling.policy import FIRST_COME, HOUR_MS, FairShare
 from trainshed.scheduling.snapshot import NEVER, Owner, Scope
 from trainshed.store import clusters, principals, usage, workspaces
 from trainshed.store.errors import or_none
-from trainshed.store.records import WorkspaceRecord
+from trainshed.store.records import AttemptRecord, JobRecord, WorkspaceRecord
 from trainshed.store.usage import Holder, Used
 
 #: Half-lives after which usage is nothing.
@@ -150,6 +150,25 @@ class Policies:
     def _size(self, cluster_uid: str) -> tuple[str, str]:
         cluster = or_none(clusters.get_by_uid, self._tx, cluster_uid)
         return ("", "") if cluster is None else (cluster.vm_size, vm_priority(cluster.definition))
+
+
+def holder_of(job: JobRecord, attempt: AttemptRecord, now: int, *, waiting: bool = False) -> Holder:
+    """A job that was given an attempt just now; ``waiting``: in the queue of an engine that has one."""
+    return Holder(
+        job_id=job.id,
+        workspace_key=job.workspace_key,
+        user=job.submitted_by or "",
+        experiment_key=job.experiment_key,
+        cluster_uid=attempt.cluster_uid,
+        priority=job.priority,
+        node_count=job.node_count,
+        wall_clock_seconds=job.wall_clock_seconds,
+        placed_at=now,
+        state=attempt.state.value,
+        state_at=now,
+        attempt_id=attempt.id,
+        waiting=waiting,
+    )
 
 
 def owner_of(holder: Holder) -> Owner:

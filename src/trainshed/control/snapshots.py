@@ -16,7 +16,7 @@ from trainshed.scheduling.policy import Policy
 from trainshed.scheduling.scaling import largest_size
 from trainshed.scheduling.snapshot import NEVER, Arrival, ClusterSnapshot, Gang, Owner, RunningGang
 from trainshed.store import jobs
-from trainshed.store.records import ClusterRecord, NodeRecord, QueuedJob
+from trainshed.store.records import ClusterRecord, JobRecord, NodeRecord, QueuedJob
 from trainshed.store.usage import Holder
 
 #: Nodes of the jobs that one pass hands over to an engine that queues by itself.
@@ -136,7 +136,7 @@ def waiting_lanes(
     return [jobs.walk(tx, cluster.uid, now=now, max_nodes=max_nodes, first=first)]
 
 
-def gang_of(job: QueuedJob) -> Gang:
+def gang_of(job: QueuedJob | JobRecord) -> Gang:
     """A waiting job."""
     owner = Owner(job.workspace_key, job.submitted_by or "", job.experiment_key)
     return Gang(job.id, job.priority, job.node_count, wall_clock_ms(job.wall_clock_seconds), owner, bool(job.returned))

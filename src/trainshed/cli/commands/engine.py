@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from trainshed.cli import options
 from trainshed.cli.lazy import LazyGroup
 
 if TYPE_CHECKING:
@@ -32,20 +33,11 @@ def engine() -> None:
     """Where nodes come from, beside this machine. Run these on the service's machine, as its user."""
 
 
-def _home_option(function: F) -> F:
-    return click.option(
-        "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="TRAINSHED_HOME",
-        help="The service's home.  [default: ~/.trainshed]",
-    )(function)
-
-
 @click.command("add", context_settings={"ignore_unknown_options": True})
 @click.argument("kind")
 @click.argument("name")
 @click.argument("settings", nargs=-1, type=click.UNPROCESSED, metavar="[--SETTING VALUE]...")
-@_home_option
+@options.home
 def add(kind: str, name: str, settings: tuple[str, ...], home: Path | None) -> None:
     """Add an engine, or give it other settings: what is not named is then as by default.
 
@@ -58,7 +50,7 @@ def add(kind: str, name: str, settings: tuple[str, ...], home: Path | None) -> N
 
 
 @click.command("list")
-@_home_option
+@options.home
 def list_(home: Path | None) -> None:
     """List the engines of a home."""
     for found in _call("list_engines", _home(home)):
@@ -67,7 +59,7 @@ def list_(home: Path | None) -> None:
 
 @click.command("show")
 @click.argument("name")
-@_home_option
+@options.home
 def show(name: str, home: Path | None) -> int:
     """Show an engine, and what a cluster on it may ask for (trainshed cluster create --engine-option)."""
     described = {found.name: found for found in _call("list_engines", _home(home))}
@@ -96,7 +88,7 @@ def kinds() -> None:
 @click.command("remove")
 @click.argument("name")
 @click.option("--database-url", envvar="TRAINSHED_DATABASE_URL", metavar="URL", help="As for `trainshed serve`.")
-@_home_option
+@options.home
 def remove(name: str, database_url: str | None, home: Path | None) -> None:
     """Forget an engine. Refused while clusters use it."""
     _call("remove_engine", _home(home), name, database_url)

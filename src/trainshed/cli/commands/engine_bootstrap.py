@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from trainshed.cli.commands.engine import _RESTART, _call, _home, _home_option
+from trainshed.cli import options
+from trainshed.cli.commands.engine import _RESTART, _call, _home
 
 
 @click.command("bootstrap")
@@ -31,7 +32,7 @@ from trainshed.cli.commands.engine import _RESTART, _call, _home, _home_option
 @click.option("--undo", "take_away", is_flag=True, help="Take away what was made, and forget the engine.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@_home_option
+@options.home
 def bootstrap(kind: str, name: str, output: str, home: Path | None, **given: Any) -> int:
     """Set an engine up on hosts that are reached by SSH, and add it. Run again, it changes what differs.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from trainshed.cli import options
 from trainshed.cli.lazy import LazyGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,15 +28,6 @@ def keyvault() -> None:
     """Secrets that jobs and clusters name by Key Vault references. Run these on the service's machine, as its user."""
 
 
-def _home_option(function: F) -> F:
-    return click.option(
-        "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="TRAINSHED_HOME",
-        help="The service's home.  [default: ~/.trainshed]",
-    )(function)
-
-
 def _version_option(function: F) -> F:
     return click.option("--secret-version", metavar="VERSION", help="This version of the secret.")(function)
 
@@ -44,7 +36,7 @@ def _version_option(function: F) -> F:
 @click.argument("vault")
 @click.argument("name")
 @_version_option
-@_home_option
+@options.home
 def set_(vault: str, name: str, secret_version: str | None, home: Path | None) -> None:
     """Write a secret, in place of the one that is there. Its value never stands on the command line.
 
@@ -60,7 +52,7 @@ def set_(vault: str, name: str, secret_version: str | None, home: Path | None) -
 
 
 @click.command("list")
-@_home_option
+@options.home
 def list_(home: Path | None) -> None:
     """List vaults, their secrets' names and who may use them."""
     for vault in _call("list_vaults", home):
@@ -73,7 +65,7 @@ def list_(home: Path | None) -> None:
 @click.argument("vault")
 @click.argument("name")
 @_version_option
-@_home_option
+@options.home
 def delete(vault: str, name: str, secret_version: str | None, home: Path | None) -> int:
     """Remove a secret, or one version of it. Jobs that name it fail when they start."""
     if _call("delete_secret", home, vault, name, secret_version):
@@ -86,7 +78,7 @@ def delete(vault: str, name: str, secret_version: str | None, home: Path | None)
 @click.argument("vault")
 @click.argument("workspaces", nargs=-1, required=True, metavar="WORKSPACE...")
 @click.option("--remove", is_flag=True, help="They may no longer use it.")
-@_home_option
+@options.home
 def allow(vault: str, workspaces: tuple[str, ...], remove: bool, home: Path | None) -> None:
     """Let workspaces use a vault: whoever may submit jobs there can then read its secrets.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from trainshed.cli import options
 from trainshed.cli.lazy import LazyGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,13 +31,7 @@ def _home_options(function: F) -> F:
     url = click.option(
         "--database-url", envvar="TRAINSHED_DATABASE_URL", metavar="URL", help="As for `trainshed serve`."
     )
-    home = click.option(
-        "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="TRAINSHED_HOME",
-        help="The service's home.  [default: ~/.trainshed]",
-    )
-    return home(url(function))
+    return options.home(url(function))
 
 
 @click.command("status")
