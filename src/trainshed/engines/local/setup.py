@@ -26,6 +26,7 @@ from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
 from trainshed.runner.commands import run_to_end
 from trainshed.runner.ground import reset_child
+from trainshed.runner.inherited import handed_on
 from trainshed.runner.spec import View
 from trainshed.volumes import VolumeError, unmanaged
 
@@ -63,8 +64,7 @@ def hold(
         isolation.reap_all()
         return
     linux.become_subreaper()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
-    environment[MARK_VARIABLE] = os.environ.get(MARK_VARIABLE, "")
+    environment = {**handed_on(os.environ), MARK_VARIABLE: os.environ.get(MARK_VARIABLE, "")}
     reason = prepare_node(node_id, setup, suffix, mount_root, secrets, volumes, environment)
     _tell(answer, reason)
     answer.close()
