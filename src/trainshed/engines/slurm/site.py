@@ -23,7 +23,7 @@ class Site:
 
     async def queue(self, *, ended: bool = False) -> list[QueueLine]:
         """The user's jobs that are not over; with ``ended`` all that slurmctld still knows (MinJobAge)."""
-        arguments = ["--me", "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
+        arguments = ["--me", "--noheader", "--array", f"--Format={parsing.QUEUE_FORMAT}"]
         if ended:
             arguments.append("--states=all")
         return parsing.parse_queue(await self._ask("squeue", *arguments))
@@ -48,6 +48,7 @@ class Site:
                 told = await self._commands.run(
                     "sacct",
                     "--allocations",
+                    "--array",
                     "--noheader",
                     "--parsable2",
                     f"--jobs={','.join(part)}",
