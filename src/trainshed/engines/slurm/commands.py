@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from trainshed.engines.protocol import EngineUnavailable
+from trainshed.engines.slurm.owners import Owner
 from trainshed.resources.reasons import Reason, ReasonCode
 
 #: What the tools say when the controller, its network or its key service does not answer (all versions).
@@ -38,6 +39,8 @@ _SSH_FAILED = 255
 #: what is submitted, or how it is printed: the service may itself run in a job.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "KRB5CCNAME", "SSH_AUTH_SOCK")
 _PASSED_OF_SLURM = ("SLURM_CONF", "SLURM_JWT")
+#: Of these, what proves that one is the service's user.
+_OF_THE_SERVICE = ("KRB5CCNAME", "SSH_AUTH_SOCK", "SLURM_JWT")
 
 
 class Refused(Exception):
@@ -66,13 +69,20 @@ class Commands:
         """Where the commands run, for people."""
         return self._ssh or "this machine"
 
-    async def run(self, name: str, *arguments: str, stdin: str = "") -> str:
-        """What the command prints. Raises Refused, EngineUnavailable; Unsure when it was cut off."""
-        argv = [name, *arguments]
+    async def run(self, name: str, *arguments: str, stdin: str = "", user: Owner | None = None) -> str:
+        """What the command prints that this Unix user runs (None: the service's own; over SSH the one who logs in).
+
+        Raises Refused, EngineUnavailable; Unsure when it was cut off.
+        """
+        argv, environment = [name, *arguments], self._environment
         if self._ssh:
-            argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", self._ssh, "--", shlex.join(argv)]
+            login = self._ssh if user is None else f"{user.name}@{self._ssh.rpartition('@')[2]}"
+            argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", login, "--", shlex.join(argv)]
+        elif user is not None:
+            argv = [*user.command, *argv]
+            environment = {k: v for k, v in environment.items() if k not in _OF_THE_SERVICE} | user.environment
         async with self._at_once:
-            code, out, error = await self._carry_out(argv, name, stdin)
+            code, out, error = await self._carry_out(argv, name, stdin, environment)
         if code == 0:
             return out
         said = " ".join((error or out).split()) or f"exit code {code}"
@@ -82,7 +92,9 @@ class Commands:
             raise EngineUnavailable(self._away(f"{name} is not installed there, or not on the PATH ({said})"))
         raise Refused(said)
 
-    async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
+    async def _carry_out(
+        self, argv: list[str], name: str, stdin: str, environment: Mapping[str, str]
+    ) -> tuple[int, str, str]:
         given = _file_with(stdin)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -90,7 +102,7 @@ class Commands:
                 stdin=given,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:

@@ -17,6 +17,8 @@ from pathlib import Path
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable, NodeCondition
 from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.doctor_users import examine_users
+from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.start import OLDEST
 from trainshed.engines.slurm.parsing import NodeLine, parse_version
 from trainshed.engines.slurm.reasons import condition_of
@@ -49,6 +51,7 @@ async def examine(settings: SlurmSettings, environment: Mapping[str, str] = os.e
     if directory.ok and checks[-1].ok:
         checks.append(await _what_a_node_sees(settings, commands))
         checks.append(await _speed(settings, site, config))
+    checks += await examine_users(settings, commands)
     return [*checks, _requeue(config)]
 
 
@@ -64,6 +67,8 @@ def _directory(settings: SlurmSettings) -> Check:
     path = Path(settings.directory)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.map:
+            Places(path).make(passable=True)
         probe = path / f".doctor-{secrets.token_hex(4)}"
         probe.touch(0o600)
         probe.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 from typing import Self
 
@@ -39,6 +39,7 @@ ENGINE_SETTINGS: Mapping[str, str] = {
     "ports": "ports on the nodes at which the runners of a gang find each other (12000-31999)",
     "nice": "what a step of schedulingPriority is in Slurm's --nice (1000)",
     "operator": "yes when the service is an operator of Slurm and may raise priorities (no)",
+    "map": "file that says as which account, QOS and Unix user the jobs of whom and of which workspace run",
     "share_user": "yes when jobs of all workspaces may run as the service's own Unix user (no)",
     "timeout": "seconds that one of Slurm's commands may take (30)",
 }
@@ -62,12 +63,14 @@ class ClusterOptions:
                 f"Slurm clusters have no option '{unknown[0]}'; there are {', '.join(sorted(CLUSTER_OPTIONS))}"
             )
         for name, value in given.items():
-            if not _VALUE.fullmatch(value):
-                raise InvalidSettings(
-                    f"the option '{name}' cannot be '{value}': letters, digits and . , : = @ & | * ( ) [ ] / + - _ only"
-                )
+            check_value(f"the option '{name}'", value)
         passed = tuple((name, given[name]) for name in CLUSTER_OPTIONS if name in given and name != "exclusive")
         return cls(passed, _yes_or_no("exclusive", given.get("exclusive", "yes")))
+
+    def charged_to(self, account: str, qos: str) -> Self:
+        """With these instead of the cluster's, where they are given."""
+        own = {name: value for name, value in (("account", account), ("qos", qos)) if value}
+        return replace(self, sbatch=tuple({**dict(self.sbatch), **own}.items()))
 
     def of(self, name: str) -> str:
         """A value, empty when it was not given."""
@@ -99,6 +102,8 @@ class SlurmSettings:
     nice: str = "1000"
     #: Whether the service may raise priorities (it is an operator of Slurm): a high one is a negative nice then.
     operator: str = "no"
+    #: A file on the service's machine: who jobs are to Slurm (``mapping``). Empty: all are the service's own user.
+    map: str = ""
     #: Whether workspaces of users who must not see each other's files may share the Unix user that jobs run as.
     share_user: str = "no"
     #: Seconds that one of Slurm's commands may take.
@@ -114,7 +119,7 @@ class SlurmSettings:
         if not given.get("directory"):
             raise InvalidSettings("a Slurm engine needs 'directory': a directory that this machine and all nodes see")
         found = cls(**given)
-        for name in ("directory", "node_directory"):
+        for name in ("directory", "node_directory", *(["map"] if found.map else [])):
             path = PurePosixPath(getattr(found, name))
             if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", str(path), re.ASCII):
                 raise InvalidSettings(
@@ -186,6 +191,12 @@ class SlurmSettings:
     def options(self, given: Mapping[str, str]) -> ClusterOptions:
         """Of a cluster with these options. Raises InvalidSettings."""
         return ClusterOptions.parse({**self.defaults, **given})
+
+
+def check_value(what: str, value: str) -> None:
+    """Raises InvalidSettings for what cannot be the value of an argument of Slurm's."""
+    if not _VALUE.fullmatch(value):
+        raise InvalidSettings(f"{what} cannot be '{value}': letters, digits and . , : = @ & | * ( ) [ ] / + - _ only")
 
 
 def _arguments(name: str, text: str) -> list[str]:

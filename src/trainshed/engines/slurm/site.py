@@ -8,6 +8,7 @@ from contextlib import suppress
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.engines.slurm import parsing
 from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import NodeLine, QueueLine
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -20,10 +21,17 @@ class Site:
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
+        self._own_number = ""
 
-    async def queue(self, *, ended: bool = False) -> list[QueueLine]:
-        """The user's jobs that are not over; with ``ended`` all that slurmctld still knows (MinJobAge)."""
-        arguments = ["--me", "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
+    async def queue(self, users: Collection[Owner] = (), *, ended: bool = False) -> list[QueueLine]:
+        """Jobs of the service's own user, and of these, that are not over; with ``ended`` all that slurmctld still
+        knows (MinJobAge).
+        """
+        whose = "--me"
+        if users:
+            self._own_number = self._own_number or (await self._ask("id", "-u")).strip()
+            whose = f"--user={','.join([self._own_number, *sorted(str(user.uid) for user in users)])}"
+        arguments = [whose, "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
         if ended:
             arguments.append("--states=all")
         return parsing.parse_queue(await self._ask("squeue", *arguments))
@@ -56,15 +64,15 @@ class Site:
                 found |= {line.job: line.state for line in parsing.parse_accounting(told)}
         return found
 
-    async def cancel(self, jobs: Collection[str]) -> None:
-        """``scancel``; of those that have ended nothing is said."""
+    async def cancel(self, jobs: Collection[str], user: Owner | None = None) -> None:
+        """``scancel`` of jobs of this user (None: the service's own); of those that have ended nothing is said."""
         for part in _parts(jobs):
             with suppress(Refused):
-                await self._commands.run("scancel", *part)
+                await self._commands.run("scancel", *part, user=user)
 
-    async def submit(self, arguments: list[str], script: str) -> str:
-        """The job's number. Raises Refused with Slurm's own words; Unsure when it may have been taken."""
-        said = await self._commands.run("sbatch", *arguments, stdin=script)
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
+        """The number of a job of this user. Raises Refused with Slurm's words; Unsure when it may have been taken."""
+        said = await self._commands.run("sbatch", *arguments, stdin=script, user=user)
         job = parsing.parse_submitted(said)
         if not job:
             raise Refused(f"sbatch said no number of a job: {said.strip()[:200]}")
