@@ -19,7 +19,7 @@ from trainshed.engines.slurm.commands import Refused, Unsure
 from trainshed.engines.slurm.delivery import deliver
 from trainshed.engines.slurm.grounds import open_to_owner
 from trainshed.engines.slurm.node.places import Places
-from trainshed.engines.slurm.orders import Cluster, node_count, options_of, write_order
+from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
 from trainshed.engines.slurm.owners import acting_as, make_folder
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import arguments, comment, minutes, script
@@ -74,7 +74,12 @@ class Handing:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def start(
-        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+        self,
+        gang: GangSpec,
+        cluster: Cluster,
+        setup_secrets: SetupSecrets,
+        addresses: Mapping[str, str],
+        most: int | None,
     ) -> GangStatus | None:
         """Its end, when Slurm or the map of users refuses it for good; else None. Idempotent.
 
@@ -85,7 +90,7 @@ class Handing:
             return None
         self._starting.add(gang.attempt_id)
         try:
-            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, addresses, most)
+            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, setup_secrets, addresses, most)
         except NotMapped as error:
             return await asyncio.to_thread(self._turn_away, gang, error.reason)
         finally:
@@ -95,7 +100,12 @@ class Handing:
         return await self.submit(ticket)
 
     def _put_down(
-        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+        self,
+        gang: GangSpec,
+        cluster: Cluster,
+        setup_secrets: SetupSecrets,
+        addresses: Mapping[str, str],
+        most: int | None,
     ) -> tuple[TicketRecord, bool]:
         """The attempt's ticket, and whether it is to be submitted now."""
         known = self._records.attempts.get(gang.attempt_id)
@@ -104,7 +114,7 @@ class Handing:
             return ticket or self._new_ticket(gang, cluster, most, Submitter()), False
         adopted = ticket is not None and ticket.job != ""
         if ticket is None:
-            ticket = self._new_ticket(gang, cluster, most, self._users.submitter(gang))
+            ticket = self._new_ticket(gang, cluster, most, self._users.submitter(gang, cluster))
         former = ticket.past[-1] if ticket.past else ""
         if known is None:
             # From here on a restart finds it. The submission, or the order, is what may be missing then.
@@ -128,6 +138,7 @@ class Handing:
                     gang,
                     cluster,
                     self._settings,
+                    setup_secrets,
                     owner=ticket.user,
                     addresses=addresses,
                     former=(former, node_count(gang)) if former else None,

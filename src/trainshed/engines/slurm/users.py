@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainshed.engines.protocol import EngineError, EngineUnavailable, GangSpec
 from trainshed.engines.slurm.mapping import SAME_NAME, UserMap, Whom
-from trainshed.engines.slurm.orders import check_own_user
+from trainshed.engines.slurm.orders import Cluster, check_own_user
 from trainshed.engines.slurm.owners import Owner, owner_of
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -39,7 +39,7 @@ class Users:
         self._of: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
-    def submitter(self, gang: GangSpec) -> Submitter:
+    def submitter(self, gang: GangSpec, cluster: Cluster) -> Submitter:
         """As whom an attempt is submitted. Blocks for a moment.
 
         Raises NotMapped, EngineUnavailable while the map cannot be used, EngineError where jobs are kept apart.
@@ -61,6 +61,8 @@ class Users:
             raise NotMapped(self._not_mapped(gang, "no rule of the site's map of users fits"))
         if owner is None:
             check_own_user(gang, self._settings)
+        elif cluster.has_setup:
+            raise NotMapped(_no_setup(cluster, owner))
         return Submitter(whom.account, whom.qos, owner)
 
     def _current(self) -> UserMap:
@@ -83,6 +85,14 @@ class Users:
         return Reason(
             ReasonCode.JOB_LAUNCH_FAILED, text, {"setting": "map", "user": gang.submitter, "workspace": gang.workspace}
         )
+
+
+def _no_setup(cluster: Cluster, owner: Owner) -> Reason:
+    text = (
+        f"Cluster {cluster.name} has nodeSetup, which on Slurm the jobs themselves carry out, and this one runs as the "
+        f"Unix user {owner.name}, who may not. Use a cluster without nodeSetup; prepare in jobPreparation."
+    )
+    return Reason(ReasonCode.JOB_LAUNCH_FAILED, text, {"setting": "map", "cluster": cluster.name})
 
 
 def read_map(path: str) -> UserMap:
