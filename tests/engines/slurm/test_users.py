@@ -253,7 +253,7 @@ def test_doctor_looks_at_each_user_and_account(slurm_site: Site, home: Path) -> 
 
     ok, detail = said()
     assert ok and "user games account vision, user backup account speech, account misc" in detail
-    assert "accounts are not looked up: sacctmgr says You are not running" in detail
+    assert "accounts are not looked up: You are not running" in detail
     (home / "tools").mkdir()
     (home / "tools" / "sacctmgr").write_text(SACCTMGR)
     (home / "tools" / "sacctmgr").chmod(0o755)

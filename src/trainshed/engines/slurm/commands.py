@@ -40,7 +40,21 @@ _SSH_FAILED = 255
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "KRB5CCNAME", "SSH_AUTH_SOCK")
 _PASSED_OF_SLURM = ("SLURM_CONF", "SLURM_JWT")
 #: Of these, what proves that one is the service's user.
-_OF_THE_SERVICE = ("KRB5CCNAME", "SSH_AUTH_SOCK", "SLURM_JWT")
+OF_THE_SERVICE = ("KRB5CCNAME", "SSH_AUTH_SOCK", "SLURM_JWT")
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What commands, and with them jobs, get of the service's environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
+    }
+
+
+def is_away(said: str) -> bool:
+    """Whether these are Slurm's words for a controller that does not answer."""
+    return any(words in said for words in _AWAY)
 
 
 class Refused(Exception):
@@ -57,11 +71,7 @@ class Commands:
     def __init__(self, ssh: str, timeout: float, environment: Mapping[str, str] = os.environ) -> None:
         self._ssh = ssh
         self._timeout = timeout
-        self._environment = {
-            name: value
-            for name, value in environment.items()
-            if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
-        }
+        self._environment = passed_on(environment)
         self._at_once = asyncio.Semaphore(8)
 
     @property
@@ -80,13 +90,13 @@ class Commands:
             argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", login, "--", shlex.join(argv)]
         elif user is not None:
             argv = [*user.command, *argv]
-            environment = {k: v for k, v in environment.items() if k not in _OF_THE_SERVICE} | user.environment
+            environment = {k: v for k, v in environment.items() if k not in OF_THE_SERVICE} | user.environment
         async with self._at_once:
             code, out, error = await self._carry_out(argv, name, stdin, environment)
         if code == 0:
             return out
         said = " ".join((error or out).split()) or f"exit code {code}"
-        if (self._ssh and code == _SSH_FAILED) or any(words in said for words in _AWAY):
+        if (self._ssh and code == _SSH_FAILED) or is_away(said):
             raise EngineUnavailable(self._away(said))
         if code == 127:
             raise EngineUnavailable(self._away(f"{name} is not installed there, or not on the PATH ({said})"))

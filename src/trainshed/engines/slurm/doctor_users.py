@@ -7,10 +7,11 @@ from pathlib import Path
 
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable
-from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.commands import Refused
 from trainshed.engines.slurm.mapping import Whom
 from trainshed.engines.slurm.owners import Owner, acting_as, owner_of
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
+from trainshed.engines.slurm.site import Site
 from trainshed.engines.slurm.users import names_of, read_map
 
 _NAME = "users and accounts"
@@ -18,7 +19,7 @@ _NAME = "users and accounts"
 _TRIED = 50
 
 
-async def examine_users(settings: SlurmSettings, commands: Commands) -> list[Check]:
+async def examine_users(settings: SlurmSettings, site: Site) -> list[Check]:
     """Nothing where there is no map."""
     if not settings.map:
         return []
@@ -26,10 +27,10 @@ async def examine_users(settings: SlurmSettings, commands: Commands) -> list[Che
         targets = names_of(read_map(settings.map))
     except InvalidSettings as error:
         return [Check(_NAME, False, str(error), f"edit {settings.map}; the service reads it again by itself")]
-    known, without = await _associations(commands)
+    known, without = await _associations(site)
     problems = []
     for whom in targets[:_TRIED]:
-        problem = await _problem(whom, settings, commands, known)
+        problem = await _problem(whom, settings, site, known)
         if problem is not None:
             problems.append(f"{_told(whom)}: {problem}")
     if problems:
@@ -44,9 +45,7 @@ def _told(whom: Whom) -> str:
     return " ".join(f"{name} {value}" for name, value in named if value)
 
 
-async def _problem(
-    whom: Whom, settings: SlurmSettings, commands: Commands, known: set[tuple[str, str]] | None
-) -> str | None:
+async def _problem(whom: Whom, settings: SlurmSettings, site: Site, known: set[tuple[str, str]] | None) -> str | None:
     owner: Owner | None = None
     try:
         if whom.unix_user:
@@ -60,9 +59,9 @@ async def _problem(
         if owner is not None and (whom.account, owner.name) not in known:
             return f"{owner.name} is no member of the account {whom.account}"
     options = settings.options({}).charged_to(whom.account, whom.qos).sbatch
-    arguments = ["--test-only", "--job-name=trainshed-doctor", "--time=1", "--chdir=/"]
+    arguments = ["--job-name=trainshed-doctor", "--time=1", "--chdir=/"]
     try:
-        await commands.run("sbatch", *arguments, *(f"--{n}={v}" for n, v in options), "--wrap=true", user=owner)
+        await site.try_out([*arguments, *(f"--{n}={v}" for n, v in options)], owner)
     except (Refused, EngineUnavailable) as error:
         said = error.reason.text if isinstance(error, EngineUnavailable) else str(error)
         return f"Slurm would refuse its jobs: {said[:300]}"
@@ -80,15 +79,12 @@ def _pass_through(settings: SlurmSettings, owner: Owner) -> None:
                 raise InvalidSettings(text) from None
 
 
-async def _associations(commands: Commands) -> tuple[set[tuple[str, str]] | None, str]:
+async def _associations(site: Site) -> tuple[set[tuple[str, str]] | None, str]:
     """Pairs of account and user of Slurm's accounting; None with why they are not known."""
     try:
-        told = await commands.run(
-            "sacctmgr", "--noheader", "--parsable2", "show", "associations", "format=account,user"
+        return await site.associations(), ""
+    except (EngineUnavailable, Refused) as error:
+        said = (
+            error.reason.details.get("said", error.reason.text) if isinstance(error, EngineUnavailable) else str(error)
         )
-    except EngineUnavailable:
-        return None, " (accounts are not looked up: sacctmgr is not there)"
-    except Refused as error:
-        return None, f" (accounts are not looked up: sacctmgr says {str(error)[:120]})"
-    pairs = (line.partition("|")[::2] for line in told.splitlines())
-    return {(account, user) for account, user in pairs if account}, ""
+        return None, f" (accounts are not looked up: {said[:160]})"

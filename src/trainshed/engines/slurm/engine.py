@@ -30,7 +30,6 @@ from trainshed.engines.protocol import (
     NodeStatus,
 )
 from trainshed.engines.slurm import reasons
-from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.leading import claim_directory, take_lead
 from trainshed.engines.slurm.node import places
@@ -40,7 +39,7 @@ from trainshed.engines.slurm.owners import acting_as
 from trainshed.engines.slurm.parsing import NodeLine
 from trainshed.engines.slurm.records import AttemptRecord, Records
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
-from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.site import site_of
 from trainshed.engines.slurm.watching import Watching
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -83,8 +82,7 @@ class SlurmEngine:
         self._home = home
         self._root = Places(Path(settings.directory))
         self._records = Records(self._root)
-        self._commands = Commands(settings.ssh, settings.seconds, environment)
-        self._site = Site(self._commands)
+        self._site = site_of(settings, environment)
         self._clusters: dict[str, Cluster] = {}
         self._setup_secrets: dict[str, SetupSecrets] = {}
         self._nodes: list[NodeLine] = []
@@ -133,6 +131,7 @@ class SlurmEngine:
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
         await self._handing.close()
+        await self._site.close()
 
     async def shut_down(self) -> None:
         """Slurm is not the service's to end."""

@@ -11,6 +11,7 @@ from trainshed.engines.protocol import Engine
 from trainshed.engines.slurm.doctor import examine
 from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.owners import owner_of
+from trainshed.engines.slurm.rest.submission import check as check_arguments
 from trainshed.engines.slurm.settings import (
     CLUSTER_OPTIONS,
     ENGINE_SETTINGS,
@@ -25,6 +26,9 @@ from trainshed.resources.engines import InvalidEngines, Option
 def _make(making: Making) -> Engine:
     try:
         settings = SlurmSettings.parse(making.settings)
+        settings.check_together()
+        if settings.rest_url:
+            check_arguments(settings.sbatch_arguments)
     except InvalidSettings as error:
         raise InvalidEngines(f"the settings of engine {making.name!r} are not right: {error}") from error
     return SlurmEngine(making.name, settings, making.leader, home=str(making.home.absolute()))
