@@ -16,7 +16,7 @@ import pytest
 
 from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.laboratory import run_on, settings
-from tests.engines.slurm.slurm_site import Site
+from tests.engines.slurm.slurm_site import Site, why_no_rest
 from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, GangSpec
 from trainshed.engines.slurm.doctor import examine
 from trainshed.engines.slurm.owners import acting_as, owner_of
@@ -63,8 +63,8 @@ def _known(name: str) -> bool:
         return False
 
 
-def mapped(site: Site, home: Path, body: Callable[[Lab], Awaitable[None]]) -> None:
-    run_on(site, home, body, map=str(home / "users.yaml"), python=PYTHON)
+def mapped(site: Site, home: Path, body: Callable[[Lab], Awaitable[None]], **more: str) -> None:
+    run_on(site, home, body, map=str(home / "users.yaml"), python=PYTHON, **more)
 
 
 def text(path: str | Path) -> str:
@@ -149,6 +149,29 @@ def test_a_requeued_job_stays_its_user_s(slurm_site: Site, home: Path) -> None:
         assert text(f"{root}/runs").split() == ["games", "games"]
 
     mapped(slurm_site, home, body)
+
+
+@pytest.mark.skipif(bool(why_no_rest()), reason=why_no_rest())
+def test_slurmrestd_takes_jobs_of_others_from_root_s_token(slurm_site: Site, home: Path) -> None:
+    token = home / "token"
+    token.write_text(slurm_site.token())
+    token.chmod(0o600)
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(1, cluster)
+        root = str(lab.engine.mount_root(cluster.uid))
+        gang = of(lab.gang(f"id -un > {root}/who; echo $USER >> {root}/who; {sleeper(mark())}", nodes, cluster), "ann")
+        await lab.engine.start_gang(gang)
+        await eventually(lambda: text(f"{root}/who").split() == ["games", "games"], "the job of ann")
+        queued = replace(of(lab.gang("true", nodes, cluster), "bob"), node_count=4)
+        await lab.engine.start_gang(queued)
+        await lab.engine.stop_gang(queued.attempt_id, STOP, 0.2)
+        assert (await lab.end_of(queued.attempt_id)).reason == STOP
+        await lab.engine.stop_gang(gang.attempt_id, STOP, 0.2)
+        assert (await lab.end_of(gang.attempt_id)).reason == STOP
+
+    mapped(slurm_site, home, body, rest_url=slurm_site.start_rest(), token_file=str(token))
 
 
 def test_who_is_not_in_the_map_is_refused_and_a_broken_map_lets_jobs_wait(slurm_site: Site, home: Path) -> None:

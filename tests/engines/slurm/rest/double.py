@@ -15,6 +15,10 @@ def value(number: int | None) -> dict[str, Any]:
     return {"set": number is not None, "infinite": False, "number": number or 0}
 
 
+class Dropped(Exception):
+    """Instead of an answer: the connection is dropped."""
+
+
 @dataclass
 class Slurmrestd:
     """Answers calls with this token; what it was sent is in ``got``: method, path, user, body."""
@@ -28,7 +32,7 @@ class Slurmrestd:
     accounting: bool = False
 
     def __enter__(self) -> Slurmrestd:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.answer))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda *given: self.answer(*given)))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         return self
@@ -95,7 +99,11 @@ def _handler(answer: Callable[[str, str, str, str, Any], tuple[int, Any]]) -> ty
             body = json.loads(self.rfile.read(length)) if length else None
             headers = (self.headers.get(f"X-SLURM-USER-{name}", "") for name in ("NAME", "TOKEN"))
             user, token = headers
-            status, told = answer(self.command, self.path, user, token, body)
+            try:
+                status, told = answer(self.command, self.path, user, token, body)
+            except Dropped:
+                self.close_connection = True
+                return
             content = json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -79,8 +79,15 @@ def test_elements_of_an_array_are_jobs(job: dict[str, Any], names: list[str]) ->
 
 @pytest.mark.parametrize(
     ("said", "number"),
-    [(7, 7), ("7", 7), (None, None), (True, None), ({"set": True, "infinite": False, "number": 7}, 7)]
-    + [({"set": False, "infinite": False, "number": 0}, None), ({"set": True, "infinite": True, "number": 0}, None)],
+    [
+        (7, 7),
+        ("7", 7),
+        (None, None),
+        (True, None),
+        (value(7), 7),
+        (value(None), None),
+        ({"set": True, "infinite": True, "number": 0}, None),
+    ],
 )
 def test_numbers_are_plain_or_say_more(said: Any, number: int | None) -> None:
     assert shapes.number(said) == number

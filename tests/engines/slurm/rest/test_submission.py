@@ -17,37 +17,13 @@ from trainshed.resources.preemption import StopWarning
 
 #: Members of ``v0.0.40_job_desc_msg`` and ``v0.0.38_job_properties`` that are used, from the published documents.
 NEWER = set(
-    [
-        "account",
-        "array",
-        "comment",
-        "constraints",
-        "cpus_per_task",
-        "current_working_directory",
-        "environment",
-        "excluded_nodes",
-        "kill_warning_delay",
-        "kill_warning_flags",
-        "kill_warning_signal",
-        "licenses",
-        "memory_per_node",
-        "minimum_cpus",
-        "name",
-        "nice",
-        "nodes",
-        "open_mode",
-        "partition",
-        "qos",
-        "requeue",
-        "reservation",
-        "script",
-        "shared",
-        "standard_output",
-        "tasks",
-        "tasks_per_node",
-        "time_limit",
-        "tres_per_node",
-    ]
+    re.findall(
+        r"\w+",
+        """account array comment constraints cpus_per_task current_working_directory environment excluded_nodes
+        kill_warning_delay kill_warning_flags kill_warning_signal licenses memory_per_node minimum_cpus name nice nodes
+        open_mode partition qos requeue reservation script shared standard_output tasks tasks_per_node time_limit
+        tres_per_node""",
+    )
 )
 
 

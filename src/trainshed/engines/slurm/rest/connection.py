@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from contextlib import suppress
@@ -41,6 +42,7 @@ class Connection:
         self._timeout = timeout
         self._client: httpx.AsyncClient | None = None
         self._version: Version | None = None
+        self._negotiating = asyncio.Lock()
         self._offered: list[Version] = []
         self._paths: dict[tuple[str, str], str] = {}
         #: Monotonic seconds at which a token was last renewed on suspicion.
@@ -54,10 +56,10 @@ class Connection:
 
     async def version(self) -> Version:
         """The newest that both know. Raises EngineUnavailable."""
-        if self._version is None:
-            await self._negotiate()
-        assert self._version is not None
-        return self._version
+        async with self._negotiating:
+            if self._version is None:
+                self._version = await self._negotiate()
+            return self._version
 
     async def user(self) -> str:
         """Whose jobs those of the service are. Raises EngineUnavailable."""
@@ -99,16 +101,17 @@ class Connection:
         version = await self.version()
         return self._paths.get((kind, name)) or f"/{kind}/{_name(version)}/{name}"
 
-    async def _negotiate(self) -> None:
+    async def _negotiate(self) -> Version:
         for path in _DOCUMENTS:
             answer = await self._send("GET", path)
             document = _json(answer)
             if isinstance(document, dict) and isinstance(document.get("paths"), dict):
-                self._choose(document["paths"])
-                return
+                return self._choose(document["paths"])
+            if answer.status_code in (401, 403) or answer.status_code >= 500:
+                self._read(answer)
         raise EngineUnavailable(self._away(f"it does not say which versions it has (HTTP {answer.status_code})"))
 
-    def _choose(self, paths: dict[str, Any]) -> None:
+    def _choose(self, paths: dict[str, Any]) -> Version:
         found = [(match, path) for path in paths if (match := _PATH.fullmatch(path))]
         versions = sorted({_version(match) for match, _ in found if match[1] == "slurm"})
         known = [version for version in versions if _OLDEST <= version <= _NEWEST]
@@ -116,8 +119,9 @@ class Connection:
             offered = ", ".join(map(_name, versions)) or "none"
             text = f"it has versions {offered}, and this service knows {_name(_OLDEST)} to {_name(_NEWEST)}"
             raise EngineUnavailable(self._away(f"{text}; let slurmrestd offer one of these (its -d or -s)"))
-        self._version, self._offered = known[-1], versions
-        self._paths = {(match[1], match[5]): path for match, path in found if _version(match) == self._version}
+        self._offered = versions
+        self._paths = {(match[1], match[5]): path for match, path in found if _version(match) == known[-1]}
+        return known[-1]
 
     async def _send(self, method: str, path: str, body: Any = None, user: str = "") -> httpx.Response:
         token, _ = await self._get_token()
