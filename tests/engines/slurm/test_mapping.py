@@ -123,11 +123,24 @@ def test_an_engine_with_a_map_that_cannot_be_is_not_added(tmp_path: Path, text: 
         KIND.admit(making)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may act as others")
-def test_only_root_runs_jobs_as_others(tmp_path: Path) -> None:
+def test_only_root_runs_jobs_as_others_and_anybody_charges_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "users.yaml"
     path.write_text("rules: [{unix_user: games}]")
     path.chmod(0o600)
+    making = Making("hpc", tmp_path, {"directory": str(tmp_path), "map": str(path)}, None)
     assert KIND.admit is not None
+    uid = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: uid or 1000)
     with pytest.raises(InvalidEngines, match="only where the service runs as root"):
-        KIND.admit(Making("hpc", tmp_path, {"directory": str(tmp_path), "map": str(path)}, None))
+        KIND.admit(making)
+    path.write_text("rules: [{account: vision}]")
+    KIND.admit(making)
+
+
+def test_the_example_is_right() -> None:
+    rules = UserMap.parse(Path("examples/slurm/users.yaml").read_text())
+    assert rules.find("ann@example.org", "s", "g", "vision") == Whom("vision", "high", "ann")
+    assert rules.find("bob@example.org", "s", "g", "vision") == Whom("staff", "", "bob", True)
+    assert rules.find("eve@elsewhere.org", "s", "g", "vision") is None

@@ -17,6 +17,8 @@ import pytest
 from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.laboratory import run_on, settings
 from tests.engines.slurm.slurm_site import Site, why_no_rest
+from tests.support.live_service import LiveService, custom
+from trainshed.engine_setup import add_engine
 from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, GangSpec
 from trainshed.engines.slurm.doctor import examine
 from trainshed.engines.slurm.owners import acting_as, owner_of
@@ -290,3 +292,39 @@ def test_doctor_looks_at_each_user_and_account(slurm_site: Site, home: Path) -> 
     ok, detail = said()
     assert not ok and f"cannot pass through {home} to the shared directory; mend it: chmod o+x" in detail
     slurm_site.clear()
+
+
+@pytest.mark.e2e
+def test_a_service_shows_logs_of_mapped_jobs_and_explains_a_refusal(slurm_site: Site, home: Path) -> None:
+    site = settings(home, python=PYTHON)
+    (home / "users.yaml").write_text("rules: [{workspace: default, unix_user: games}]")
+    added = {"directory": site.directory, "node_directory": site.node_directory, "python": PYTHON}
+    add_engine(home / "home", "slurm", "hpc", {**added, "map": str(home / "users.yaml")})
+    service = LiveService(home / "home", more={"SLURM_CONF": str(slurm_site.conf)})
+    try:
+        service.start()
+        client = service.client
+        client.workspaces.create("default", location="local")
+        client.experiments.create("default")
+        there = client.clusters.create(
+            "there",
+            {
+                "vmSize": "STANDARD_D1",
+                "scaleSettings": {"manual": {"targetNodeCount": 2}},
+                "userAccountSettings": {"adminUserName": "tester", "adminUserPassword": "only-for-tests-1"},
+                "engine": {"name": "hpc"},
+            },
+        )
+        client.jobs.create("mapped", custom("id -un; echo to-stderr >&2", str(there.id)))
+        service.wait_for(lambda: client.jobs.get("mapped").final, "its end", 60.0)
+        assert client.jobs.get("mapped").execution_state.value == "succeeded"
+        assert b"".join(client.jobs.stream_log("mapped")) == b"games\n"
+        (home / "users.yaml").write_text("rules: [{workspace: another, unix_user: games}]")
+        client.jobs.create("refused", custom("true", str(there.id)))
+        service.wait_for(lambda: client.jobs.get("refused").final, "its end", 60.0)
+        job = client.jobs.get("refused")
+        assert [error.code for error in job.errors] == ["JobLaunchFailed"]
+        assert "does not take jobs of somebody without a name in workspace default" in job.errors[0].message
+    finally:
+        service.stop()
+        slurm_site.clear()

@@ -38,7 +38,8 @@ class RestSite:
         """All that slurmctld knows: there is no shorter list."""
         own, others = await self._connection.user(), {user.uid for user in users}
         found = shapes.queue_lines(await self._ask("jobs"))
-        return [line for name, line in found if name == own or line.uid in others]
+        # Where it does not say whose a job is, the comment alone decides.
+        return [line for name, line in found if name in (own, "") or line.uid in others]
 
     async def nodes(self) -> list[NodeLine]:
         """Nodes and partitions."""
