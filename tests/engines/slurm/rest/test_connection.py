@@ -193,6 +193,11 @@ def test_a_token_that_is_refused_is_renewed_once(tmp_path: Path) -> None:
         seen(server, tmp_path, ask, token_file="", token_command=str(tool))
 
 
+def test_a_token_that_names_nobody_needs_a_user(tmp_path: Path) -> None:
+    with Slurmrestd() as server, pytest.raises(EngineUnavailable, match="set the engine's 'rest_user'"):
+        seen(server, tmp_path, lambda site: site.nodes(), rest_user="")
+
+
 def jwt(**claims: object) -> str:
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims))
     return ".".join([*parts, "signature"])

@@ -63,7 +63,9 @@ class Connection:
 
     async def user(self) -> str:
         """Whose jobs those of the service are. Raises EngineUnavailable."""
-        return self._user or (await self._get_token())[1]
+        if user := self._user or (await self._get_token())[1]:
+            return user
+        raise EngineUnavailable(self._away("the token does not say whose it is: set the engine's 'rest_user'"))
 
     async def offers(self, kind: str, name: str) -> bool:
         """Whether there is such a path in the version that was agreed upon. Raises EngineUnavailable."""
