@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.engines.lab import Lab
 from tests.engines.slurm.laboratory import engine
@@ -62,9 +63,9 @@ async def _ours(site: Site, jobs: int) -> tuple[float, Counter[str]]:
     counted: Counter[str] = Counter()
     run = Commands.run
 
-    async def counting(commands: Commands, name: str, *arguments: str, stdin: str = "") -> str:
+    async def counting(commands: Commands, name: str, *arguments: str, **more: Any) -> str:
         counted[name] += 1
-        return await run(commands, name, *arguments, stdin=stdin)
+        return await run(commands, name, *arguments, **more)
 
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(lambda: engine(site, Path(folder)), cluster={"options": {"exclusive": "no"}, "memory_mib": 64})

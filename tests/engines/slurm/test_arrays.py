@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counted: Counter[str] = Counter()
     run = Commands.run
 
-    async def counting(commands: Commands, name: str, *arguments: str, stdin: str = "") -> str:
+    async def counting(commands: Commands, name: str, *arguments: str, **more: Any) -> str:
         counted[name] += 1
-        return await run(commands, name, *arguments, stdin=stdin)
+        return await run(commands, name, *arguments, **more)
 
     monkeypatch.setattr(Commands, "run", counting)
     return counted

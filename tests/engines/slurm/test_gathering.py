@@ -18,6 +18,7 @@ from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets
+from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.records import Records
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -31,7 +32,7 @@ class SiteDouble:
         self.taken: list[list[str]] = []
         self.refuse: Any = lambda arguments: None
 
-    async def submit(self, arguments: list[str], script: str) -> str:
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
         self.taken.append(arguments)
         if (error := self.refuse(arguments)) is not None:
             raise error

@@ -12,7 +12,8 @@ from typing import Any
 
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.node import places
-from trainshed.engines.slurm.node.places import AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.owners import Owner, acting_as
 from trainshed.resources.reasons import Reason
 
 
@@ -43,6 +44,8 @@ class TicketRecord:
     #: What it is alike (``script.likeness``), and its entry there while it waits; empty where its own job alone has it.
     alike: str = ""
     entry: str = ""
+    #: The Unix user that it runs as and whose its folders are (``Owner``); None: the service's own.
+    owner: dict[str, Any] | None = None
 
     @property
     def submission(self) -> str:
@@ -53,6 +56,11 @@ class TicketRecord:
     def named(self) -> str:
         """What the comment of the job that carries it out names."""
         return self.of or self.submission
+
+    @property
+    def user(self) -> Owner | None:
+        """The same, as a value."""
+        return Owner.from_json(self.owner)
 
 
 @dataclass(slots=True)
@@ -94,21 +102,18 @@ class Records:
 
     def load(self) -> None:
         """Read what an earlier service left, and remove what it had only begun to write."""
-        for folder in sorted(self._root.tickets.iterdir()):
-            record = places.read(Ticket(folder).record)
-            if record is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                self.tickets[folder.name] = TicketRecord(**record)
+        for ticket_id, record in _kept(self._root.tickets):
+            self.tickets[ticket_id] = TicketRecord(**record)
+        for attempt_id, record in _kept(self._root.attempts):
+            self.attempts[attempt_id] = AttemptRecord(**record)
+            self.seen[attempt_id] = Seen()
         self._load_arrays()
-        kept = {past for ticket in self.tickets.values() for past in ticket.past}
-        for folder in sorted(self._root.attempts.iterdir()):
-            record = places.read(AttemptFolder(folder).record)
-            if record is not None:
-                self.attempts[folder.name] = AttemptRecord(**record)
-                self.seen[folder.name] = Seen()
-            elif folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        needed = self.attempts.keys() | {past for ticket in self.tickets.values() for past in ticket.past}
+        jobs = self.tickets.keys() | {ticket.of for ticket in self.tickets.values()}
+        for above, known in ((self._root.tickets, jobs), (self._root.attempts, needed)):
+            for path in above.iterdir():
+                if path.is_dir() and path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _load_arrays(self) -> None:
         """What an array's own file says of its tickets is not kept with each of them."""
@@ -118,6 +123,9 @@ class Records:
                 ticket = self.tickets.get(ticket_id)
                 if ticket is not None and ticket.array in ("", folder.name):
                     self.submitted(ticket, folder.name, index, known["job"])
+        for ticket in self.tickets.values():
+            if ticket.entry:
+                self.note_claim(ticket)
         for folder in self._root.arrays.iterdir():
             self._drop_submission(folder.name)
         for folder in self._root.waiting.iterdir():
@@ -131,6 +139,15 @@ class Records:
             ticket.job, ticket.of = f"{job}_{index}" if array else job, ticket.submission
         if former != array:
             self._drop_submission(former)
+
+    def note_claim(self, ticket: TicketRecord) -> str:
+        """Whose it is since somebody took it, perhaps another ticket's job; empty while nobody did. In memory."""
+        job, of = places.claimant(self._root.ticket(ticket.ticket).claim)
+        if job and job != NOBODY:
+            ticket.job, ticket.of = job, of
+        if job:
+            self.leave(ticket)
+        return job
 
     def keep_array(self, name: str, tickets: list[TicketRecord], job: str) -> None:
         """Remember them as elements of this array, durably."""
@@ -209,7 +226,7 @@ class Records:
             with suppress(FileNotFoundError):
                 self._root.attempt(attempt_id).record.unlink()
         else:
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
 
     def drop(self, ticket: TicketRecord) -> None:
         """Slurm no longer has the job, and no attempt of it is alive: its files go."""
@@ -218,8 +235,21 @@ class Records:
         self.leave(ticket)
         for name in {ticket.ticket, ticket.array, ticket.of}:
             self._drop_submission(name)
+        with suppress(FileNotFoundError):
+            self._root.ticket(ticket.ticket).record.unlink()
         for attempt_id in {*ticket.past, ticket.attempt} - {""} - self.attempts.keys():
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
+
+    def _remove(self, what: Ticket | AttemptFolder) -> None:
+        """The folder first: what is left without a record is removed at the next start."""
+        shutil.rmtree(what.folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            what.record.unlink()
+
+    def owner(self, record: AttemptRecord) -> Owner | None:
+        """Whose the folder of an attempt is."""
+        ticket = self.tickets.get(record.ticket)
+        return ticket.user if ticket is not None else None
 
     def leave(self, ticket: TicketRecord) -> None:
         """It waits for no job any more."""
@@ -248,10 +278,8 @@ class Records:
     def output(self, ticket: TicketRecord, limit: int = 4096) -> str:
         """The end of what the job's script and Slurm itself said."""
         path: Path = self._root.submission(ticket.named).output(ticket.job)
-        with suppress(OSError), open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - limit))
-            return file.read().decode(errors="replace")
+        with suppress(OSError), acting_as(ticket.user):
+            return places.end_of(path, limit)
         return ""
 
     def status(self, record: AttemptRecord) -> GangStatus:
@@ -271,3 +299,9 @@ class Records:
             hosts=tuple(final["hosts"]),
             again=final["again"],
         )
+
+
+def _kept(above: Path) -> list[tuple[str, Any]]:
+    """Records in this folder, by id."""
+    found = ((path.stem, places.read(path)) for path in sorted(above.glob("[!.]*.json")))
+    return [(name, record) for name, record in found if record is not None]

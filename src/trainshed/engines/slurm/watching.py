@@ -12,14 +12,15 @@ from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import NOBODY, Places
+from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import QueueLine
 from trainshed.engines.slurm.reasons import unknown, why_waiting
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import ticket_of
 from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.told import claimed_by, close, has_order, told_by
 from trainshed.engines.slurm.verdict import Facts, Verdict, verdict
 from trainshed.resources.reasons import Reason
-from trainshed.runner.outcome import read as read_outcome
 
 #: Seconds for which a job that Slurm queued again waits for the attempt that takes it up.
 ADOPTION_SECONDS = 600.0
@@ -72,16 +73,17 @@ class Watching:
         }
         if not asked:
             return []
-        look = self._look_of(await self._site.queue(), asked, complete=False)
+        users = self._users()
+        look = self._look_of(await self._site.queue(users), asked, complete=False)
         if self._missing(look):
-            look = self._look_of(await self._site.queue(ended=True), asked, complete=True)
+            look = self._look_of(await self._site.queue(users, ended=True), asked, complete=True)
             missing = {job for job in self._missing(look) if job}
             if missing:
                 look.states = await self._site.ended(missing)
         async with self._digesting:
             await asyncio.to_thread(self._digest, look)
-        if look.cancel:
-            await self._site.cancel(look.cancel)
+        for user, jobs in self._by_user(look).items():
+            await self._site.cancel(jobs, user)
         look.events += await asyncio.gather(*map(self._handing.submit, look.submit))
         return look.events
 
@@ -98,11 +100,28 @@ class Watching:
             if name := ticket_of(line.comment, self._mark):
                 index = line.job.partition("_")[2]
                 ticket = elements.get((name, index)) if index else name
-                if ticket in tickets:
-                    by_ticket[ticket].append(line.job)
-                else:
+                known = tickets.get(ticket or "")
+                if known is None:
                     strays[line.job] = name
+                elif known.user is None or known.user.uid == line.uid:
+                    # Anybody may write any comment: a job that is another user's than its ticket is not the engine's.
+                    by_ticket[known.ticket].append(line.job)
         return _Look({line.job: line for line in lines}, by_ticket, strays, complete, asked, {})
+
+    def _users(self) -> tuple[Owner, ...]:
+        """Beside the service's own, whose jobs are to be listed."""
+        return tuple({ticket.user for ticket in list(self._records.tickets.values()) if ticket.user is not None})
+
+    def _by_user(self, look: _Look) -> dict[Owner | None, set[str]]:
+        """What is to be cancelled, by whose it is: everybody ends his own jobs and no others."""
+        found: dict[Owner | None, set[str]] = defaultdict(set)
+        users = self._users()
+        owners = {ticket.job: ticket.user for ticket in list(self._records.tickets.values()) if ticket.job}
+        for job in look.cancel:
+            line = look.by_job.get(job)
+            other = next((user for user in users if line is not None and user.uid == line.uid), None)
+            found[owners.get(job) or other].add(job)
+        return found
 
     def _missing(self, look: _Look) -> list[str]:
         """Numbers of jobs that Slurm did not show; empty ones for tickets without a number."""
@@ -141,14 +160,10 @@ class Watching:
                     self._note_claim(ticket)
 
     def _note_claim(self, ticket: TicketRecord) -> None:
-        job, of = places.claimant(self._root.ticket(ticket.ticket).claim)
-        if job and job != NOBODY:
-            ticket.job, ticket.of = job, of
+        job = self._records.note_claim(ticket)
+        if job and job != NOBODY and ticket.attempt in self._records.seen:
             line = self._last.get(job)
-            if ticket.attempt in self._records.seen:
-                self._records.seen[ticket.attempt].running = line is not None and line.alive
-        if job:
-            self._records.leave(ticket)
+            self._records.seen[ticket.attempt].running = line is not None and line.alive
 
     def _withdraw(self, ticket: TicketRecord, job: str = NOBODY) -> bool:
         """Nobody else is to take it any more; whether nobody had. ``job``: whose it is from now on."""
@@ -167,7 +182,7 @@ class Watching:
         for other in list(self._records.tickets.values()):
             if other is not ticket and other.job == line.job and self._alive(other):
                 return False
-        if line.restarts:
+        if line.restarts or (ticket is not None and not ticket.alike):
             return True
         carried = self._root.submission(of).carried(line.job)
         try:
@@ -191,7 +206,7 @@ class Watching:
         # A submission that was taken for lost and was not; or its own job, when another one has the ticket.
         others = [job for job in look.by_ticket.get(ticket.ticket, ()) if job != ticket.job]
         for job in others:
-            if not look.by_job[job].over and self._unwanted(look.by_job[job], ticket.submission):
+            if not look.by_job[job].over and self._unwanted(look.by_job[job], ticket.submission, ticket):
                 look.cancel.add(job)
         record = self._records.attempts.get(ticket.attempt)
         if record is not None and record.final is None:
@@ -202,7 +217,7 @@ class Watching:
     def _find(self, ticket: TicketRecord, look: _Look) -> bool:
         """Whether the number of a job whose submission got no answer is known now."""
         place = self._root.ticket(ticket.ticket)
-        claimed, of = places.claimant(place.claim)
+        claimed, of = claimed_by(place, ticket.user)
         jobs = look.by_ticket.get(ticket.ticket) or []
         if claimed or jobs:
             own = min(jobs, key=lambda job: int(job.partition("_")[0]), default="")
@@ -216,11 +231,11 @@ class Watching:
             return False
         now = time.monotonic()
         stop = record.stop
-        if stop is not None or ticket.closed or not place.order(ticket.run).exists():
+        if stop is not None or ticket.closed or not has_order(place, ticket.run, ticket.user):
             since = self._unwritten.setdefault(ticket.ticket, now)
             if stop is None and not ticket.closed and now - since < _UNWRITTEN_SECONDS:
                 return False
-            if place.folder.is_dir() and not places.claim(place.claim, NOBODY):
+            if not close(place, ticket.user):
                 return False  # Its job came after all.
             if record.final is None:
                 lost = Verdict(GangResult.LOST, unknown("").to_json())
@@ -272,16 +287,12 @@ class Watching:
         seen = self._records.seen[record.attempt_id]
         if (line is None and not gone) or (line is not None and line.queued and line.restarts == record.run):
             return None
-        folder = self._root.attempt(record.attempt_id)
-        if seen.started_at is None and (hosts := places.read(folder.hosts)) is not None:
-            seen.started_at = hosts["started_at"]
-            seen.hosts = tuple(host["node_id"] for host in hosts["hosts"])
+        told = told_by(self._root.attempt(record.attempt_id), record.nodes, ticket.user)
+        if seen.started_at is None:
+            seen.started_at, seen.hosts = told.started_at, told.hosts
         over = gone or (line is not None and line.over)
         if over and seen.over_since is None:
             seen.over_since = time.monotonic()
-        # A listing first: what was not there a moment ago may be in the cache of a network file system as absent.
-        state_folder = folder.state(0)
-        there = places.is_there(state_folder / "outcome.json")
         return verdict(
             Facts(
                 job=ticket.job,
@@ -289,8 +300,8 @@ class Watching:
                 line=line,
                 state=state,
                 gone=gone,
-                outcome=read_outcome(str(state_folder)) if there else None,
-                signalled=any(places.is_there(folder.signalled(index)) for index in range(record.nodes)),
+                outcome=told.outcome,
+                signalled=told.signalled,
                 began=seen.started_at is not None,
                 stop=Reason.from_json(record.stop["reason"]) if record.stop else None,
                 over_for=time.monotonic() - seen.over_since if seen.over_since is not None else 0.0,
