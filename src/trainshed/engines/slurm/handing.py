@@ -182,8 +182,7 @@ class Handing:
             ),
             owner=asdict(who.owner) if who.owner is not None else None,
         )
-        # What belongs to a user of the site is for jobs of that user's alone: each is by itself.
-        if node_count(gang) == 1 and self._settings.uses_arrays and ticket.user is None:
+        if node_count(gang) == 1 and self._goes_with_others(ticket):
             ticket.alike = self._likeness(ticket)
             ticket.entry = f"{time.time_ns():020d}-{ticket_id}"
         return ticket
@@ -193,10 +192,16 @@ class Handing:
         self.submitting.add(ticket.ticket)
         return await self._gathering.submit(ticket)
 
+    def _goes_with_others(self, ticket: TicketRecord) -> bool:
+        """Whether it may be an element of an array. What belongs to a user of the site is for that user's jobs alone,
+        and each has its own.
+        """
+        return self._settings.uses_arrays and ticket.user is None
+
     def _likeness(self, ticket: TicketRecord) -> str:
         if ticket.alike:
             return ticket.alike
-        if ticket.user is not None:
+        if not self._goes_with_others(ticket):
             return ticket.ticket
         start = start_of(self._root)
         return likeness(ticket.arguments, script(self._settings, start, self._root.root), ticket.cluster_uid)
@@ -205,10 +210,9 @@ class Handing:
         """Of those that are alike, the ends of what Slurm refuses."""
         try:
             left = await asyncio.to_thread(self._not_taken, tickets)
-            most = self._array_most if self._settings.uses_arrays else 1
-            parts = [left[at : at + most] for at in range(0, len(left), most)] if most > 1 else []
-            alone = [] if parts else left
-            for part in parts:
+            most = max(1, self._array_most)
+            alone: list[TicketRecord] = []
+            for part in [left[at : at + most] for at in range(0, len(left), most)]:
                 if len(part) == 1 or not await self._submit_array(part):
                     alone += part
             ends = await asyncio.gather(*map(self._submit, alone))
