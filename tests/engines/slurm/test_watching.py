@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
+from trainshed.engines.slurm.owners import Owner, owner_of
 from trainshed.engines.slurm.parsing import QueueLine
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import comment
@@ -27,15 +30,17 @@ class SiteDouble:
     def __init__(self) -> None:
         self.lines: list[QueueLine] = []
         self.cancelled: set[str] = set()
+        self.by: dict[str, Owner | None] = {}
 
-    async def queue(self, *, ended: bool = False) -> list[QueueLine]:
+    async def queue(self, users: Collection[Owner] = (), *, ended: bool = False) -> list[QueueLine]:
         return self.lines
 
     async def ended(self, jobs: Collection[str]) -> dict[str, str]:
         return {}
 
-    async def cancel(self, jobs: Collection[str]) -> None:
+    async def cancel(self, jobs: Collection[str], user: Owner | None = None) -> None:
         self.cancelled |= set(jobs)
+        self.by |= dict.fromkeys(jobs, user)
 
 
 class Bench:
@@ -104,6 +109,22 @@ def test_what_is_not_ours_is_left_alone(bench: Bench) -> None:
     bench.look()
     # Of a ticket that was dropped nothing may run.
     assert bench.site.cancelled == {"8"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the service acts as others where it is root")
+def test_each_user_s_jobs_are_ended_as_that_user_and_a_stranger_s_comment_counts_nothing(bench: Bench) -> None:
+    games, backup = owner_of("games"), owner_of("backup")
+    ticket, other = bench.ticket("a", "42"), bench.ticket("b", "50")
+    ticket.owner, other.owner = asdict(games), asdict(backup)
+    bench.site.lines = [
+        replace(line("42", "a"), uid=games.uid),
+        replace(line("43", "a", "PENDING"), uid=games.uid),
+        replace(line("44", "a", "PENDING"), uid=backup.uid),
+        replace(line("50", "b"), uid=backup.uid),
+        replace(line("51", "b", "PENDING"), uid=backup.uid),
+    ]
+    bench.look()
+    assert bench.site.by == {"43": games, "51": backup}
 
 
 def test_a_requeued_job_that_is_not_taken_up_is_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

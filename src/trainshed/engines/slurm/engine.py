@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -29,16 +30,16 @@ from trainshed.engines.protocol import (
     NodeStatus,
 )
 from trainshed.engines.slurm import reasons
-from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.leading import claim_directory, take_lead
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
-from trainshed.engines.slurm.orders import Cluster, SetupSecrets, check_gang
+from trainshed.engines.slurm.orders import Cluster, SetupSecrets
+from trainshed.engines.slurm.owners import acting_as
 from trainshed.engines.slurm.parsing import NodeLine
-from trainshed.engines.slurm.records import Records
+from trainshed.engines.slurm.records import AttemptRecord, Records
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
-from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.site import site_of
 from trainshed.engines.slurm.watching import Watching
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -81,8 +82,7 @@ class SlurmEngine:
         self._home = home
         self._root = Places(Path(settings.directory))
         self._records = Records(self._root)
-        self._commands = Commands(settings.ssh, settings.seconds, environment)
-        self._site = Site(self._commands)
+        self._site = site_of(settings, environment)
         self._clusters: dict[str, Cluster] = {}
         self._setup_secrets: dict[str, SetupSecrets] = {}
         self._nodes: list[NodeLine] = []
@@ -113,7 +113,7 @@ class SlurmEngine:
         self._wake.set()
 
     def _open(self) -> None:
-        self._root.make()
+        self._root.make(passable=bool(self._settings.map))
         claim_directory(self._root, self._home)
         if self._leader is not None:
             take_lead(self._root, self._leader)
@@ -131,6 +131,7 @@ class SlurmEngine:
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
         await self._handing.close()
+        await self._site.close()
 
     async def shut_down(self) -> None:
         """Slurm is not the service's to end."""
@@ -193,7 +194,6 @@ class SlurmEngine:
     async def start_gang(self, gang: GangSpec) -> None:
         """Hand it over. Raises EngineError when this site can never run it, EngineUnavailable when it is not kept."""
         self._require_ready()
-        check_gang(gang, self._settings)
         cluster = self._clusters.get(gang.cluster_uid)
         if cluster is None:
             raise EngineError(
@@ -247,9 +247,19 @@ class SlurmEngine:
             "grace": grace_seconds,
             "warning": warning.to_json() if warning is not None else None,
         }
-        await self._on_disk(places.append, self._root.attempt(attempt_id).told, told)
+        try:
+            await self._on_disk(self._say, record, told)
+        except EngineUnavailable:
+            if self._records.owner(record) is None:
+                raise
+            # Its user has closed the folder: so it is cancelled.
+            record.stop["until"] = time.time()
         await self._on_disk(self._records.keep, record)
         self._wake.set()
+
+    def _say(self, record: AttemptRecord, told: dict[str, Any]) -> None:
+        with acting_as(self._records.owner(record)):
+            places.append(self._root.attempt(record.attempt_id).told, told)
 
     async def forget_gang(self, attempt_ids: tuple[str, ...]) -> None:
         """Drop outcomes."""

@@ -10,17 +10,22 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
 
 from trainshed.engines.protocol import EngineUnavailable, GangResult, GangSpec, GangStatus
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Refused, Unsure
 from trainshed.engines.slurm.delivery import deliver
+from trainshed.engines.slurm.grounds import open_to_owner
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
+from trainshed.engines.slurm.owners import acting_as, make_folder
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import arguments, comment, minutes, script
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.users import NotMapped, Submitter, Users
 from trainshed.resources.preemption import warning_of
 from trainshed.resources.reasons import Reason
 
@@ -40,6 +45,7 @@ class Handing:
         self._records = records
         self._site = site
         self._settings = settings
+        self._users = Users(settings)
         self._mark = mark
         self._kill_wait: float | None = None
         self._starting: set[str] = set()
@@ -75,15 +81,18 @@ class Handing:
         addresses: Mapping[str, str],
         most: int | None,
     ) -> GangStatus | None:
-        """Its end, when Slurm refuses it for good; else None. Idempotent. Raises OSError.
+        """Its end, when Slurm or the map of users refuses it for good; else None. Idempotent.
 
-        ``addresses``: of nodes whose names say nothing; ``most``: minutes that the partition lets a job run.
+        ``addresses``: of nodes whose names say nothing; ``most``: minutes that the partition lets a job run. Raises
+        OSError, EngineUnavailable, EngineError.
         """
         if gang.attempt_id in self._starting:
             return None
         self._starting.add(gang.attempt_id)
         try:
             ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, setup_secrets, addresses, most)
+        except NotMapped as error:
+            return await asyncio.to_thread(self._turn_away, gang, error.reason)
         finally:
             self._starting.discard(gang.attempt_id)
         if not new:
@@ -102,15 +111,15 @@ class Handing:
         known = self._records.attempts.get(gang.attempt_id)
         ticket = self._records.tickets.get(known.ticket) if known else self._records.vacant_ticket(gang.job_uid)
         if known is not None and (ticket is None or known.final is not None):
-            return ticket or self._new_ticket(gang, cluster, most), False
+            return ticket or self._new_ticket(gang, cluster, most, Submitter()), False
         adopted = ticket is not None and ticket.job != ""
         if ticket is None:
-            ticket = self._new_ticket(gang, cluster, most)
+            ticket = self._new_ticket(gang, cluster, most, self._users.submitter(gang, cluster))
         former = ticket.past[-1] if ticket.past else ""
         if known is None:
             # From here on a restart finds it. The submission, or the order, is what may be missing then.
-            self._records.folder_of(gang.attempt_id).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root.ticket(ticket.ticket).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._records.folder_of(gang.attempt_id).folder, ticket.user)
+            make_folder(self._root.ticket(ticket.ticket).folder, ticket.user)
             self.submitting.add(ticket.ticket)
             ticket.attempt = gang.attempt_id
             self._records.keep(AttemptRecord(gang.attempt_id, ticket.ticket, ticket.run, node_count(gang)))
@@ -118,7 +127,10 @@ class Handing:
             self._records.vacant.pop(ticket.ticket, None)
         try:
             place = self._root.ticket(ticket.ticket)
-            if not place.order(ticket.run).exists():
+            with acting_as(ticket.user):
+                ordered = place.order(ticket.run).exists()
+            if not ordered:
+                open_to_owner(self._root, gang, ticket.user)
                 write_order(
                     self._root,
                     place,
@@ -127,6 +139,7 @@ class Handing:
                     cluster,
                     self._settings,
                     setup_secrets,
+                    owner=ticket.user,
                     addresses=addresses,
                     former=(former, node_count(gang)) if former else None,
                     kill_wait=self._kill_wait or _KILL_WAIT,
@@ -140,7 +153,7 @@ class Handing:
             return ticket, False
         return ticket, True
 
-    def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None) -> TicketRecord:
+    def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None, who: Submitter) -> TicketRecord:
         ticket_id = gang.attempt_id
         return TicketRecord(
             ticket_id,
@@ -148,7 +161,7 @@ class Handing:
             gang.cluster_uid,
             arguments(
                 self._settings,
-                options_of(cluster, self._settings),
+                options_of(cluster, self._settings).charged_to(who.account, who.qos),
                 name=gang.job,
                 comment=comment(self._mark, ticket_id),
                 nodes=node_count(gang),
@@ -160,6 +173,7 @@ class Handing:
                 warning=warning_of(gang.properties),
                 output=self._root.ticket(ticket_id).output,
             ),
+            owner=asdict(who.owner) if who.owner is not None else None,
         )
 
     async def submit(self, ticket: TicketRecord) -> GangStatus | None:
@@ -176,7 +190,8 @@ class Handing:
         try:
             start = await asyncio.to_thread(deliver, self._root)
             place = self._root.ticket(ticket.ticket)
-            ticket.job = await self._site.submit(ticket.arguments, script(self._settings, start, place.folder))
+            text = script(self._settings, start, place.folder)
+            ticket.job = await self._site.submit(ticket.arguments, text, ticket.user)
             await asyncio.to_thread(self._records.keep, ticket)
             if seen is not None:
                 seen.waiting = None
@@ -199,23 +214,33 @@ class Handing:
     def _later(self, ticket: TicketRecord, seconds: float) -> None:
         self.not_before[ticket.ticket] = time.monotonic() + seconds
 
+    def _turn_away(self, gang: GangSpec, reason: Reason) -> GangStatus:
+        """An end without a beginning: nothing of it comes to Slurm."""
+        record = AttemptRecord(gang.attempt_id, "", 0, node_count(gang), final=_refused(reason))
+        self._records.keep(record)
+        return self._records.status(record)
+
     def _refuse(self, ticket: TicketRecord, reason: Reason) -> GangStatus | None:
         record = self._records.attempts.get(ticket.attempt)
         ticket.closed = True
         if record is None or record.final is not None:
             return None
-        record.final = {
-            "result": GangResult.FAILED.value,
-            "exit_code": None,
-            "reason": reason.to_json(),
-            "ended_at": time.time_ns() // 1_000_000,
-            "container": None,
-            "started_at": None,
-            "hosts": [],
-            "again": False,
-        }
-        with suppress(OSError):
+        record.final = _refused(reason)
+        with suppress(OSError), acting_as(ticket.user):
             self._root.ticket(ticket.ticket).private(0).unlink()
         self._records.keep(record)
         self._records.keep(ticket)
         return self._records.status(record)
+
+
+def _refused(reason: Reason) -> dict[str, Any]:
+    return {
+        "result": GangResult.FAILED.value,
+        "exit_code": None,
+        "reason": reason.to_json(),
+        "ended_at": time.time_ns() // 1_000_000,
+        "container": None,
+        "started_at": None,
+        "hosts": [],
+        "again": False,
+    }

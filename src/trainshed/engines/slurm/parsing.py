@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 #: Fields of ``squeue --Format``. Each has a size: without one, squeue cuts at 20 characters.
-QUEUE_FORMAT = "JobID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300"
+QUEUE_FORMAT = "JobID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300,UserID:12"
 _QUEUE_SIZES = tuple(int(part.rpartition(":")[2]) for part in QUEUE_FORMAT.split(","))
 #: Fields of ``sinfo -N``; what may hold anything comes last.
 NODES_FORMAT = "%N|%P|%l|%T|%o|%c|%m|%G|%E"
@@ -45,6 +45,8 @@ class QueueLine:
     start: int | None
     comment: str
     reason: str
+    #: Number of the Unix user whose it is; -1 when unknown.
+    uid: int = -1
 
     @property
     def queued(self) -> bool:
@@ -99,10 +101,18 @@ def parse_queue(text: str) -> list[QueueLine]:
         for size in _QUEUE_SIZES:
             parts.append(line[at : at + size].strip())
             at += size
-        job, state, restarts, start, comment, reason = parts
+        job, state, restarts, start, comment, reason, uid = parts
         if re.fullmatch(r"\d+(_\S+)?", job) and state:
             found.append(
-                QueueLine(job, state_of(state), _number(restarts), time_of(start), _given(comment), _given(reason))
+                QueueLine(
+                    job,
+                    state_of(state),
+                    _number(restarts),
+                    time_of(start),
+                    _given(comment),
+                    _given(reason),
+                    int(uid) if uid.isdigit() else -1,
+                )
             )
     return found
 

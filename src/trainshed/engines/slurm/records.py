@@ -12,6 +12,7 @@ from typing import Any
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.owners import Owner, acting_as
 from trainshed.resources.reasons import Reason
 
 
@@ -33,6 +34,13 @@ class TicketRecord:
     past: list[str] = field(default_factory=list)
     #: Nothing of it is to run any more.
     closed: bool = False
+    #: The Unix user that it runs as and whose its folders are (``Owner``); None: the service's own.
+    owner: dict[str, Any] | None = None
+
+    @property
+    def user(self) -> Owner | None:
+        """The same, as a value."""
+        return Owner.from_json(self.owner)
 
 
 @dataclass(slots=True)
@@ -74,20 +82,16 @@ class Records:
 
     def load(self) -> None:
         """Read what an earlier service left, and remove what it had only begun to write."""
-        for folder in sorted(self._root.tickets.iterdir()):
-            record = places.read(Ticket(folder).record)
-            if record is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                self.tickets[folder.name] = TicketRecord(**record)
-        kept = {past for ticket in self.tickets.values() for past in ticket.past}
-        for folder in sorted(self._root.attempts.iterdir()):
-            record = places.read(AttemptFolder(folder).record)
-            if record is not None:
-                self.attempts[folder.name] = AttemptRecord(**record)
-                self.seen[folder.name] = Seen()
-            elif folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        for ticket_id, record in _kept(self._root.tickets):
+            self.tickets[ticket_id] = TicketRecord(**record)
+        for attempt_id, record in _kept(self._root.attempts):
+            self.attempts[attempt_id] = AttemptRecord(**record)
+            self.seen[attempt_id] = Seen()
+        needed = self.attempts.keys() | {past for ticket in self.tickets.values() for past in ticket.past}
+        for above, known in ((self._root.tickets, self.tickets.keys()), (self._root.attempts, needed)):
+            for path in above.iterdir():
+                if path.is_dir() and path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def keep(self, record: TicketRecord | AttemptRecord) -> None:
         """Remember it, durably."""
@@ -139,15 +143,26 @@ class Records:
             with suppress(FileNotFoundError):
                 self._root.attempt(attempt_id).record.unlink()
         else:
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
 
     def drop(self, ticket: TicketRecord) -> None:
         """Slurm no longer has the job, and no attempt of it is alive: its files go."""
         self.tickets.pop(ticket.ticket, None)
         self.vacant.pop(ticket.ticket, None)
-        shutil.rmtree(self._root.ticket(ticket.ticket).folder, ignore_errors=True)
+        self._remove(self._root.ticket(ticket.ticket))
         for attempt_id in {*ticket.past, ticket.attempt} - {""} - self.attempts.keys():
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
+
+    def _remove(self, what: Ticket | AttemptFolder) -> None:
+        """The folder first: what is left without a record is removed at the next start."""
+        shutil.rmtree(what.folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            what.record.unlink()
+
+    def owner(self, record: AttemptRecord) -> Owner | None:
+        """Whose the folder of an attempt is."""
+        ticket = self.tickets.get(record.ticket)
+        return ticket.user if ticket is not None else None
 
     def folder_of(self, attempt_id: str) -> AttemptFolder:
         """Its folder."""
@@ -156,10 +171,8 @@ class Records:
     def output(self, ticket: TicketRecord, limit: int = 4096) -> str:
         """The end of what the job's script and Slurm itself said."""
         path: Path = self._root.ticket(ticket.ticket).output
-        with suppress(OSError), open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - limit))
-            return file.read().decode(errors="replace")
+        with suppress(OSError), acting_as(ticket.user):
+            return places.end_of(path, limit)
         return ""
 
     def status(self, record: AttemptRecord) -> GangStatus:
@@ -179,3 +192,9 @@ class Records:
             hosts=tuple(final["hosts"]),
             again=final["again"],
         )
+
+
+def _kept(above: Path) -> list[tuple[str, Any]]:
+    """Records in this folder, by id."""
+    found = ((path.stem, places.read(path)) for path in sorted(above.glob("[!.]*.json")))
+    return [(name, record) for name, record in found if record is not None]

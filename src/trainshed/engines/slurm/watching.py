@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.handing import Handing
-from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
+from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import QueueLine
 from trainshed.engines.slurm.reasons import unknown, why_waiting
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import ticket_of
 from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.told import claimed_by, close, has_order, told_by
 from trainshed.engines.slurm.verdict import Facts, Verdict, verdict
 from trainshed.resources.reasons import Reason
-from trainshed.runner.outcome import read as read_outcome
 
 #: Seconds for which a job that Slurm queued again waits for the attempt that takes it up.
 ADOPTION_SECONDS = 600.0
@@ -68,16 +68,17 @@ class Watching:
         }
         if not asked:
             return []
-        look = self._look_of(await self._site.queue(), asked, complete=False)
+        users = self._users()
+        look = self._look_of(await self._site.queue(users), asked, complete=False)
         if self._missing(look):
-            look = self._look_of(await self._site.queue(ended=True), asked, complete=True)
+            look = self._look_of(await self._site.queue(users, ended=True), asked, complete=True)
             missing = {job for job in self._missing(look) if job}
             if missing:
                 look.states = await self._site.ended(missing)
         async with self._digesting:
             await asyncio.to_thread(self._digest, look)
-        if look.cancel:
-            await self._site.cancel(look.cancel)
+        for user, jobs in self._by_user(look).items():
+            await self._site.cancel(jobs, user)
         for ticket in look.submit:
             ended = await self._handing.submit(ticket)
             look.events.append(ended)
@@ -91,9 +92,27 @@ class Watching:
     def _look_of(self, lines: list[QueueLine], asked: Mapping[str, str], *, complete: bool) -> _Look:
         by_ticket = defaultdict(list)
         for line in lines:
-            if ticket := ticket_of(line.comment, self._mark):
+            ticket = ticket_of(line.comment, self._mark)
+            known = self._records.tickets.get(ticket)
+            # Anybody may write any comment: a job that is another user's than its ticket is none of the engine's.
+            if ticket and (known is None or known.user is None or known.user.uid == line.uid):
                 by_ticket[ticket].append(line.job)
         return _Look({line.job: line for line in lines}, by_ticket, complete, asked, {})
+
+    def _users(self) -> tuple[Owner, ...]:
+        """Beside the service's own, whose jobs are to be listed."""
+        return tuple({ticket.user for ticket in list(self._records.tickets.values()) if ticket.user is not None})
+
+    def _by_user(self, look: _Look) -> dict[Owner | None, set[str]]:
+        """What is to be cancelled, by whose it is: everybody ends his own jobs and no others."""
+        found: dict[Owner | None, set[str]] = defaultdict(set)
+        users = self._users()
+        owners = {ticket.job: ticket.user for ticket in list(self._records.tickets.values()) if ticket.job}
+        for job in look.cancel:
+            line = look.by_job.get(job)
+            other = next((user for user in users if line is not None and user.uid == line.uid), None)
+            found[owners.get(job) or other].add(job)
+        return found
 
     def _missing(self, look: _Look) -> list[str]:
         """Numbers of jobs that Slurm did not show; empty ones for tickets without a number."""
@@ -136,10 +155,10 @@ class Watching:
     def _find(self, ticket: TicketRecord, look: _Look) -> bool:
         """Whether the number of a job whose submission got no answer is known now."""
         place = self._root.ticket(ticket.ticket)
-        claimed = places.read(place.claim)
+        claimed = claimed_by(place, ticket.user)
         jobs = look.by_ticket.get(ticket.ticket) or []
         if claimed or jobs:
-            ticket.job = str(claimed) if claimed else min(jobs, key=int)
+            ticket.job = claimed or min(jobs, key=int)
             self._records.keep(ticket)
             return True
         record = self._records.attempts.get(ticket.attempt)
@@ -149,11 +168,11 @@ class Watching:
             return False
         now = time.monotonic()
         stop = record.stop
-        if stop is not None or ticket.closed or not place.order(ticket.run).exists():
+        if stop is not None or ticket.closed or not has_order(place, ticket.run, ticket.user):
             since = self._unwritten.setdefault(ticket.ticket, now)
             if stop is None and not ticket.closed and now - since < _UNWRITTEN_SECONDS:
                 return False
-            places.write(place.claim, "nobody")
+            close(place, ticket.user)
             if record.final is None:
                 lost = Verdict(GangResult.LOST, unknown("").to_json())
                 ended = Verdict(GangResult.STOPPED, stop["reason"]) if stop else lost
@@ -188,16 +207,12 @@ class Watching:
         seen = self._records.seen[record.attempt_id]
         if (line is None and not gone) or (line is not None and line.queued and line.restarts == record.run):
             return None
-        folder = self._root.attempt(record.attempt_id)
-        if seen.started_at is None and (hosts := places.read(folder.hosts)) is not None:
-            seen.started_at = hosts["started_at"]
-            seen.hosts = tuple(host["node_id"] for host in hosts["hosts"])
+        told = told_by(self._root.attempt(record.attempt_id), record.nodes, ticket.user)
+        if seen.started_at is None:
+            seen.started_at, seen.hosts = told.started_at, told.hosts
         over = gone or (line is not None and line.over)
         if over and seen.over_since is None:
             seen.over_since = time.monotonic()
-        # A listing first: what was not there a moment ago may be in the cache of a network file system as absent.
-        state_folder = folder.state(0)
-        there = places.is_there(state_folder / "outcome.json")
         return verdict(
             Facts(
                 job=ticket.job,
@@ -205,8 +220,8 @@ class Watching:
                 line=line,
                 state=state,
                 gone=gone,
-                outcome=read_outcome(str(state_folder)) if there else None,
-                signalled=any(places.is_there(folder.signalled(index)) for index in range(record.nodes)),
+                outcome=told.outcome,
+                signalled=told.signalled,
                 began=seen.started_at is not None,
                 stop=Reason.from_json(record.stop["reason"]) if record.stop else None,
                 over_for=time.monotonic() - seen.over_since if seen.over_since is not None else 0.0,

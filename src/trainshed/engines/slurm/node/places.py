@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: No file of these is larger; what belongs to a job's user may be anything.
+_MOST_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The folder of one job of Slurm's. When Slurm starts it once more, that run belongs to another attempt."""
+    """The folder of one job of Slurm's. When Slurm starts it once more, that run belongs to another attempt.
+
+    It belongs to the user whom the job runs as; what the engine keeps lies beside it.
+    """
 
     folder: Path
 
     @property
     def record(self) -> Path:
         """What the engine knows of it."""
-        return self.folder / "ticket.json"
+        return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def claim(self) -> Path:
@@ -52,14 +59,14 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFolder:
-    """The folder of one attempt."""
+    """The folder of one attempt; the same holds for it."""
 
     folder: Path
 
     @property
     def record(self) -> Path:
         """What the engine knows of it."""
-        return self.folder / "attempt.json"
+        return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def told(self) -> Path:
@@ -146,10 +153,12 @@ class Places:
         """By id."""
         return AttemptFolder(self.attempts / attempt_id)
 
-    def make(self) -> None:
-        """Make the folders, for the owner only. Raises OSError."""
-        for folder in (self.clusters, self.tickets, self.attempts, self.runners):
+    def make(self, *, passable: bool = False) -> None:
+        """Make the folders, for the owner only; ``passable``: others get through to what is theirs. Raises OSError."""
+        for folder in (self.root, self.clusters, self.tickets, self.attempts, self.runners):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if passable:
+                folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o111)
 
 
 def write(path: Path, value: Any, *, durable: bool = False) -> None:
@@ -172,8 +181,8 @@ def write(path: Path, value: Any, *, durable: bool = False) -> None:
 
 def read(path: Path) -> Any:
     """What ``write`` wrote, or None when there is none (or it is damaged)."""
-    with suppress(OSError, ValueError):
-        return json.loads(path.read_text())
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads(_text(path))
     return None
 
 
@@ -197,7 +206,30 @@ def append(path: Path, value: Any) -> None:
 def lines(path: Path) -> list[Any]:
     """The complete lines of such a file; none when it is not there."""
     try:
-        text = path.read_text()
+        text = _text(path)
     except OSError:
         return []
     return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def end_of(path: Path, limit: int) -> str:
+    """The last so many bytes of a text. Raises OSError."""
+    with open(_opened(path), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit).decode(errors="replace")
+
+
+def _text(path: Path) -> str:
+    with open(_opened(path), encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            raise OSError(27, "it is too large to be of the engine", str(path))
+        return file.read(_MOST_BYTES)
+
+
+def _opened(path: Path) -> int:
+    """A descriptor. Raises OSError, also for a pipe, at which a reader would wait for ever, and for a link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "it is no file", str(path))
+    return descriptor
