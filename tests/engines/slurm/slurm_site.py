@@ -137,6 +137,14 @@ class Site:
         """Whether ``slurmctld`` or the slurmd of a node was started and not killed."""
         return name in self._children
 
+    def save(self) -> None:
+        """Wait until slurmctld has written down all jobs as they are now: one that is killed forgets the others."""
+        name = f"saved-{time.time_ns()}"
+        job = self.run("sbatch", "--parsable", "--hold", f"--job-name={name}", "-o/dev/null", "--wrap=true")
+        state = self.root / "state" / "job_state"
+        self._until(lambda: state.is_file() and name.encode() in state.read_bytes(), "a state that is written down")
+        self.run("scancel", job)
+
     def idle(self) -> list[str]:
         """Nodes that are idle."""
         return self.run("sinfo", "-h", "-N", "-p", "batch", "-t", "idle", "-o", "%N", check=False).split()

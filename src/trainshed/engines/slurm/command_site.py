@@ -39,7 +39,7 @@ class CommandSite:
         if users:
             self._own_number = self._own_number or (await self._ask("id", "-u")).strip()
             whose = f"--user={','.join([self._own_number, *sorted(str(user.uid) for user in users)])}"
-        arguments = [whose, "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
+        arguments = [whose, "--noheader", "--array", f"--Format={parsing.QUEUE_FORMAT}"]
         if ended:
             arguments.append("--states=all")
         return parsing.parse_queue(await self._ask("squeue", *arguments))
@@ -64,6 +64,7 @@ class CommandSite:
                 told = await self._commands.run(
                     "sacct",
                     "--allocations",
+                    "--array",
                     "--noheader",
                     "--parsable2",
                     f"--jobs={','.join(part)}",

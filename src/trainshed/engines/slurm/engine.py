@@ -30,6 +30,7 @@ from trainshed.engines.protocol import (
     NodeStatus,
 )
 from trainshed.engines.slurm import reasons
+from trainshed.engines.slurm.delivery import digest
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.leading import claim_directory, take_lead
 from trainshed.engines.slurm.node import places
@@ -56,6 +57,10 @@ _FRESH_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 #: Seconds between two looks at Slurm: after something happened, and when nothing does.
 _SOON, _LATE = 0.2, 5.0
+#: A look that takes long makes the next one come so many times later.
+_SHARE = 5.0
+#: Seconds in which what happens at about the same time is waited for.
+_TOGETHER_SECONDS = 0.02
 #: Seconds between two looks at what running attempts wrote.
 _FILES_SECONDS = 0.25
 
@@ -88,6 +93,8 @@ class SlurmEngine:
         self._nodes: list[NodeLine] = []
         self._nodes_at = 0.0
         self._asked_at = 0.0
+        #: Seconds between two looks at Slurm at least.
+        self._interval = _SOON
         self._away: Reason | None = None
         self._failed_at = 0.0
         self._ready = False
@@ -117,6 +124,7 @@ class SlurmEngine:
         claim_directory(self._root, self._home)
         if self._leader is not None:
             take_lead(self._root, self._leader)
+        digest()
         self._records.load()
         for folder in self._root.clusters.iterdir():
             known = places.read(self._root.cluster(folder.name))
@@ -286,27 +294,30 @@ class SlurmEngine:
         return str(self._root.mount_root(cluster_uid))
 
     async def _run(self) -> None:
-        """Looks at running attempts' files often, at Slurm soon after something happened and seldom otherwise."""
+        """Looks at running attempts' files often, at Slurm soon after something happened and seldom otherwise.
+
+        However much happens, at most once in ``_SOON`` seconds, and longer when Slurm itself takes long.
+        """
         pause, due = _SOON, 0.0
         while True:
             running = any(seen.running for seen in list(self._records.seen.values()))
             idle = not self._records.tickets
-            wait = _FILES_SECONDS if running else (_NODES_SECONDS if idle else pause)
+            wait = _NODES_SECONDS if idle else max(0.0, due - time.monotonic())
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(wait, pause) if not idle else wait):
+                async with asyncio.timeout(min(wait, _FILES_SECONDS) if running else wait):
                     await self._wake.wait()
             if self._wake.is_set():
                 self._wake.clear()
-                pause, due = _SOON, 0.0
+                pause, due = _SOON, min(due, self._asked_at + self._interval)
                 # What comes with it is looked at together.
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(_TOGETHER_SECONDS)
             try:
                 if running and self._tell(await self._watching.files()):
-                    pause, due = _SOON, 0.0
+                    pause, due = _SOON, min(due, self._asked_at + self._interval)
                 if time.monotonic() >= due:
                     changed = await self._look(0.0)
                     pause = _SOON if changed else min(_LATE, pause * 1.5)
-                    due = time.monotonic() + pause
+                    due = time.monotonic() + max(pause, self._interval)
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
                 due = time.monotonic() + pause
@@ -321,7 +332,7 @@ class SlurmEngine:
         async with self._looking:
             if self._away is None and time.monotonic() - self._asked_at < max_age:
                 return False
-            was_away = self._away
+            was_away, begun = self._away, time.monotonic()
             try:
                 changed = await self._look_at_nodes()
                 events = await self._watching.look()
@@ -332,6 +343,7 @@ class SlurmEngine:
                 self._lost(self._unwritable(error))
                 raise EngineUnavailable(self._unwritable(error)) from error
             self._asked_at = time.monotonic()
+            self._interval = min(_LATE, max(_SOON, _SHARE * (self._asked_at - begun)))
             self._away = None
         if changed or was_away is not None:
             self._listener(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,13 +17,14 @@ from typing import Any
 from trainshed.engines.protocol import EngineUnavailable, GangResult, GangSpec, GangStatus
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Refused, Unsure
-from trainshed.engines.slurm.delivery import deliver
+from trainshed.engines.slurm.delivery import deliver, start_of
+from trainshed.engines.slurm.gathering import Gathering
 from trainshed.engines.slurm.grounds import open_to_owner
-from trainshed.engines.slurm.node.places import Places
+from trainshed.engines.slurm.node.places import NOBODY, Places, array_name, claim
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
 from trainshed.engines.slurm.owners import acting_as, make_folder
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
-from trainshed.engines.slurm.script import arguments, comment, minutes, script
+from trainshed.engines.slurm.script import arguments, array_arguments, comment, likeness, minutes, script
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import Site
 from trainshed.engines.slurm.users import NotMapped, Submitter, Users
@@ -33,6 +35,8 @@ from trainshed.resources.reasons import Reason
 _RETRY_SECONDS, _UNSURE_SECONDS = 5.0, 30.0
 #: Seconds for which an answer is waited for when the service ends.
 _CLOSE_SECONDS = 3.0
+#: Elements that an array has at most: Slurm's own default of MaxArraySize is 1001.
+_ARRAY_MOST = 500
 #: Slurm's own default of KillWait, in seconds.
 _KILL_WAIT = 30.0
 
@@ -53,7 +57,8 @@ class Handing:
         self.submitting: set[str] = set()
         #: Monotonic seconds before which a ticket is not submitted again.
         self.not_before: dict[str, float] = {}
-        self._calls: set[asyncio.Task[GangStatus | None]] = set()
+        self._gathering = Gathering(lambda: bool(self._starting), self._likeness, self._hand_over)
+        self._array_most = _ARRAY_MOST
 
     @property
     def kill_wait_known(self) -> bool:
@@ -61,17 +66,15 @@ class Handing:
         return self._kill_wait is not None
 
     def learn(self, config: Mapping[str, str]) -> None:
-        """Of ``scontrol show config``: the seconds between SIGTERM and SIGKILL."""
+        """Of ``scontrol show config``: the seconds between SIGTERM and SIGKILL, and how large an array may be."""
         number = config.get("KillWait", "").split(" ")[0]
         self._kill_wait = float(number) if number.isdigit() else _KILL_WAIT
+        most = config.get("MaxArraySize", "")
+        self._array_most = min(_ARRAY_MOST, int(most)) if most.isdigit() else _ARRAY_MOST
 
     async def close(self) -> None:
         """Submissions that are under way get a moment: their answer is worth having, and else found by the comment."""
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=_CLOSE_SECONDS)
-        for call in self._calls:
-            call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._gathering.close(_CLOSE_SECONDS)
 
     async def start(
         self,
@@ -144,7 +147,11 @@ class Handing:
                     former=(former, node_count(gang)) if former else None,
                     kill_wait=self._kill_wait or _KILL_WAIT,
                     minutes=minutes(gang.wall_clock_seconds, most),
+                    alike=ticket.alike,
+                    entry=ticket.entry,
                 )
+            if ticket.entry:
+                self._records.wait(ticket)
         except OSError:
             self.submitting.discard(ticket.ticket)
             raise
@@ -155,7 +162,7 @@ class Handing:
 
     def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None, who: Submitter) -> TicketRecord:
         ticket_id = gang.attempt_id
-        return TicketRecord(
+        ticket = TicketRecord(
             ticket_id,
             gang.job_uid,
             gang.cluster_uid,
@@ -175,40 +182,91 @@ class Handing:
             ),
             owner=asdict(who.owner) if who.owner is not None else None,
         )
+        # What belongs to a user of the site is for jobs of that user's alone: each is by itself.
+        if node_count(gang) == 1 and self._settings.uses_arrays and ticket.user is None:
+            ticket.alike = self._likeness(ticket)
+            ticket.entry = f"{time.time_ns():020d}-{ticket_id}"
+        return ticket
 
     async def submit(self, ticket: TicketRecord) -> GangStatus | None:
         """Its end when Slurm refuses it for good. What is not clear is asked again later."""
         self.submitting.add(ticket.ticket)
-        call = asyncio.ensure_future(self._submit(ticket))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        # Whoever asked may give up: the answer is noted all the same.
-        return await asyncio.shield(call)
+        return await self._gathering.submit(ticket)
+
+    def _likeness(self, ticket: TicketRecord) -> str:
+        if ticket.alike:
+            return ticket.alike
+        if ticket.user is not None:
+            return ticket.ticket
+        start = start_of(self._root)
+        return likeness(ticket.arguments, script(self._settings, start, self._root.root), ticket.cluster_uid)
+
+    async def _hand_over(self, tickets: list[TicketRecord]) -> dict[str, GangStatus | None]:
+        """Of those that are alike, the ends of what Slurm refuses."""
+        try:
+            left = await asyncio.to_thread(self._not_taken, tickets)
+            most = self._array_most if self._settings.uses_arrays else 1
+            parts = [left[at : at + most] for at in range(0, len(left), most)] if most > 1 else []
+            alone = [] if parts else left
+            for part in parts:
+                if len(part) == 1 or not await self._submit_array(part):
+                    alone += part
+            ends = await asyncio.gather(*map(self._submit, alone))
+            return {ticket.ticket: end for ticket, end in zip(alone, ends, strict=True)}
+        finally:
+            self.submitting.difference_update(ticket.ticket for ticket in tickets)
+
+    def _not_taken(self, tickets: list[TicketRecord]) -> list[TicketRecord]:
+        """Those that no job which is alike has carried off while they waited to be submitted."""
+        return [one for one in tickets if not one.entry or not self._root.ticket(one.ticket).claim.exists()]
+
+    async def _submit_array(self, tickets: list[TicketRecord]) -> bool:
+        """False when Slurm refuses that: it may take some of them alone, and says to each of the others why not."""
+        name = array_name(uuid.uuid4().hex)
+        submission = self._root.submission(name)
+        try:
+            start = await asyncio.to_thread(deliver, self._root)
+            await asyncio.to_thread(self._records.keep_array, name, tickets, "")
+            text = script(self._settings, start, submission.folder)
+            given = [ticket.arguments for ticket in tickets]
+            output = submission.output("%A_%a")
+            job = await self._site.submit(array_arguments(given, comment(self._mark, name), output), text)
+            await asyncio.to_thread(self._records.keep_array, name, tickets, job)
+            for ticket in tickets:
+                self._waits(ticket, None)
+        except Refused:
+            await asyncio.to_thread(self._records.give_up_array, name, tickets)
+            return False
+        except EngineUnavailable as error:
+            # As with one job: it may have been taken.
+            for ticket in tickets:
+                self._later(ticket, _UNSURE_SECONDS if isinstance(error, Unsure) else _RETRY_SECONDS)
+                self._waits(ticket, reasons.not_submitted(error.reason.text, limit=False))
+        return True
+
+    def _waits(self, ticket: TicketRecord, reason: Reason | None) -> None:
+        if (seen := self._records.seen.get(ticket.attempt)) is not None:
+            seen.waiting = reason
 
     async def _submit(self, ticket: TicketRecord) -> GangStatus | None:
-        seen = self._records.seen.get(ticket.attempt)
         try:
             start = await asyncio.to_thread(deliver, self._root)
             place = self._root.ticket(ticket.ticket)
             text = script(self._settings, start, place.folder)
-            ticket.job = await self._site.submit(ticket.arguments, text, ticket.user)
+            job = await self._site.submit(ticket.arguments, text, ticket.user)
+            self._records.submitted(ticket, "", 0, job)
             await asyncio.to_thread(self._records.keep, ticket)
-            if seen is not None:
-                seen.waiting = None
+            self._waits(ticket, None)
         except Refused as error:
             said = str(error)
             if not reasons.may_succeed_later(said):
                 return await asyncio.to_thread(self._refuse, ticket, reasons.refused(said))
             self._later(ticket, _RETRY_SECONDS)
-            if seen is not None:
-                seen.waiting = reasons.not_submitted(said, limit=True)
+            self._waits(ticket, reasons.not_submitted(said, limit=True))
         except EngineUnavailable as error:
             # Also one that answers "not now" may have taken the job.
             self._later(ticket, _UNSURE_SECONDS if isinstance(error, Unsure) else _RETRY_SECONDS)
-            if seen is not None:
-                seen.waiting = reasons.not_submitted(error.reason.text, limit=False)
-        finally:
-            self.submitting.discard(ticket.ticket)
+            self._waits(ticket, reasons.not_submitted(error.reason.text, limit=False))
         return None
 
     def _later(self, ticket: TicketRecord, seconds: float) -> None:
@@ -222,6 +280,9 @@ class Handing:
 
     def _refuse(self, ticket: TicketRecord, reason: Reason) -> GangStatus | None:
         record = self._records.attempts.get(ticket.attempt)
+        if ticket.entry and not claim(self._root.ticket(ticket.ticket).claim, NOBODY):
+            return None  # A job that is alike has it.
+        self._records.leave(ticket)
         ticket.closed = True
         if record is None or record.final is not None:
             return None

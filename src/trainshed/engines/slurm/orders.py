@@ -109,6 +109,8 @@ def write_order(
     former: tuple[str, int] | None,
     kill_wait: float,
     minutes: int | None,
+    alike: str = "",
+    entry: str = "",
 ) -> None:
     """Put down what this run carries out, for its user (None: the service's). Raises OSError."""
     attempt = root.attempt(gang.attempt_id)
@@ -133,6 +135,8 @@ def write_order(
         "warning": _warning(gang, grace),
         "expiring": _expiring(gang, grace, minutes),
         "ending": {"stop": stop.to_json(), "grace": grace},
+        "alike": alike,
+        "entry": entry,
         "former": {"attempt_id": former[0], "nodes": former[1]} if former else None,
     }
     private = {

@@ -43,6 +43,7 @@ ENGINE_SETTINGS: Mapping[str, str] = {
     "ports": "ports on the nodes at which the runners of a gang find each other (12000-31999)",
     "nice": "what a step of schedulingPriority is in Slurm's --nice (1000)",
     "operator": "yes when the service is an operator of Slurm and may raise priorities (no)",
+    "arrays": "no when each job is to be one of Slurm's by itself, also where many are alike (yes)",
     "map": "file that says as which account, QOS and Unix user the jobs of whom and of which workspace run",
     "share_user": "yes when jobs of all workspaces may run as the service's own Unix user (no)",
     "timeout": "seconds that one of Slurm's commands may take (30)",
@@ -112,6 +113,8 @@ class SlurmSettings:
     nice: str = "1000"
     #: Whether the service may raise priorities (it is an operator of Slurm): a high one is a negative nice then.
     operator: str = "no"
+    #: Whether jobs that are alike are handed over together, as job arrays, whose elements may take turns with several.
+    arrays: str = "yes"
     #: A file on the service's machine: who jobs are to Slurm (``mapping``). Empty: all are the service's own user.
     map: str = ""
     #: Whether workspaces of users who must not see each other's files may share the Unix user that jobs run as.
@@ -146,7 +149,7 @@ class SlurmSettings:
         if not re.fullmatch(r"[\w./+-]+", found.python, re.ASCII):
             raise InvalidSettings(f"'python' must be the name or path of an interpreter, not '{found.python}'")
         # Each of these raises for what cannot be.
-        _ = (found.port_range, found.nice_step, found.is_operator, found.shares_user, found.seconds)
+        _ = (found.port_range, found.nice_step, found.is_operator, found.shares_user, found.seconds, found.uses_arrays)
         _ = (found.sbatch_arguments, found.srun_arguments, found.token_arguments, found.defaults)
         ClusterOptions.parse(found.defaults)
         return found
@@ -182,6 +185,11 @@ class SlurmSettings:
     def is_operator(self) -> bool:
         """Raises InvalidSettings."""
         return _yes_or_no("operator", self.operator)
+
+    @property
+    def uses_arrays(self) -> bool:
+        """Raises InvalidSettings."""
+        return _yes_or_no("arrays", self.arrays)
 
     @property
     def shares_user(self) -> bool:

@@ -6,19 +6,23 @@ What lies in a user's folders may be anything.
 from __future__ import annotations
 
 import os
+import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed.engines.protocol import GangResult
 from trainshed.engines.slurm.node import places
-from trainshed.engines.slurm.node.places import AttemptFolder, Ticket
+from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Ticket
 from trainshed.engines.slurm.owners import Owner, acting_as
 from trainshed.resources.reasons import Reason
 from trainshed.runner.outcome import FILE_NAME
 from trainshed.runner.spec import Outcome
 
-#: What claims a ticket that nobody is to have any more.
-NOBODY = "nobody"
+#: Seconds after which a claim that says nothing is no job's that has only begun to write it.
+_WRITING_SECONDS = 30.0
+_JOB = re.compile(r"\d+(_\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,12 @@ def told_by(folder: AttemptFolder, nodes: int, owner: Owner | None) -> Told:
         return Told(started_at, hosts, _outcome(outcome) if places.is_there(outcome) else None, signalled)
 
 
-def claimed_by(ticket: Ticket, owner: Owner | None) -> str:
-    """Number of the job that has the ticket; empty for none."""
+def claimed_by(ticket: Ticket, owner: Owner | None) -> tuple[str, str]:
+    """Number of the job that has the ticket, and what its comment names; empty for none."""
     with acting_as(owner):
-        found = places.read(ticket.claim)
-    return found if isinstance(found, str) and (found.isdigit() or found == NOBODY) else ""
+        job, of = places.claimant(ticket.claim)
+    # Jobs of a user of the site take no turns: each names its own ticket.
+    return (job, of if owner is None else ticket.folder.name) if _JOB.fullmatch(job) else ("", "")
 
 
 def has_order(ticket: Ticket, run: int, owner: Owner | None) -> bool:
@@ -56,10 +61,17 @@ def has_order(ticket: Ticket, run: int, owner: Owner | None) -> bool:
         return os.path.lexists(ticket.order(run))
 
 
-def close(ticket: Ticket, owner: Owner | None) -> None:
-    """Nobody may use the ticket any more. Raises OSError."""
-    with acting_as(owner):
-        places.write(ticket.claim, NOBODY)
+def close(ticket: Ticket, owner: Owner | None) -> bool:
+    """Nobody may use the ticket any more. False when a job has it. Raises OSError."""
+    if claimed_by(ticket, owner)[0]:
+        return False
+    with acting_as(owner), suppress(FileNotFoundError):
+        if not places.claim(ticket.claim, NOBODY) and places.claimant(ticket.claim)[0] != NOBODY:
+            if time.time() - ticket.claim.lstat().st_mtime < _WRITING_SECONDS:
+                return False
+            # No job has written that.
+            places.write(ticket.claim, {"job": NOBODY, "of": ""})
+    return True
 
 
 def _start(folder: AttemptFolder) -> tuple[int | None, tuple[str, ...]]:

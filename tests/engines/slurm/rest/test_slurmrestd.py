@@ -70,6 +70,22 @@ def test_gangs_run_and_what_slurm_refuses_is_said(on_rest: OnRest, slurm_site: S
     on_rest(body)
 
 
+def test_jobs_that_are_alike_are_an_array(on_rest: OnRest, slurm_site: Site) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(1, cluster)
+        ran = "echo $TRAINSHED_SLURM_JOB_ID >> $AZ_BATCHAI_MOUNT_ROOT/ran"
+        gangs = [lab.gang(ran, nodes, cluster) for _ in range(6)]
+        await asyncio.gather(*map(lab.engine.start_gang, gangs))
+        for gang in gangs:
+            assert (await lab.end_of(gang.attempt_id)).result is GangResult.SUCCEEDED
+        jobs = (mounts(lab, cluster.uid) / "ran").read_text().split()
+        assert len(jobs) == 6 and any("_" in job for job in jobs)
+        await eventually(lambda: not slurm_site.states(), "an empty queue")
+
+    on_rest(body)
+
+
 def test_one_that_waits_says_why_and_a_requeue_is_the_next_attempt(on_rest: OnRest, slurm_site: Site) -> None:
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
