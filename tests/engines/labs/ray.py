@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines.labs.kind import Body, LabKind
-from tests.engines.ray.fixtures import SharedLab
+from tests.engines.ray.cluster import RayNodes
+from tests.engines.ray.fixtures import SharedLab, run_on_ray
 
 
 def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
@@ -15,4 +16,10 @@ def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
     lab.run(body)
 
 
-KINDS = (LabKind("ray", _run),)
+def _run_alone(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
+    nodes: RayNodes = request.getfixturevalue("own_nodes")
+    nodes.add_node()
+    run_on_ray(nodes, home, body)
+
+
+KINDS = (LabKind("ray", _run, _run_alone),)

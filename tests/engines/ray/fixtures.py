@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,17 +14,18 @@ from tests.engines.lab import Lab
 from tests.engines.ray.cluster import RayNodes, why_not
 from trainshed.engines.protocol import Leader
 from trainshed.engines.ray.engine import RayEngine
+from trainshed.engines.ray.places import Places
 from trainshed.engines.ray.settings import RaySettings
 
 #: Seconds that any single thing may take: Ray starts an interpreter for every node.
 _PATIENCE = 60.0
-#: Nodes of the cluster: as many as the widest test needs, and two that tests kill.
-NODES = 6
+#: Nodes of the cluster: as many as the widest test needs. Those that a test kills join again before the next.
+NODES = 4
 
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
-    """A head and six nodes. Skips where Ray is not installed."""
+    """A head and four nodes. Skips where Ray is not installed."""
     if why := why_not():
         pytest.skip(why)
     nodes = RayNodes()
@@ -37,24 +39,51 @@ def ray_nodes() -> Iterator[RayNodes]:
         nodes.close()
 
 
+class RayMeans:
+    """What can be killed of a Ray cluster."""
+
+    def __init__(self, nodes: RayNodes, home: Path) -> None:
+        self._nodes, self._places = nodes, Places(home / "ray")
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """Kill the raylet; what a job has there lives on."""
+        record = json.loads((self._places.nodes / f"{node_id}.json").read_text())
+        self._nodes.kill_raylet(record["address"])
+
+    async def kill_engine(self) -> None:
+        """Kill the head's machine, which forgets everything, and start it and the nodes again."""
+
+        def killed_and_started() -> None:
+            self._nodes.kill_head()
+            for address in self._nodes.nodes:
+                self._nodes.kill_raylet(address)
+            self._nodes.start_head()
+            self._nodes.wait_for(len(self._nodes.nodes))
+
+        await asyncio.to_thread(killed_and_started)
+
+
 class SharedLab:
     """A laboratory that many tests use, one after the other, each of which finds it empty."""
 
     def __init__(self, nodes: RayNodes, home: Path) -> None:
+        self._nodes = nodes
         self._runner = asyncio.Runner()
         self._lab = self._runner.run(self._make(nodes, home))
 
     async def _make(self, nodes: RayNodes, home: Path) -> Lab:
-        lab = Lab(lambda: engine_of(nodes, home), patience=_PATIENCE)
+        lab = Lab(lambda: engine_of(nodes, home), patience=_PATIENCE, means=RayMeans(nodes, home))
         await lab.start()
         await lab.until(lambda view: True, "the engine")
         return lab
 
     def run(self, body: Callable[[Lab], Awaitable[None]]) -> None:
         """Run a test, and take away what it left."""
+        self._nodes.wait_for(len(self._nodes.nodes))
         try:
             self._runner.run(body(self._lab))
         finally:
+            self._nodes.rejoin()
             self._runner.run(self._clear())
 
     async def _clear(self) -> None:
@@ -114,7 +143,7 @@ def run_on_ray(nodes: RayNodes, home: Path, body: Callable[[Lab], Awaitable[None
     """Run a coroutine with a started engine of this home, and give Ray its nodes back afterwards."""
 
     async def whole() -> None:
-        lab = Lab(lambda: engine_of(nodes, home, **settings), patience=_PATIENCE)
+        lab = Lab(lambda: engine_of(nodes, home, **settings), patience=_PATIENCE, means=RayMeans(nodes, home))
         try:
             await lab.start()
             await lab.until(lambda view: True, "the engine")
@@ -125,4 +154,8 @@ def run_on_ray(nodes: RayNodes, home: Path, body: Callable[[Lab], Awaitable[None
                 await lab.engine.shut_down()
             await lab.engine.close()
 
-    asyncio.run(whole())
+    nodes.wait_for(len(nodes.nodes))
+    try:
+        asyncio.run(whole())
+    finally:
+        nodes.rejoin()

@@ -12,7 +12,7 @@ from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec
 from tests.engines.ray.cluster import RayNodes
 from tests.engines.ray.fixtures import engine_of, run_on_ray
 from trainshed.engines.local.leftovers import marked
-from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, Leader, NodeSpec
+from trainshed.engines.protocol import EngineError, EngineUnavailable, EngineView, GangResult, Leader, NodeSpec
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.places import Places
 from trainshed.engines.ray.settings import RaySettings
@@ -104,6 +104,22 @@ def test_an_agent_of_a_node_that_nobody_knows_gives_its_machine_back(ray_nodes: 
         await lab.restart_service()
         assert (await lab.engine.view()).nodes == ()
         await eventually(lambda: not marked(places.node(node).mark), "the end of its processes")
+
+    run_on_ray(ray_nodes, home, body)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_given_up_while_its_agent_starts_is_gone_soon(ray_nodes: RayNodes, home: Path) -> None:
+    async def body(lab: Lab) -> None:
+        await lab.engine.add_nodes(lab.cluster(), (NodeSpec("given-up", 0),))
+
+        def starts(view: EngineView) -> bool | None:
+            return any(node.reason is not None and "agent" in node.reason.text for node in view.nodes) or None
+
+        await lab.until(starts, "the start of the agent")
+        await lab.engine.remove_nodes(("given-up",))
+        await lab.until(lambda view: not view.nodes or None, "its end")
+        await eventually(lambda: not ray_nodes.agents(), "the end of its agent")
 
     run_on_ray(ray_nodes, home, body)
 

@@ -221,6 +221,8 @@ class NodeHolder:
         node.gpu_devices = tuple(await agent.gpus.remote())
         cluster = self.clusters[node.cluster_uid]
         while not await agent.begin.remote(self._leader, self._configuration(node, cluster), self._secret(cluster)):
+            if node.removing:
+                return
             text = "The node waits for the secrets of its setup, which the service gives again."
             node.reason = Reason(ReasonCode.NODE_STARTING, text)
             node.known.set()
