@@ -432,3 +432,12 @@ OF_QUEUES: tuple[Promise, ...] = (
     a_gang_that_waits_can_be_stopped,
     all_that_is_handed_over_runs_once,
 )
+
+#: Those that leave cluster and nodes as they found them: nodes of an earlier test will do.
+ON_ANY_NODES = frozenset(
+    {
+        *(promise for promise in PROMISES if promise is not a_cluster_keeps_its_files_when_its_nodes_are_gone),
+        a_gang_without_one_of_its_nodes_starts_nowhere,
+        a_busy_node_takes_no_second_gang,
+    }
+)

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conformance import OF_CHOSEN_NODES, OF_QUEUES, PROMISES, Promise
+from tests.engines.conformance import OF_CHOSEN_NODES, OF_QUEUES, ON_ANY_NODES, PROMISES, Promise
 from tests.engines.deaths import DEATHS, ENDINGS
 from tests.engines.labs import kinds
 from tests.engines.labs.kind import LabKind
+
+
+def _promises(kind: LabKind) -> list[Promise]:
+    every = (*PROMISES, *(OF_QUEUES if kind.queues else OF_CHOSEN_NODES), *DEATHS, *ENDINGS)
+    # One after the other, those that can have each other's nodes.
+    return sorted(every, key=lambda promise: promise not in ON_ANY_NODES)
 
 
 def _cases() -> list[pytest.ParameterSet]:
     return [
         pytest.param(kind, promise, id=f"{kind.name}-{promise.__name__}")
         for kind in kinds()
-        for promise in (*PROMISES, *(OF_QUEUES if kind.queues else OF_CHOSEN_NODES), *DEATHS, *ENDINGS)
+        for promise in _promises(kind)
     ]
 
 

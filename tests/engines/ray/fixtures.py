@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.kept import KeptLab
 from tests.engines.lab import Lab
 from tests.engines.ray.cluster import RayNodes, why_not
 from trainshed.engines.protocol import Leader
@@ -67,39 +68,37 @@ class SharedLab:
     """A laboratory that many tests use, one after the other, each of which finds it empty."""
 
     def __init__(self, nodes: RayNodes, home: Path) -> None:
-        self._nodes = nodes
+        #: Of the service.
+        self.home = home
+        self.nodes = nodes
         self._runner = asyncio.Runner()
-        self._lab = self._runner.run(self._make(nodes, home))
+        self._lab = self._runner.run(self._make())
 
-    async def _make(self, nodes: RayNodes, home: Path) -> Lab:
-        lab = Lab(lambda: engine_of(nodes, home), patience=_PATIENCE, means=RayMeans(nodes, home))
+    async def _make(self) -> KeptLab:
+        lab = KeptLab(
+            lambda: engine_of(self.nodes, self.home), patience=_PATIENCE, means=RayMeans(self.nodes, self.home)
+        )
         await lab.start()
         await lab.until(lambda view: True, "the engine")
         return lab
 
-    def run(self, body: Callable[[Lab], Awaitable[None]]) -> None:
-        """Run a test, and take away what it left."""
-        self._nodes.wait_for(len(self._nodes.nodes))
+    def run(self, body: Callable[[Lab], Awaitable[None]], *, keeps: bool = False) -> None:
+        """Run a test, and take away what it left; one that ``keeps`` the nodes has those of the test before."""
+        self.nodes.wait_for(len(self.nodes.nodes))
+        if not keeps and self._lab.keeps:
+            self._runner.run(self._lab.tidy(well=False))
+        self._lab.keeps = keeps
+        well = False
         try:
             self._runner.run(body(self._lab))
+            well = True
         finally:
-            self._nodes.rejoin()
-            self._runner.run(self._clear())
-
-    async def _clear(self) -> None:
-        lab = self._lab
-        view = await lab.until(lambda view: view, "the engine")
-        await lab.engine.remove_nodes(tuple(node.node_id for node in view.nodes))
-        view = await lab.until(
-            lambda view: view if not view.nodes and all(gang.result for gang in view.gangs) else None, "no node"
-        )
-        await lab.engine.forget_gang(tuple(gang.attempt_id for gang in view.gangs))
-        for uid in view.clusters:
-            await lab.engine.remove_cluster(uid)
-        lab.told.clear()
+            self.nodes.rejoin()
+            self._runner.run(self._lab.tidy(well))
 
     def close(self) -> None:
         """End it."""
+        self._runner.run(self._lab.tidy(well=False))
         self._runner.run(self._lab.engine.close())
         self._runner.close()
 

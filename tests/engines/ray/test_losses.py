@@ -14,7 +14,7 @@ from tests.engines.conformance import mounts
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper, stubborn
 from tests.engines.processes import command_of, everything_below, parent_of
 from tests.engines.ray.cluster import RayNodes, why_not
-from tests.engines.ray.fixtures import run_on_ray
+from tests.engines.ray.fixtures import SharedLab, run_on_ray
 from trainshed.engines.local.leftovers import marked
 from trainshed.engines.protocol import EngineUnavailable, GangResult, NodeCondition
 from trainshed.engines.ray.engine import RayEngine
@@ -40,7 +40,7 @@ def bridge_of(lab: Lab) -> int:
 
 
 @pytest.mark.parametrize("how", ["killed", "ended in order", "after a notice"])
-def test_what_a_raylet_s_end_means_is_what_ray_says_of_it(ray_nodes: RayNodes, home: Path, how: str) -> None:
+def test_what_a_raylet_s_end_means_is_what_ray_says_of_it(ray_lab: SharedLab, how: str) -> None:
     """Killed, a node died. It was taken back when a shutdown ended it in order, or after the cloud has given notice."""
 
     async def body(lab: Lab) -> None:
@@ -51,14 +51,14 @@ def test_what_a_raylet_s_end_means_is_what_ray_says_of_it(ray_nodes: RayNodes, h
         await eventually(lambda: len(living(name)) == 2, "the job")
         address = (await lab.node(node)).address
         if how == "ended in order":
-            ray_nodes.kill_raylet(address, signal.SIGTERM)
+            ray_lab.nodes.kill_raylet(address, signal.SIGTERM)
         elif how == "killed":
-            ray_nodes.kill_raylet(address)
+            ray_lab.nodes.kill_raylet(address)
         else:
-            record = json.loads((Places(home / "ray").nodes / f"{node}.json").read_text())
-            ray_nodes.give_notice(record["ray_id"], 1)
+            record = json.loads((Places(ray_lab.home / "ray").nodes / f"{node}.json").read_text())
+            ray_lab.nodes.give_notice(record["ray_id"], 1)
             await asyncio.sleep(1.0)  # The notice's own time.
-            ray_nodes.kill_raylet(address)
+            ray_lab.nodes.kill_raylet(address)
         status = await lab.end_of(attempt)
         assert living(name) == []
         died = how == "killed"
@@ -71,7 +71,7 @@ def test_what_a_raylet_s_end_means_is_what_ray_says_of_it(ray_nodes: RayNodes, h
         gone = await lab.node(node, NodeCondition.LOST if died else NodeCondition.EVICTED)
         assert gone.reason is not None and gone.reason.code is code and address in gone.reason.text
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)
 
 
 def test_numbers_of_deaths_are_ray_s() -> None:
@@ -88,7 +88,7 @@ def test_numbers_of_deaths_are_ray_s() -> None:
 
 
 @pytest.mark.parametrize("who", ["agent", "warden", "node", "runner"])
-def test_a_process_of_the_node_that_is_killed(ray_nodes: RayNodes, home: Path, who: str) -> None:
+def test_a_process_of_the_node_that_is_killed(ray_lab: SharedLab, who: str) -> None:
     async def body(lab: Lab) -> None:
         cluster = cluster_spec()
         nodes = await lab.add_nodes(1, cluster)
@@ -96,7 +96,7 @@ def test_a_process_of_the_node_that_is_killed(ray_nodes: RayNodes, home: Path, w
         attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
         await eventually(lambda: living(foreground) and living(detached), "the job")
         warden, node, runner = line_of(living(foreground)[0])[:3]
-        agent = ray_nodes.agent((await lab.node(nodes[0])).address)
+        agent = ray_lab.nodes.agent((await lab.node(nodes[0])).address)
         os.kill({"agent": agent, "warden": warden, "node": node, "runner": runner}[who], signal.SIGKILL)
         status = await lab.end_of(attempt)
         assert living(foreground) + living(detached) == []
@@ -107,10 +107,10 @@ def test_a_process_of_the_node_that_is_killed(ray_nodes: RayNodes, home: Path, w
         await lab.node(nodes[0], boot=1 if who == "runner" else 2)
         assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)
 
 
-def test_a_bridge_that_is_killed_loses_nothing(ray_nodes: RayNodes, home: Path) -> None:
+def test_a_bridge_that_is_killed_loses_nothing(ray_lab: SharedLab) -> None:
     async def body(lab: Lab) -> None:
         cluster = cluster_spec()
         nodes = await lab.add_nodes(2, cluster)
@@ -144,7 +144,7 @@ def test_a_bridge_that_is_killed_loses_nothing(ray_nodes: RayNodes, home: Path) 
         (mounts(lab, cluster) / "gone").touch()
         assert (await lab.end_of(ended)).exit_code == 6
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)
 
 
 def test_what_is_shut_down_leaves_nothing_but_files(ray_nodes: RayNodes, home: Path) -> None:
