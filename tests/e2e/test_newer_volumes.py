@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.test_volumes import COMPARE, EXCHANGE, USERS
+from tests.e2e.test_volumes import COMPARE, EXCHANGE, LARGE, USERS
 from tests.support.leftovers import look_until_nothing
 from tests.support.live_service import LiveService, custom
 from tests.volumes import newer_servers
@@ -104,7 +104,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newer]:
 
 
 def test_two_nodes_exchange_files_and_all_is_there_afterwards(newer: Newer) -> None:
-    facts = {"volumes": "s3 sftp host", "small": 200, "big": 200 << 20}
+    facts = {"volumes": "s3 sftp host", "small": 200, "big": LARGE}
     volumes = newer.volumes()
     told = newer.run("writes", "true", volumes, nodes=2, jobPreparation={"commandLine": EXCHANGE % facts})
     assert told[0] == "succeeded", told
@@ -112,7 +112,7 @@ def test_two_nodes_exchange_files_and_all_is_there_afterwards(newer: Newer) -> N
     uid = str(USERS.user(1).uid)
     assert (state, told_by_compare.split()) == ("succeeded", ["201", "200", uid] * 3 + ["3"]), told_by_compare
     assert newer.s3.rclone("size", "--json", "s3:data/jobs/of-0").startswith('{"count":20')
-    assert (newer.sftp.folder / "of-0/big").stat().st_size == 200 << 20
+    assert (newer.sftp.folder / "of-0/big").stat().st_size == LARGE
     # On the machine they are the user's whom the administrator named.
     written = (newer.scratch / "of-1/small-1").stat()
     assert (written.st_uid, written.st_gid) == (pwd.getpwnam(OWNER).pw_uid, pwd.getpwnam(OWNER).pw_gid)

@@ -75,6 +75,7 @@ class Runner:
         secrets: dict[str, str] | None = None,
         uid: int | None = None,
         private: dict[str, str] | None = None,
+        setup_secrets: dict[str, str] | None = None,
     ) -> None:
         self.spec = spec
         self.line, theirs = socket.socketpair()
@@ -90,7 +91,7 @@ class Runner:
                     os.setgroups([])
                     os.setgid(uid)
                     os.setuid(uid)
-                main.run(spec, secrets or {}, theirs.detach(), private)
+                main.run(spec, secrets or {}, theirs.detach(), private, setup_secrets)
             finally:
                 os._exit(0)
         theirs.close()

@@ -127,6 +127,12 @@ def isolate_stranger(host_name: str, view: View, build: Callable[[], None]) -> P
     return PidNamespace(view, build)
 
 
+def enter_own_mounts() -> None:
+    """Have a mount namespace of the calling process's own, whose mounts nobody else sees. Raises OSError."""
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+
+
 def _enter(host_name: str) -> None:
     """New mount and PID namespaces, through a user namespace where root is needed.
 

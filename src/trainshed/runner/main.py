@@ -30,6 +30,7 @@ from trainshed.runner import (
     stranger,
 )
 from trainshed.runner import view as views
+from trainshed.runner.cluster_setup import ClusterSetup
 from trainshed.runner.containers import start as container
 from trainshed.runner.control import Control
 from trainshed.runner.crew import Coordinator, Crew, Member, Solo
@@ -75,7 +76,11 @@ def warm_up(host_name: str = "") -> str:
 
 
 def run(
-    spec: RunnerSpec, secrets: Mapping[str, str], control_fd: int, private: Mapping[str, str] | None = None
+    spec: RunnerSpec,
+    secrets: Mapping[str, str],
+    control_fd: int,
+    private: Mapping[str, str] | None = None,
+    setup_secrets: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Carry out the attempt; returns when nothing of it lives on this node and the outcome is on disk.
 
@@ -88,7 +93,7 @@ def run(
     control = Control(control_fd)
     control.send({"running": True})
     try:
-        result, _ = carry_out(spec, secrets, control, private=private)
+        result, _ = carry_out(spec, secrets, control, private=private, setup_secrets=setup_secrets)
     except ParentDied:
         return Outcome(LOST, None, _daemon_lost().to_json(), _now())
     control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": False})
@@ -101,18 +106,21 @@ def carry_out(
     control: Control,
     *,
     private: Mapping[str, str] | None = None,
+    setup_secrets: Mapping[str, str] | None = None,
     kept: PidNamespace | None = None,
     keep_isolation: bool = False,
     ground: Ground | None = None,
 ) -> tuple[Outcome, isolation.Isolation | None]:
     """The outcome, and the isolation if it was left for another attempt. Raises ParentDied, when all was killed.
 
-    ``private`` are the secrets that are no variables, by JSON pointer; ``kept`` is the isolation of the attempt before,
-    which this one uses too; ``ground`` is what the node's setup left.
+    ``private`` are the secrets that are no variables, by JSON pointer, and ``setup_secrets`` the variables of a setup
+    task that the attempt runs; ``kept`` is the isolation of the attempt before, which this one uses too; ``ground`` is
+    what the node's setup left.
     """
     loop = EventLoop()
     attempt = Attempt(spec, secrets, loop, control, dies_with_parent=control.descriptor >= 0)
     attempt.node.private = private or {}
+    attempt.node.setup_secrets = setup_secrets or {}
     attempt.node.setup_ground = ground
     attempt.node.isolation = kept
     attempt.node.keep_isolation = keep_isolation
@@ -142,6 +150,7 @@ class Attempt:
         self._volumes: list[Volume] = []
         self._kept_logs: KeptLogs | None = None
         self._holding: VolumeHolding | None = None
+        self._setup: ClusterSetup | None = None
         self._control = control
         self._ending = False
         #: Why the job was warned, once it was: it is to leave by itself.
@@ -181,6 +190,7 @@ class Attempt:
         node.environment = environment.job_environment(spec, node.secrets)
         node.stdouterr = node.environment["AZ_BATCHAI_STDOUTERR_DIR"]
         switchboard = self._form_crew()
+        self._set_up_node()
         self._mount_managed()
         self._kept_logs = kept_logs_of(node)
         self._isolate()
@@ -194,6 +204,12 @@ class Attempt:
         self._enter_working_directory()
         prepare(node)
         launch.start(node, self._crew, switchboard)
+
+    def _set_up_node(self) -> None:
+        """What the node itself would have done where one lives between jobs; other nodes are heard meanwhile."""
+        if self._spec.setup is not None:
+            self._setup = ClusterSetup(self.node, self._spec.setup)
+            self._setup.carry_out()
 
     def _mount_managed(self) -> None:
         """Before isolation, so that the job has no hand in it; other nodes are heard meanwhile."""
@@ -305,10 +321,12 @@ class Attempt:
 
     def _close_log_on_volume(self, outcome: Outcome) -> None:
         """A file that is open is neither uploaded nor lets its volume be unmounted; a copy is to be whole."""
-        root = self.node.environment.get("AZ_BATCHAI_JOB_MOUNT_ROOT", "")
+        roots = [self.node.environment.get("AZ_BATCHAI_JOB_MOUNT_ROOT", "")]
+        if self._spec.setup is not None and self._spec.setup.volumes:
+            roots.append(self._spec.directories.mount_root)
         if self._kept_logs is not None:
             self._say_end(outcome)
-        elif root and is_below(self.node.stdouterr, root):
+        elif any(root and is_below(self.node.stdouterr, root) for root in roots):
             self._say_end(outcome)
             self.node.log.close()
 
@@ -326,11 +344,10 @@ class Attempt:
 
     def _write_and_unmount(self) -> None:
         """Nobody writes to the managed volumes any more. What they cannot keep makes a success a failure."""
-        if self._holding is None:
-            return
-        for reason in self._holding.end():
-            self.node.log.write(reason.text)
-            self._crew.not_written(reason.to_json())
+        for mounted in (self._holding, self._setup):
+            for reason in mounted.end() if mounted is not None else ():
+                self.node.log.write(reason.text)
+                self._crew.not_written(reason.to_json())
 
     def _write(self, final: Outcome) -> Outcome:
         try:

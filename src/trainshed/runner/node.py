@@ -58,6 +58,8 @@ class Node:
         self.secrets = secrets
         #: Secrets that are no variables (keys of volumes, passwords of registries), by JSON pointer.
         self.private: Mapping[str, str] = {}
+        #: Variables of the cluster's setup task, where the attempt runs it.
+        self.setup_secrets: Mapping[str, str] = {}
         self.loop = loop
         self.host: HostSpec = spec.hosts[spec.node_index]
         self.log = ExecutionLog(self.host.name)

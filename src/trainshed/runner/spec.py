@@ -84,6 +84,25 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSetup:
+    """nodeSetup of the cluster, where each attempt sees to it (``node_setup``)."""
+
+    #: The cluster's uid.
+    cluster: str
+    #: setupTask in the contract's JSON form, without secrets' values; and its stdOutErrPathSuffix.
+    task: dict[str, Any] | None
+    suffix: str
+    volumes: tuple[VolumeSource, ...]
+    #: On the node's own disk: where it is noted that the task has succeeded.
+    folder: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodeSetup:
+        """From parsed JSON."""
+        return cls(**{**data, "volumes": tuple(map(VolumeSource.from_json, data["volumes"]))})
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerSpec:
     """One attempt on one node."""
 
@@ -114,6 +133,8 @@ class RunnerSpec:
     cluster_volumes: tuple[VolumeSource, ...] = ()
     #: None: processes run as the runner's own user and see what it sees.
     view: View | None = None
+    #: None: the node is set up already.
+    setup: NodeSetup | None = None
 
     def to_json(self) -> str:
         """As written to ``spec.json``: everything but the token."""
@@ -133,6 +154,8 @@ class RunnerSpec:
             data[member] = tuple(map(VolumeSource.from_json, data.get(member) or ()))
         if data.get("view"):
             data["view"] = View.from_dict(data["view"])
+        if data.get("setup"):
+            data["setup"] = NodeSetup.from_dict(data["setup"])
         return cls(**data)
 
 

@@ -50,7 +50,9 @@ def _include(site: Site) -> None:
         r"(NodeName=gpu3)": r"\1 NodeAddr=127.77.0.3",
         r"/etc/slurm/cloud/": f"{root}/",
     }
-    own = [line for line in site.conf.read_text().splitlines() if not line.startswith(("SelectType", "AuthInfo"))]
+    # The site's own node has no GPU here: gres.conf is the example's.
+    lines = site.conf.read_text().replace(" Gres=gpu:2", "").splitlines()
+    own = [line for line in lines if not line.startswith(("SelectType", "AuthInfo"))]
     for name in ("quick.conf", "preemption.conf", "gpu.conf", "cloud.conf"):
         text = (EXAMPLES / name).read_text()
         for old, new in changes.items():

@@ -122,9 +122,6 @@ def test_what_cannot_be_on_slurm_is_refused_before_anything_happens(on_site: OnS
     async def body(lab: Lab) -> None:
         with pytest.raises(EngineError, match="no option 'queue'; there are account"):
             await lab.engine.ensure_cluster(lab.cluster(options={"queue": "x"}))
-        setup = {"setupTask": {"commandLine": "true", "stdOutErrPathPrefix": "/tmp"}}
-        with pytest.raises(EngineError, match="nodeSetup"):
-            await lab.engine.ensure_cluster(lab.cluster(node_setup=setup))
         cluster = lab.cluster()
         await lab.engine.ensure_cluster(cluster)
         gang = replace(lab.gang("true", ("any",), cluster), user=JobUser(1900001000, 1900001001))

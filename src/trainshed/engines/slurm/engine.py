@@ -34,7 +34,7 @@ from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.leading import claim_directory, take_lead
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
-from trainshed.engines.slurm.orders import Cluster, check_cluster, check_gang
+from trainshed.engines.slurm.orders import Cluster, SetupSecrets, check_gang
 from trainshed.engines.slurm.parsing import NodeLine
 from trainshed.engines.slurm.records import Records
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
@@ -84,6 +84,7 @@ class SlurmEngine:
         self._commands = Commands(settings.ssh, settings.seconds, environment)
         self._site = Site(self._commands)
         self._clusters: dict[str, Cluster] = {}
+        self._setup_secrets: dict[str, SetupSecrets] = {}
         self._nodes: list[NodeLine] = []
         self._nodes_at = 0.0
         self._asked_at = 0.0
@@ -148,9 +149,8 @@ class SlurmEngine:
         )
 
     async def ensure_cluster(self, cluster: ClusterSpec) -> None:
-        """Make its directories. Raises EngineError (AllocationFailed) for options or a setup that cannot be."""
+        """Make its directories. Raises EngineError (AllocationFailed) for options that cannot be."""
         self._require_ready()
-        check_cluster(cluster)
         try:
             self._settings.options(cluster.options)
         except InvalidSettings as error:
@@ -158,6 +158,7 @@ class SlurmEngine:
                 Reason(ReasonCode.ALLOCATION_FAILED, f"Cluster {cluster.name} on engine {self.name}: {error}.")
             ) from error
         known = Cluster.of(cluster)
+        self._setup_secrets[cluster.uid] = SetupSecrets(cluster.setup_secrets, cluster.private)
         if self._clusters.get(cluster.uid) != known:
             await self._on_disk(self._keep_cluster, known)
             self._clusters[cluster.uid] = known
@@ -173,6 +174,7 @@ class SlurmEngine:
         self._require_ready()
         await self._on_disk(self._records.drop_of, cluster_uid)
         self._clusters.pop(cluster_uid, None)
+        self._setup_secrets.pop(cluster_uid, None)
         await self._on_disk(self._root.cluster(cluster_uid).unlink, True)
         self._wake.set()
 
@@ -200,6 +202,12 @@ class SlurmEngine:
                     f"Engine {self.name} has no cluster {gang.cluster or gang.cluster_uid}.",
                 )
             )
+        setup_secrets = self._setup_secrets.get(cluster.uid)
+        if setup_secrets is None:
+            if cluster.has_setup:
+                text = f"The nodeSetup of cluster {cluster.name} has not been told since the service was started."
+                raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, text))
+            setup_secrets = SetupSecrets()
         known = gang.attempt_id in self._records.attempts
         if not known and self._records.vacant_ticket(gang.job_uid) is not None:
             # Which run of it is next has to be known now.
@@ -213,7 +221,7 @@ class SlurmEngine:
             await self._on_disk(take_lead, self._root, self._leader)
         most = next((node.minutes for node in self._nodes if self._is_of(cluster, node)), None)
         try:
-            ended = await self._handing.start(gang, cluster, addresses, most)
+            ended = await self._handing.start(gang, cluster, setup_secrets, addresses, most)
         except OSError as error:
             raise EngineUnavailable(self._unwritable(error)) from error
         if ended is not None:

@@ -16,7 +16,7 @@ from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Refused, Unsure
 from trainshed.engines.slurm.delivery import deliver
 from trainshed.engines.slurm.node.places import Places
-from trainshed.engines.slurm.orders import Cluster, node_count, options_of, write_order
+from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import arguments, comment, minutes, script
 from trainshed.engines.slurm.settings import SlurmSettings
@@ -68,7 +68,12 @@ class Handing:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def start(
-        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+        self,
+        gang: GangSpec,
+        cluster: Cluster,
+        setup_secrets: SetupSecrets,
+        addresses: Mapping[str, str],
+        most: int | None,
     ) -> GangStatus | None:
         """Its end, when Slurm refuses it for good; else None. Idempotent. Raises OSError.
 
@@ -78,7 +83,7 @@ class Handing:
             return None
         self._starting.add(gang.attempt_id)
         try:
-            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, addresses, most)
+            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, setup_secrets, addresses, most)
         finally:
             self._starting.discard(gang.attempt_id)
         if not new:
@@ -86,7 +91,12 @@ class Handing:
         return await self.submit(ticket)
 
     def _put_down(
-        self, gang: GangSpec, cluster: Cluster, addresses: Mapping[str, str], most: int | None
+        self,
+        gang: GangSpec,
+        cluster: Cluster,
+        setup_secrets: SetupSecrets,
+        addresses: Mapping[str, str],
+        most: int | None,
     ) -> tuple[TicketRecord, bool]:
         """The attempt's ticket, and whether it is to be submitted now."""
         known = self._records.attempts.get(gang.attempt_id)
@@ -116,6 +126,7 @@ class Handing:
                     gang,
                     cluster,
                     self._settings,
+                    setup_secrets,
                     addresses=addresses,
                     former=(former, node_count(gang)) if former else None,
                     kill_wait=self._kill_wait or _KILL_WAIT,

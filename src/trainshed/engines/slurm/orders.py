@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from trainshed.engines.slurm.settings import ClusterOptions, SlurmSettings
 from trainshed.resources.preemption import warning_of
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.code import blob_path
-from trainshed.runner.spec import JobIdentity, NodeDirectories, RunnerSpec
+from trainshed.runner.spec import JobIdentity, NodeDirectories, NodeSetup, RunnerSpec
 
 #: Seconds between two looks of a node at what the service tells; one more for so many nodes of the gang.
 _LOOK_AGAIN, _NODES_A_SECOND = 0.25, 100
@@ -39,11 +39,32 @@ class Cluster:
     memory_mib: int
     gpus: int
     options: dict[str, str]
+    #: nodeSetup of the contract without secrets' values, and where its task writes below its prefix.
+    node_setup: dict[str, Any] | None = None
+    setup_suffix: str = ""
+    #: As JSON (``VolumeSource.to_json``).
+    volumes: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, spec: ClusterSpec) -> Cluster:
         """What the protocol says of it, as far as it matters here."""
-        return cls(spec.uid, spec.name, spec.pool, spec.cpus, spec.memory_mib, spec.gpus, dict(spec.options))
+        return cls(
+            spec.uid,
+            spec.name,
+            spec.pool,
+            spec.cpus,
+            spec.memory_mib,
+            spec.gpus,
+            dict(spec.options),
+            spec.node_setup,
+            spec.setup_suffix,
+            [source.to_json() for source in spec.volumes],
+        )
+
+    @property
+    def has_setup(self) -> bool:
+        """Whether anything is to be done on a node before its jobs."""
+        return bool(self.volumes or (self.node_setup or {}).get("setupTask"))
 
     @property
     def node_prefix(self) -> str:
@@ -51,17 +72,12 @@ class Cluster:
         return f"{self.pool}-"
 
 
-def check_cluster(spec: ClusterSpec) -> None:
-    """Raises EngineError for what a Slurm cluster cannot have."""
-    if spec.volumes or spec.node_setup:
-        raise EngineError(
-            Reason(
-                ReasonCode.ALLOCATION_FAILED,
-                f"Cluster {spec.name} has nodeSetup, and the nodes of a Slurm cluster are not set up by Trainshed. "
-                "Mount volumes in the job (mountVolumes) and prepare in its jobPreparation.",
-                {"cluster": spec.name},
-            )
-        )
+@dataclass(frozen=True, slots=True)
+class SetupSecrets:
+    """Opened secrets of a cluster's nodeSetup: variables of its task, and others by JSON pointer. In memory only."""
+
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def check_gang(gang: GangSpec, settings: SlurmSettings) -> None:
@@ -76,14 +92,6 @@ def check_gang(gang: GangSpec, settings: SlurmSettings) -> None:
                 {"setting": "share_user"},
             )
         )
-    if gang.cluster_volumes:
-        raise EngineError(
-            Reason(
-                ReasonCode.VOLUME_MOUNT_FAILED,
-                "The volumes of a cluster (nodeSetup.mountVolumes) are not mounted on Slurm's nodes; name them in the "
-                "job's mountVolumes.",
-            )
-        )
 
 
 def write_order(
@@ -93,6 +101,7 @@ def write_order(
     gang: GangSpec,
     cluster: Cluster,
     settings: SlurmSettings,
+    setup_secrets: SetupSecrets,
     *,
     addresses: Mapping[str, str],
     former: tuple[str, int] | None,
@@ -126,7 +135,13 @@ def write_order(
         "ending": {"stop": stop.to_json(), "grace": grace},
         "former": {"attempt_id": former[0], "nodes": former[1]} if former else None,
     }
-    private = {"secrets": gang.secrets, "private": gang.private, "token": secrets.token_hex(16)}
+    private = {
+        "secrets": gang.secrets,
+        # Pointers of a job and of nodeSetup are never the same.
+        "private": {**setup_secrets.private, **gang.private},
+        "setup_secrets": dict(setup_secrets.variables),
+        "token": secrets.token_hex(16),
+    }
     places.write(ticket.private(run), private)
     places.write(ticket.order(run), order, durable=True)
 
@@ -192,7 +207,11 @@ def _spec(gang: GangSpec, root: Places, cluster: Cluster, grace: float, store: s
     )
     data = asdict(spec)
     data["volumes"] = [source.to_json() for source in gang.volumes]
-    data["cluster_volumes"] = []
+    data["cluster_volumes"] = [source.to_json() for source in gang.cluster_volumes]
+    if cluster.has_setup:
+        task = (cluster.node_setup or {}).get("setupTask")
+        setup = asdict(NodeSetup(cluster.uid, task, cluster.setup_suffix, ()))
+        data["setup"] = {**setup, "volumes": cluster.volumes}
     return data
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places, Ticket
 from trainshed.resources import directories
+from trainshed.runner import isolation
 from trainshed.runner import main as runner
 from trainshed.runner.failure import SUCCEEDED
 from trainshed.runner.outcome import read as read_outcome
@@ -31,6 +32,8 @@ LOOK_AGAIN = 0.25
 #: Seconds in which the runner kills everything once its parent is gone.
 _KILL_SECONDS = 15.0
 _LOCK = "lock"
+#: Beside the folders of jobs: which clusters' setup tasks have succeeded on the node.
+_SETUPS = "setups"
 
 
 class Watch:
@@ -90,7 +93,17 @@ class Watch:
                 # Signals of a terminal's kind, sent to the group, are not for it; Slurm's reach it all the same.
                 os.setsid()
                 ours.close()
-                runner.run(self._spec, self._secret.get("secrets") or {}, theirs.detach(), self._secret.get("private"))
+                secret = self._secret
+                with suppress(OSError):
+                    # Volumes that a killed runner leaves are seen by nobody then who removes directories here.
+                    isolation.enter_own_mounts()
+                runner.run(
+                    self._spec,
+                    secret.get("secrets") or {},
+                    theirs.detach(),
+                    secret.get("private"),
+                    secret.get("setup_secrets"),
+                )
             finally:
                 os._exit(0)
         theirs.close()
@@ -175,6 +188,9 @@ class Watch:
         if len(spec.hosts) == 1:
             job_temp = directories.job_temp(str(jobs), identity.workspace, identity.experiment, identity.job)
             shared = Path(job_temp) / "shared"
+        setup = spec.setup
+        if setup is not None:
+            setup = replace(setup, folder=str(self._own.parent / _SETUPS))
         own_gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(order["gpus"])))
         gpus = [",".join(map(str, range(order["gpus"])))] * len(spec.hosts)
         gpus[self._index] = own_gpus if order["gpus"] else ""
@@ -189,6 +205,7 @@ class Watch:
                 containers=str(self._own / "containers"),
                 volumes=str(self._own / "volumes"),
             ),
+            setup=setup,
             port=order["port_base"] + int(slurm["SLURM_JOB_ID"]) % order["port_count"],
             token=self._secret.get("token", ""),
             gpu_devices=tuple(gpus) if order["gpus"] else (),
