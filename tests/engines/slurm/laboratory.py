@@ -30,6 +30,22 @@ def engine(site: Site, home: Path, **more: str) -> SlurmEngine:
     return SlurmEngine("hpc", settings(home, **more), environment=site.environment)
 
 
+class SiteMeans:
+    """What can be killed of a site; ``Site.clear`` starts nodes again."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """Kill the node's slurmd; what a job has there lives on."""
+        self._site.kill(node_id.partition("-")[2])
+
+    async def kill_engine(self) -> None:
+        """Kill slurmctld, and start it again."""
+        self._site.kill("slurmctld")
+        self._site.start_controller()
+
+
 def run_on(
     site: Site,
     home: Path,
@@ -44,7 +60,7 @@ def run_on(
     """
 
     async def whole() -> None:
-        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE)
+        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE, means=SiteMeans(site))
         try:
             await lab.start()
             await body(lab)
