@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 import sys
+import threading
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.engines.lab import Lab, mark
+from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.laboratory import PATIENCE
 from tests.engines.slurm.slurm_site import Site
+from tests.engines.slurm.test_losses import next_attempt, running
 from trainshed.engines.protocol import GangResult
 from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.runner.code import blob_path
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +39,7 @@ def afar(slurm_site: Site) -> Afar:
     if not slurm_site.apart:
         pytest.skip("nodes cannot be given mount namespaces of their own here")
 
-    def run(body: Callable[[Lab], Awaitable[None]], **more: str) -> None:
+    def run(body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None) -> None:
         home = slurm_site.hidden / uuid.uuid4().hex
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -43,7 +50,10 @@ def afar(slurm_site: Site) -> Afar:
             "python": os.path.realpath(sys.executable),
             "lease": "8",
         }
-        settings = SlurmSettings.parse({**given, **more})
+        if gate is not None:
+            gate.target, given["listen"] = port, f"127.0.0.1:{port}"
+            given["report_to"] = f"127.0.0.1:{gate.port}"
+        settings = SlurmSettings.parse(given)
 
         def make() -> SlurmEngine:
             return SlurmEngine("hpc", settings, environment=slurm_site.environment, home=str(home))
@@ -100,3 +110,177 @@ def test_a_job_gets_its_code_and_secrets_and_its_logs_and_outputs_come_back(afar
         assert not (folder / "out/link").exists()
 
     afar(body)
+
+
+def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_path: Path) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        store, manifest = code_of(tmp_path, {"train.sh": f"echo from code; {sleeper(name)}", "data/x": "x"})
+        prepare = "echo prepared > $AZ_BATCHAI_MOUNT_ROOT/by-$(hostname)"
+        gang = lab.gang("cat data/x; bash train.sh", nodes, cluster, preparation=prepare)
+        gang = replace(gang, code_store=store, code_manifest=manifest)
+        await lab.engine.start_gang(gang)
+        started = await running(lab, gang.attempt_id)
+        assert len(started.hosts) == 2
+        folder = mounts(lab, cluster.uid)
+        # Logs are here while the job runs.
+        await eventually(lambda: [p for p in folder.rglob("stdout.txt") if "from code" in p.read_text()], "its log")
+        assert len(living(name)) == 1
+        await lab.engine.stop_gang(gang.attempt_id, STOP, 0.5)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.reason) == (GangResult.STOPPED, STOP)
+        assert living(name) == []
+        hosts = {host.partition("-")[2] for host in started.hosts}
+        await eventually(lambda: {p.name for p in folder.glob("by-*")} == {f"by-{h}" for h in hosts}, "both outputs")
+
+    afar(body)
+
+
+def code_of(folder: Path, files: dict[str, str]) -> tuple[str, dict[str, dict[str, object]]]:
+    manifest: dict[str, dict[str, object]] = {}
+    for path, text in files.items():
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        blob = Path(blob_path(str(folder), digest))
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_text(text)
+        manifest[path] = {"sha256": digest, "mode": 0o644}
+    return str(folder), manifest
+
+
+def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afar: Afar) -> None:
+    """Away for longer than the lease: Slurm says that the run is the present one."""
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(1, cluster)
+        gang = lab.gang("echo one; sleep 11; echo two; echo kept > $AZ_BATCHAI_MOUNT_ROOT/kept", nodes, cluster)
+        await lab.engine.start_gang(gang)
+        await running(lab, gang.attempt_id)
+        folder = mounts(lab, cluster.uid)
+        await eventually(lambda: [p for p in folder.rglob("stdout.txt") if p.read_text()], "its log")
+        await lab.engine.close()
+        await asyncio.sleep(14)
+        await lab.restart_service()
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is GangResult.SUCCEEDED, ended
+        (stdout,) = folder.rglob("stdout.txt")
+        assert stdout.read_text() == "one\ntwo\n"
+        assert (folder / "kept").read_text() == "kept\n"
+
+    afar(body)
+
+
+def test_a_dead_node_s_gang_runs_once_more_elsewhere_and_never_twice_at_once(afar: Afar, slurm_site: Site) -> None:
+    """What outlives its slurmd is told by the service to end, and says when it has."""
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        command = f"echo attempt $TRAINSHED_ATTEMPT; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(name)}"
+        gang = lab.gang(command, nodes, cluster)
+        await lab.engine.start_gang(gang)
+        died = (await running(lab, gang.attempt_id)).hosts[0].partition("-")[2]
+        await eventually(lambda: living(name), "the job")
+        slurm_site.kill(died)
+        status = await lab.end_of(gang.attempt_id)
+        assert status.result is GangResult.LOST and status.again, status
+        second = next_attempt(gang)
+        await lab.engine.start_gang(second)
+        status = await lab.end_of(second.attempt_id)
+        assert status.result is GangResult.SUCCEEDED, status
+        assert died not in {host.partition("-")[2] for host in status.hosts}
+        assert living(name) == []
+        (stdout,) = mounts(lab, cluster.uid).rglob("stdout.txt")
+        assert stdout.read_text() == "attempt 1\nattempt 2\n"
+
+    afar(body)
+
+
+def test_a_run_that_can_ask_nobody_ends_itself_and_the_next_waits_for_that(afar: Afar, slurm_site: Site) -> None:
+    """Its node is cut off from the service, and its slurmd dead. Slurm says soon that it is not the present run."""
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(1, cluster)
+        name = mark()
+        gang = lab.gang(f"[ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(name)}", nodes, cluster)
+        await lab.engine.start_gang(gang)
+        died = (await running(lab, gang.attempt_id)).hosts[0].partition("-")[2]
+        await eventually(lambda: living(name), "the job")
+        gate.cut_off(died)
+        slurm_site.kill(died)
+        status = await lab.end_of(gang.attempt_id)
+        assert status.result is GangResult.LOST and status.again, status
+        assert living(name)
+        second = next_attempt(gang)
+        await lab.engine.start_gang(second)
+        await running(lab, second.attempt_id)
+        assert living(name) == []
+        status = await lab.end_of(second.attempt_id)
+        assert status.result is GangResult.SUCCEEDED, status
+
+    with Gate() as gate:
+        afar(body, gate=gate)
+
+
+class Gate:
+    """Passes connections on to the engine, but those of nodes that it is to cut off. Runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self.target = 0
+        self._cut: set[str] = set()
+        self._open: list[tuple[str, socket.socket, socket.socket]] = []
+
+    def __enter__(self) -> Gate:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+        self.cut_off(*{name for name, _, _ in self._open})
+
+    def cut_off(self, *names: str) -> None:
+        self._cut.update(names)
+        for name, *ends in self._open:
+            if name in names:
+                for end in ends:
+                    with suppress(OSError):
+                        end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                theirs, address = self._listening.accept()
+                name = self._node_of(address[1])
+                try:
+                    ours = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:
+                    theirs.close()
+                    continue
+                self._open.append((name, theirs, ours))
+                if name in self._cut:
+                    self.cut_off(name)
+                for source, sink in ((theirs, ours), (ours, theirs)):
+                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _node_of(self, port: int) -> str:
+        """Whose process has this end of a connection."""
+        for one in psutil.net_connections("tcp4"):
+            if one.laddr and one.laddr.port == port and one.pid:
+                with suppress(OSError):
+                    variables = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
+                    found = [v.partition(b"=")[2].decode() for v in variables if v.startswith(b"SLURMD_NODENAME=")]
+                    return found[0] if found else ""
+        return ""
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)

@@ -24,8 +24,8 @@ from trainshed.runner.code import blob_path
 from trainshed.runner.spec import Outcome
 from trainshed.runner.volume_places import Base, open_place
 
-#: Seconds that a node which has to end may take beyond its lease.
-LEASE_MARGIN = 40.0
+#: Seconds that a node which has to end may take beyond its lease (``watch``: 15 until it kills the runner).
+LEASE_MARGIN = 25.0
 #: Bytes that stay free on the service's disk.
 _SPARE = 256 << 20
 _LIMIT = 64 << 10
