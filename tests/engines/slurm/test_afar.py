@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.laboratory import PATIENCE
 from tests.engines.slurm.slurm_site import Site
 from tests.engines.slurm.test_losses import next_attempt, running
-from trainshed.engines.protocol import GangResult
+from trainshed.engines.protocol import EngineView, GangResult, GangStatus
 from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -149,7 +150,7 @@ def code_of(folder: Path, files: dict[str, str]) -> tuple[str, dict[str, dict[st
     return str(folder), manifest
 
 
-def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afar: Afar) -> None:
+def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afar: Afar, slurm_site: Site) -> None:
     """Away for longer than the lease: Slurm says that the run is the present one."""
 
     async def body(lab: Lab) -> None:
@@ -161,7 +162,8 @@ def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afa
         folder = mounts(lab, cluster.uid)
         await eventually(lambda: [p for p in folder.rglob("stdout.txt") if p.read_text()], "its log")
         await lab.engine.close()
-        await asyncio.sleep(14)
+        kept = [slurm_site.own_of(name) for name in slurm_site.names]
+        await eventually(lambda: [path for own in kept for path in own.glob("*/*-afar/mounts/kept")], "its last file")
         await lab.restart_service()
         ended = await lab.end_of(gang.attempt_id)
         assert ended.result is GangResult.SUCCEEDED, ended
@@ -172,58 +174,49 @@ def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afa
     afar(body)
 
 
-def test_a_dead_node_s_gang_runs_once_more_elsewhere_and_never_twice_at_once(afar: Afar, slurm_site: Site) -> None:
-    """What outlives its slurmd is told by the service to end, and says when it has."""
+def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(afar: Afar, slurm_site: Site) -> None:
+    """A gang whose processes outlive a slurmd: the service tells them to end. A single one on a node that is cut off
+    from the service too: it ends when its lease is over, since Slurm says that it is not the present run.
+    """
 
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(2, cluster)
-        name = mark()
-        command = f"echo attempt $TRAINSHED_ATTEMPT; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(name)}"
-        gang = lab.gang(command, nodes, cluster)
-        await lab.engine.start_gang(gang)
-        died = (await running(lab, gang.attempt_id)).hosts[0].partition("-")[2]
-        await eventually(lambda: living(name), "the job")
-        slurm_site.kill(died)
-        status = await lab.end_of(gang.attempt_id)
-        assert status.result is GangResult.LOST and status.again, status
-        second = next_attempt(gang)
-        await lab.engine.start_gang(second)
-        status = await lab.end_of(second.attempt_id)
-        assert status.result is GangResult.SUCCEEDED, status
-        assert died not in {host.partition("-")[2] for host in status.hosts}
-        assert living(name) == []
-        (stdout,) = mounts(lab, cluster.uid).rglob("stdout.txt")
-        assert stdout.read_text() == "attempt 1\nattempt 2\n"
-
-    afar(body)
-
-
-def test_a_run_that_can_ask_nobody_ends_itself_and_the_next_waits_for_that(afar: Afar, slurm_site: Site) -> None:
-    """Its node is cut off from the service, and its slurmd dead. Slurm says soon that it is not the present run."""
-
-    async def body(lab: Lab) -> None:
-        cluster = lab.cluster()
-        nodes = await lab.add_nodes(1, cluster)
-        name = mark()
-        gang = lab.gang(f"[ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(name)}", nodes, cluster)
-        await lab.engine.start_gang(gang)
-        died = (await running(lab, gang.attempt_id)).hosts[0].partition("-")[2]
-        await eventually(lambda: living(name), "the job")
-        gate.cut_off(died)
-        slurm_site.kill(died)
-        status = await lab.end_of(gang.attempt_id)
-        assert status.result is GangResult.LOST and status.again, status
-        assert living(name)
-        second = next_attempt(gang)
-        await lab.engine.start_gang(second)
-        await running(lab, second.attempt_id)
-        assert living(name) == []
-        status = await lab.end_of(second.attempt_id)
-        assert status.result is GangResult.SUCCEEDED, status
+        names = {"wide": mark(), "single": mark()}
+        command = "echo attempt $TRAINSHED_ATTEMPT; [ $TRAINSHED_ATTEMPT = 2 ] || {}"
+        wide = lab.gang(command.format(sleeper(names["wide"])), nodes, cluster)
+        single = lab.gang(command.format(sleeper(names["single"])), nodes[:1], cluster)
+        died = []
+        for gang in (wide, single):
+            await lab.engine.start_gang(gang)
+            died.append((await running(lab, gang.attempt_id)).hosts[0].partition("-")[2])
+        await eventually(lambda: all(map(living, names.values())), "both jobs")
+        logs = mounts(lab, cluster.uid)
+        await eventually(lambda: sum("1" in p.read_text() for p in logs.rglob("stdout.txt")) == 2, "both logs")
+        gate.cut_off(died[1])
+        for node in died:
+            slurm_site.kill(node)
+        for gang in (wide, single):
+            status = await lab.end_of(gang.attempt_id)
+            assert status.result is GangResult.LOST and status.again, status
+            await lab.engine.start_gang(next_attempt(gang))
+        for gang, name in ((wide, names["wide"]), (single, names["single"])):
+            second = next_attempt(gang)
+            await lab.until(partial(begun, second.attempt_id), "its second run")
+            # The second run began when nothing of the first was left.
+            assert living(name) == []
+            status = await lab.end_of(second.attempt_id)
+            assert status.result is GangResult.SUCCEEDED, status
+            assert not {host.partition("-")[2] for host in status.hosts} & set(died)
+        for stdout in logs.rglob("stdout.txt"):
+            assert stdout.read_text() == "attempt 1\nattempt 2\n"
 
     with Gate() as gate:
         afar(body, gate=gate)
+
+
+def begun(attempt_id: str, view: EngineView) -> GangStatus | None:
+    return next((gang for gang in view.gangs if gang.attempt_id == attempt_id and gang.started_at), None)
 
 
 class Gate:

@@ -42,7 +42,7 @@ class Handing:
     """Submits, and gives the next runs of requeued jobs to attempts."""
 
     def __init__(
-        self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str, relay: Relay | None
+        self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str, relay: Relay | None = None
     ) -> None:
         self._root = root
         self._records = records

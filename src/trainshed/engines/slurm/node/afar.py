@@ -152,6 +152,11 @@ def carry_out(
         root = Places(Path(order["root"]))
         attempt = root.attempt(order["spec"]["attempt_id"])
         watch = Watch(order, hosts, index, secret, slurm)
+        reporter = Reporter(relay, order, attempt, Path(order["ticket"], "fence"), watch.spec, run, slurm)
+        if order["spec"]["attempt_number"] > 1:
+            reporter.seed_logs()
+        reporter.begin(time.monotonic() + ORDER_SECONDS)
+        linux.become_subreaper()
         child = os.fork()
         if child == 0:
             try:
@@ -160,8 +165,7 @@ def carry_out(
             finally:
                 os._exit(CANNOT_START)
         secret.clear()
-        fence = Path(order["ticket"], "fence")
-        return Reporter(relay, order, attempt, fence, watch.spec, run, child, slurm).run()
+        return reporter.run(child)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

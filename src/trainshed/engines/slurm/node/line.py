@@ -75,7 +75,7 @@ class Line:
 
     def send(self, values: Mapping[str, str | int], data: bytes) -> None:
         """A piece of a file. Raises Away, Gone, Wrong."""
-        self._call("POST", f"file?{urlencode(values)}", data, 0.0)
+        self._call("POST", f"file?{urlencode(values, errors='surrogateescape')}", data, 0.0)
 
     def fetch(self, name: str, sha256: str, target: Path) -> None:
         """A file of this content. Raises Away, Gone, Wrong, OSError."""

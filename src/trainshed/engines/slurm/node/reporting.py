@@ -10,6 +10,7 @@ import os
 import re
 import select
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -30,11 +31,13 @@ from trainshed.runner.spec import RunnerSpec
 #: a service that is away, with the node held meanwhile.
 _NEWS_SECONDS, _LOOK_AGAIN, REPORT_SECONDS = 5.0, 0.25, 1800.0
 _SCONTROL_SECONDS, _FENCED_SECONDS = 10.0, 10.0
+#: Seconds within which what a killed process left has ended.
+_REST_SECONDS = 60.0
 _PIECE = 4 << 20
 
 
 class Reporter:
-    """Of the child that watches the runner."""
+    """Of one node's part of an attempt."""
 
     def __init__(
         self,
@@ -44,7 +47,6 @@ class Reporter:
         fence: Path,
         spec: RunnerSpec,
         run: int,
-        child: int,
         slurm: dict[str, str],
     ) -> None:
         self._relay = relay
@@ -52,7 +54,7 @@ class Reporter:
         self._fence = fence
         self._index = spec.node_index
         self._run = run
-        self._child = child
+        self._child = 0
         self._slurm = slurm
         self._lease = float(order["lease"])
         self._mounts = Path(spec.directories.mount_root)
@@ -60,15 +62,21 @@ class Reporter:
         self._line = Line(relay)
         #: Bytes that were sent of each log.
         self._sent: dict[Path, int] = {}
-        self._signals: list[int] = []
         self._over = threading.Event()
         self._fenced = threading.Event()
         #: When service or Slurm was last asked, and said that this run is the present one. Of the clock that goes on
         #: while the machine sleeps.
-        self._renewed = _now()
+        self._renewed = 0.0
+        #: How many lines there are of what the service told, and of what Slurm told the script.
+        self._told = self._heard = 0
 
-    def run(self) -> int:
-        """Until all is told; the exit code of the task."""
+    def begin(self, until: float) -> None:
+        """Before anything runs: the service says that this run is the present one. Raises Gone, Away, Wrong."""
+        self._line.again(lambda: self._ask(self._line, 0.0), until)
+
+    def run(self, child: int) -> int:
+        """Until all is told of the child that watches the runner; the exit code of the task."""
+        self._child = child
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _frame: self._pass_on(number))
         for act in (self._beat, self._guard):
@@ -99,6 +107,12 @@ class Reporter:
         finally:
             os.close(descriptor)
         code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        until = time.monotonic() + _REST_SECONDS
+        with suppress(ChildProcessError):
+            # What it left when it was killed, runner and holders of volumes, ends by itself.
+            while time.monotonic() < until:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.02)
         return code if code >= 0 else 128 - code
 
     def _report(self) -> None:
@@ -128,18 +142,10 @@ class Reporter:
 
     def _beat(self) -> None:
         """Ask what there is to pass on, again and again."""
-        line, told, heard = Line(self._relay, min(30.0, self._lease / 4)), 0, 0
+        line = Line(self._relay, min(30.0, self._lease / 4))
         while not self._over.is_set():
-            begun, wait = _now(), min(_NEWS_SECONDS, self._lease / 4)
-            message = {"run": self._run, "index": self._index, "told": told, "heard": heard, "wait": wait}
             try:
-                _, answer = line.tell("beat", message, wait=wait)
-                self._renewed = begun
-                for one in answer["told"]:
-                    places.append(self._attempt.told, one)
-                for one in answer["heard"]:
-                    places.append(self._attempt.heard, one)
-                told, heard = told + len(answer["told"]), heard + len(answer["heard"])
+                self._ask(line, min(_NEWS_SECONDS, self._lease / 4))
                 continue
             except (Gone, Wrong):
                 self._end_attempt()
@@ -149,6 +155,17 @@ class Reporter:
                 if begun - self._renewed > self._lease / 2 and self._is_slurms():
                     self._renewed = begun
             self._over.wait(min(1.0, self._lease / 10))
+
+    def _ask(self, line: Line, wait: float) -> None:
+        begun = _now()
+        message = {"run": self._run, "index": self._index, "told": self._told, "heard": self._heard, "wait": wait}
+        _, answer = line.tell("beat", message, wait=wait)
+        self._renewed = begun
+        for one in answer["told"]:
+            places.append(self._attempt.told, one)
+        for one in answer["heard"]:
+            places.append(self._attempt.heard, one)
+        self._told, self._heard = self._told + len(answer["told"]), self._heard + len(answer["heard"])
 
     def _is_slurms(self) -> bool:
         """Whether Slurm says that this run is the job's present one."""
@@ -172,62 +189,74 @@ class Reporter:
         with suppress(OSError):
             places.write(self._fence, self._run + 1)
 
+    def seed_logs(self) -> None:
+        """Begin logs where earlier attempts of the job ended them, so that places in them are those that the service
+        has. Raises OSError, Gone, Away, Wrong.
+        """
+        if self._mounts not in self._logs.parents:
+            return
+        message = {"run": self._run, "path": str(self._logs.relative_to(self._mounts))}
+        _, sizes = self._line.tell("logs", message)
+        for name, size in sizes.items():
+            path = self._logs / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.truncate(path, size)
+            self._sent[path] = size
+
     def _send_logs(self) -> None:
         """What has been added to the job's logs since. Raises Away, Gone, Wrong."""
-        for path in sorted(_files(self._logs, below=self._mounts)):
-            while True:
-                sent = self._sent.get(path, 0)
-                data = _piece(path, sent)
-                if not data:
-                    break
-                self._send_piece(path, sent, data, log=True, last=False)
-                self._sent[path] = sent + len(data)
+        for path in sorted(_files(self._logs) if self._mounts in self._logs.parents else ()):
+            with suppress(OSError):
+                size, sent = path.lstat().st_size, self._sent.get(path, -1)
+                if size < sent:
+                    sent = -1  # It was made anew.
+                while size > sent:
+                    data = _piece(path, max(0, sent))
+                    # An empty one is there too.
+                    self._send_piece(path, max(0, sent), data, last=sent < 0 and len(data) < _PIECE)
+                    sent = self._sent[path] = max(0, sent) + len(data)
+                    if not data:
+                        break
 
     def _outputs(self) -> list[Path]:
-        return [path for path in sorted(_files(self._mounts)) if path not in self._sent]
+        return [path for path in sorted(_files(self._mounts)) if self._logs not in path.parents]
 
     def _send(self, path: Path, until: float) -> None:
+        """One output. What cannot be read here, or not be there, is left out. Raises Gone, Away."""
         offset, last = 0, False
-        while not last:
-            data = _piece(path, offset)
-            last = len(data) < _PIECE
-            self._line.again(partial(self._send_piece, path, offset, data, log=False, last=last), until)
-            offset += len(data)
+        try:
+            while not last:
+                data = _piece(path, offset)
+                last = len(data) < _PIECE
+                self._line.again(partial(self._send_piece, path, offset, data, last=last), until)
+                offset += len(data)
+        except (OSError, Wrong) as error:
+            os.write(2, f"trainshed: {path} was not sent: {error}\n".encode(errors="replace"))
 
-    def _send_piece(self, path: Path, offset: int, data: bytes, *, log: bool, last: bool) -> None:
-        with suppress(FileNotFoundError):
-            values: dict[str, str | int] = {
-                "run": self._run,
-                "path": str(path.relative_to(self._mounts)),
-                "offset": offset,
-                "mode": path.lstat().st_mode & 0o777,
-                "log": int(log),
-                "last": int(last),
-            }
-            self._line.send(values, data)
+    def _send_piece(self, path: Path, offset: int, data: bytes, *, last: bool) -> None:
+        mode = path.lstat().st_mode & 0o777
+        relative = str(path.relative_to(self._mounts))
+        self._line.send({"run": self._run, "path": relative, "offset": offset, "mode": mode, "last": int(last)}, data)
 
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _files(folder: Path, below: Path | None = None) -> Iterator[Path]:
+def _files(folder: Path) -> Iterator[Path]:
     """Regular files below a folder, none through a link."""
-    if below is not None and below not in folder.parents:
-        return
     for top, _, names in os.walk(folder):
         for name in names:
             path = Path(top, name)
             with suppress(OSError):
-                if path.is_file() and not path.is_symlink():
+                if stat.S_ISREG(path.lstat().st_mode):
                     yield path
 
 
 def _piece(path: Path, offset: int) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return b""
+    """Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         data = b""
         while len(data) < _PIECE and (some := os.pread(descriptor, _PIECE - len(data), offset + len(data))):

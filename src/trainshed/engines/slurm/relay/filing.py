@@ -6,6 +6,7 @@ Methods block, and raise OSError; ``Turned`` tells a node that its run has no pa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,9 @@ from trainshed.runner.volume_places import Base, open_place
 
 #: Seconds that a node which has to end may take beyond its lease (``watch``: 15 until it kills the runner).
 LEASE_MARGIN = 25.0
+#: What makes a path one that no file can have, or none now that earlier attempts have written there.
+_CANNOT_BE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EILSEQ, errno.ENXIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 #: Bytes that stay free on the service's disk.
 _SPARE = 256 << 20
 _LIMIT = 64 << 10
@@ -124,7 +128,8 @@ class Filing:
     def said(self, record: TicketRecord, text: str) -> None:
         """Why a job can carry out nothing."""
         with open(self._root.ticket(record.ticket).output, "a") as out:
-            out.write(text[:_LIMIT])
+            if out.tell() < _LIMIT:
+                out.write(text[:_LIMIT])
 
     def code(self, record: TicketRecord, run: int, digest: str) -> Path | None:
         """A file of the job's code, by its content."""
@@ -137,19 +142,26 @@ class Filing:
         return self._root.runners / f"{digest}.tar.xz"
 
     def file(
-        self, record: TicketRecord, run: int, path: str, offset: int, mode: int, data: bytes, *, log: bool, last: bool
+        self, record: TicketRecord, run: int, path: str, offset: int, mode: int, data: bytes, *, last: bool
     ) -> None:
-        """A piece of a file below the cluster's mount root. Of a log, what earlier attempts wrote stays before it.
+        """A piece of a file below the cluster's mount root; the last one says how long the file is.
 
-        Raises Turned, Full, ValueError for a path that leads elsewhere.
+        Raises Turned, Full, ValueError for what can be no file there.
         """
-        attempt, _ = self._attempt(record, run)
-        root = self._root.mount_root(record.cluster_uid)
-        pure = PurePosixPath(path)
-        if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path or offset < 0:
-            raise ValueError(f"{path!r} is no path below the mount root")
+        self._attempt(record, run)
+        root, pure = self._root.mount_root(record.cluster_uid), _relative(path)
         if shutil.disk_usage(root).free < _SPARE + len(data):
             raise Full
+        try:
+            self._write(root, pure, offset, mode, data, last=last)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise Full from error
+            if error.errno in _CANNOT_BE:
+                raise ValueError(f"{path!r} can be no file there: {error.strerror}") from error
+            raise
+
+    def _write(self, root: Path, pure: PurePosixPath, offset: int, mode: int, data: bytes, *, last: bool) -> None:
         folder = open_place(Base(str(root)), str(pure.parent) if pure.parent.parts else "")
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -157,27 +169,25 @@ class Filing:
         finally:
             os.close(folder)
         try:
-            begin = offset + (self._base(attempt, path, os.fstat(descriptor).st_size) if log else 0)
-            if not log and mode:
-                os.fchmod(descriptor, 0o644 | (mode & 0o111))
             view = memoryview(data)
             while view:
-                written = os.pwrite(descriptor, view, begin)
-                begin, view = begin + written, view[written:]
+                written = os.pwrite(descriptor, view, offset)
+                offset, view = offset + written, view[written:]
             if last:
-                os.ftruncate(descriptor, begin)
+                os.ftruncate(descriptor, offset)
+                os.fchmod(descriptor, 0o644 | (mode & 0o111))
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
-    def _base(self, attempt: AttemptFolder, path: str, size: int) -> int:
-        """Where this attempt's part of a log begins."""
-        with self._lock:
-            known = places.read(attempt.folder / "logs.json") or {}
-            if path not in known:
-                known[path] = size
-                places.write(attempt.folder / "logs.json", known, durable=True)
-            return int(known[path])
+    def logs(self, record: TicketRecord, run: int, path: str) -> dict[str, int]:
+        """Sizes of the files below a folder of logs, by their paths in it: what earlier attempts wrote stays there.
+
+        Raises Turned, ValueError.
+        """
+        self._attempt(record, run)
+        folder = self._root.mount_root(record.cluster_uid) / _relative(path)
+        return {str(one.relative_to(folder)): one.stat().st_size for one in folder.rglob("*") if one.is_file()}
 
     def outcome(
         self, record: TicketRecord, run: int, index: int, outcome: Mapping[str, Any] | None, *, signalled: bool
@@ -185,9 +195,9 @@ class Filing:
         """Nothing of the attempt lives on the node any more, and how it ended there, if its runner could say."""
         place = self._root.ticket(record.ticket)
         order = places.read(place.order(run))
-        if order is None:
-            raise Turned("the run was never ordered")
-        attempt = self._root.attempt(order["spec"]["attempt_id"])
+        attempt = self._root.attempt(order["spec"]["attempt_id"]) if order is not None else None
+        if attempt is None or not attempt.folder.is_dir():
+            raise Turned("the attempt is forgotten")
         state = attempt.state(index)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if signalled:
@@ -196,3 +206,11 @@ class Filing:
             outcomes.write(str(state), Outcome.from_dict(dict(outcome)))
         with suppress(FileExistsError):
             (state / "over").touch(0o600, exist_ok=False)
+
+
+def _relative(path: str) -> PurePosixPath:
+    """Raises ValueError."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in path:
+        raise ValueError(f"{path!r} is no path below the mount root")
+    return pure

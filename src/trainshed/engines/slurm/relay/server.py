@@ -81,6 +81,7 @@ class Relay:
             "heard": self._heard,
             "said": self._said,
             "file": self._file,
+            "logs": self._logs,
             "outcome": self._outcome,
         }
         routes = [Route(f"/v1/{{ticket}}/{name}", self._admit(act), methods=["POST"]) for name, act in posts.items()]
@@ -96,7 +97,7 @@ class Relay:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             if scheme != "Bearer" or not hmac.compare_digest(token.encode(), record.token.encode()):
                 return Response(status_code=401)
-            if int(request.headers.get("content-length") or 0) > _MOST_BYTES:
+            if int(request.headers.get("content-length") or 0) > _MOST_BYTES or "transfer-encoding" in request.headers:
                 return Response(status_code=413)
             try:
                 return await answer(request, record)
@@ -155,10 +156,13 @@ class Relay:
             int(asked["offset"]),
             int(asked["mode"]),
             data,
-            log=asked["log"] == "1",
             last=asked["last"] == "1",
         )
         return Response(status_code=204)
+
+    async def _logs(self, request: Request, record: TicketRecord) -> Response:
+        asked = await request.json()
+        return JSONResponse(await asyncio.to_thread(self._filing.logs, record, int(asked["run"]), asked["path"]))
 
     async def _outcome(self, request: Request, record: TicketRecord) -> Response:
         asked = await request.json()
