@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
-import socket
-import sys
-import threading
-import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.engines.lab import Lab, eventually, living, mark, sleeper
-from tests.engines.slurm.laboratory import PATIENCE
+from tests.engines.slurm.gate import Gate
+from tests.engines.slurm.laboratory import run_afar
 from tests.engines.slurm.slurm_site import Site
 from tests.engines.slurm.test_losses import next_attempt, running
 from trainshed.engines.protocol import EngineView, GangResult, GangStatus
-from trainshed.engines.slurm.engine import SlurmEngine
-from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.code import blob_path
 
@@ -37,46 +28,7 @@ Afar = Callable[..., None]
 @pytest.fixture
 def afar(slurm_site: Site) -> Afar:
     """Runs a coroutine with an engine whose nodes reach it over HTTPS alone."""
-    if not slurm_site.apart:
-        pytest.skip("nodes cannot be given mount namespaces of their own here")
-
-    def run(body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None) -> None:
-        home = slurm_site.hidden / uuid.uuid4().hex
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        given = {
-            "report_to": f"127.0.0.1:{port}",
-            "node_directory": str(slurm_site.own),
-            "python": os.path.realpath(sys.executable),
-            "lease": "8",
-        }
-        if gate is not None:
-            gate.target, given["listen"] = port, f"127.0.0.1:{port}"
-            given["report_to"] = f"127.0.0.1:{gate.port}"
-        settings = SlurmSettings.parse(given)
-
-        def make() -> SlurmEngine:
-            return SlurmEngine("hpc", settings, environment=slurm_site.environment, home=str(home))
-
-        async def whole() -> None:
-            lab = Lab(make, patience=PATIENCE)
-            try:
-                await lab.start()
-                await body(lab)
-            finally:
-                await lab.engine.close()
-
-        try:
-            asyncio.run(whole())
-        finally:
-            slurm_site.clear()
-        kept = {"setups", "runner"}
-        for name in slurm_site.names:
-            left = [path for path in slurm_site.own_of(name).glob("*/*") if path.name not in kept]
-            assert left == [], f"left on {name}: {left}"
-
-    return run
+    return partial(run_afar, slurm_site)
 
 
 def mounts(lab: Lab, uid: str) -> Path:
@@ -217,63 +169,3 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(a
 
 def begun(attempt_id: str, view: EngineView) -> GangStatus | None:
     return next((gang for gang in view.gangs if gang.attempt_id == attempt_id and gang.started_at), None)
-
-
-class Gate:
-    """Passes connections on to the engine, but those of nodes that it is to cut off. Runs in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self.target = 0
-        self._cut: set[str] = set()
-        self._open: list[tuple[str, socket.socket, socket.socket]] = []
-
-    def __enter__(self) -> Gate:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()
-        self.cut_off(*{name for name, _, _ in self._open})
-
-    def cut_off(self, *names: str) -> None:
-        self._cut.update(names)
-        for name, *ends in self._open:
-            if name in names:
-                for end in ends:
-                    with suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                theirs, address = self._listening.accept()
-                name = self._node_of(address[1])
-                try:
-                    ours = socket.create_connection(("127.0.0.1", self.target))
-                except OSError:
-                    theirs.close()
-                    continue
-                self._open.append((name, theirs, ours))
-                if name in self._cut:
-                    self.cut_off(name)
-                for source, sink in ((theirs, ours), (ours, theirs)):
-                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    def _node_of(self, port: int) -> str:
-        """Whose process has this end of a connection."""
-        for one in psutil.net_connections("tcp4"):
-            if one.laddr and one.laddr.port == port and one.pid:
-                with suppress(OSError):
-                    variables = Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0")
-                    found = [v.partition(b"=")[2].decode() for v in variables if v.startswith(b"SLURMD_NODENAME=")]
-                    return found[0] if found else ""
-        return ""
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
