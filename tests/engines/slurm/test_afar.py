@@ -66,8 +66,10 @@ def test_a_job_gets_its_code_and_secrets_and_its_logs_and_outputs_come_back(afar
 
 
 def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_path: Path) -> None:
+    setup = {"commandLine": "echo set $TOKEN", "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/setup"}
+
     async def body(lab: Lab) -> None:
-        cluster = lab.cluster()
+        cluster = lab.cluster(node_setup={"setupTask": setup}, setup_suffix="s", setup_secrets={"TOKEN": "t0"})
         nodes = await lab.add_nodes(2, cluster)
         name = mark()
         store, manifest = code_of(tmp_path, {"train.sh": f"echo from code; {sleeper(name)}", "data/x": "x"})
@@ -86,7 +88,29 @@ def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_pat
         assert (ended.result, ended.reason) == (GangResult.STOPPED, STOP)
         assert living(name) == []
         hosts = {host.partition("-")[2] for host in started.hosts}
-        await eventually(lambda: {p.name for p in folder.glob("by-*")} == {f"by-{h}" for h in hosts}, "both outputs")
+        assert {path.name for path in folder.glob("by-*")} == {f"by-{host}" for host in hosts}
+        assert [(folder / f"setup/s/stdout-{host}.txt").read_text() for host in hosts] == ["set t0\n"] * 2
+
+    afar(body)
+
+
+def test_slurm_s_own_warning_reaches_all_nodes(afar: Afar, slurm_site: Site) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(2, cluster)
+        command = "trap 'echo warned; exit 3' USR1; echo up; while :; do sleep 0.02; done"
+        gang = lab.gang(command, nodes, cluster)
+        gang.properties["preemption"] = {"signal": "SIGUSR1", "gracePeriod": "PT1M"}
+        await lab.engine.start_gang(gang)
+        folder = mounts(lab, cluster.uid)
+        await eventually(lambda: [p for p in folder.rglob("stdout.txt") if "up" in p.read_text()], "the job")
+        (job,) = slurm_site.states()
+        slurm_site.run("scancel", "--batch", "--signal=USR2", job)
+        status = await lab.end_of(gang.attempt_id)
+        assert (status.result, status.again) == (GangResult.STOPPED, False), status
+        assert status.reason is not None and status.reason.code is ReasonCode.PREEMPTED
+        (stdout,) = folder.rglob("stdout.txt")
+        assert stdout.read_text() == "up\nwarned\n"
 
     afar(body)
 

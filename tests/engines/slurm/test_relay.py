@@ -217,6 +217,27 @@ def test_an_outcome_is_kept_and_the_first_one_stands(service: Service) -> None:
     calling(service, calls)
 
 
+def test_the_first_node_s_word_waits_for_the_others_files(tmp_path: Path) -> None:
+    service = Service(tmp_path, lease=0.5)
+
+    def calls() -> None:
+        line = service.line()
+        service.order(0, nodes=3)
+        line.tell("hosts", {"run": 0, "hosts": {"hosts": [{}, {}, {}]}})
+        told = {"run": 0, "index": 0, "outcome": SUCCEEDED, "signalled": False}
+        assert line.tell("outcome", told)[0] == 202
+        assert line.tell("outcome", {**told, "index": 1})[0] == 204
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            line.tell("beat", {"run": 0, "index": 2, "told": 0, "heard": 0, "wait": 0})
+            assert line.tell("outcome", told)[0] == 202
+        while line.tell("outcome", told)[0] == 202:
+            assert time.monotonic() < until + 10.0  # The third is not heard of any more.
+        assert read_outcome(str(service.root.attempt("attempt-0").state(0))) is not None
+
+    calling(service, calls)
+
+
 def test_code_is_given_by_content_to_the_job_that_has_it(service: Service, tmp_path: Path) -> None:
     digest, other = hashlib.sha256(b"code").hexdigest(), hashlib.sha256(b"other").hexdigest()
 

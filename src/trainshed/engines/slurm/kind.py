@@ -29,7 +29,8 @@ def _make(making: Making) -> Engine:
 
 
 def _examine(making: Making) -> list[Check]:
-    return asyncio.run(examine(SlurmSettings.parse(making.settings)))
+    own = making.home.absolute() / "engines" / making.name
+    return asyncio.run(examine(SlurmSettings.parse(making.settings), own=own))
 
 
 def _setting(name: str) -> Callable[[str], str | None]:

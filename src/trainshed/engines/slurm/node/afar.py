@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.engines.slurm.node import nodes
-from trainshed.engines.slurm.node.line import Away, Gone, Line, Relay, Wrong
+from trainshed.engines.slurm.node.line import LATER, Away, Gone, Line, Relay, Wrong
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.reporting import Reporter
 from trainshed.engines.slurm.node.start import CANNOT_START
@@ -32,7 +32,6 @@ from trainshed.runner.code import blob_path
 #: Seconds for which a run waits for the service; nothing runs yet meanwhile.
 ORDER_SECONDS = 600.0
 _PAUSE = 0.5
-_LATER = 202
 
 
 def main(role: str, arguments: Sequence[str], token: str) -> int:
@@ -76,7 +75,7 @@ def _begin(line: Line, job: str, run: int) -> dict[str, Any]:
     while True:
         try:
             status, answer = line.tell("begin", {"job": job, "run": run})
-            if status != _LATER:
+            if status != LATER:
                 return answer
             if "not said" not in answer["wait"]:
                 until = time.monotonic() + ORDER_SECONDS

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 #: Seconds that a call may take, and between two tries.
 _SECONDS, _PAUSE = 30.0, 0.5
-_OK, _NO_CONTENT, _LATER = 200, 204, 202
+_OK, _NO_CONTENT, LATER = 200, 204, 202
 #: What tells a node that its job is over, or was never: nothing of it may go on.
 _GONE = (401, 404, 410)
 
@@ -102,7 +102,7 @@ class Line:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Away(f"{relay.host}:{relay.port} cannot be reached: {error}") from error
-        if answer.status in (_OK, _NO_CONTENT, _LATER):
+        if answer.status in (_OK, _NO_CONTENT, LATER):
             return answer.status, content
         said = content.decode(errors="replace")[:500]
         if answer.status in _GONE:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.engines.slurm.node import places
-from trainshed.engines.slurm.node.line import Away, Gone, Line, Relay, Wrong
+from trainshed.engines.slurm.node.line import LATER, Away, Gone, Line, Relay, Wrong
 from trainshed.engines.slurm.node.places import AttemptFolder
 from trainshed.runner.environment import job_environment
 from trainshed.runner.outcome import read as read_outcome
@@ -131,7 +131,15 @@ class Reporter:
             "outcome": outcome.to_dict() if outcome is not None else None,
             "signalled": self._attempt.signalled(self._index).exists(),
         }
-        self._line.insist("outcome", message, until)
+        while True:
+            try:
+                if self._line.tell("outcome", message)[0] != LATER:
+                    return
+                until = max(until, time.monotonic() + _FENCED_SECONDS)
+            except Away:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(_LOOK_AGAIN)
 
     def _guard(self) -> None:
         """Whatever the calls to the service hang in."""

@@ -13,7 +13,6 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +21,7 @@ from trainshed.engines.slurm.node.places import AttemptFolder, Places, Ticket
 from trainshed.engines.slurm.records import Records, TicketRecord
 from trainshed.runner import outcome as outcomes
 from trainshed.runner.code import blob_path
+from trainshed.runner.failure import LOST
 from trainshed.runner.spec import Outcome
 from trainshed.runner.volume_places import Base, open_place
 
@@ -53,6 +53,8 @@ class Filing:
         self._lock = threading.Lock()
         #: Monotonic seconds at which a run was first asked for, by ticket and run.
         self._asked: dict[tuple[str, int], float] = {}
+        #: The same of when a node was last heard of, by ticket, run and index.
+        self._beats: dict[tuple[str, int, int], float] = {}
 
     def ticket(self, ticket_id: str) -> TicketRecord | None:
         """The job of Slurm's that this names, while it is not over."""
@@ -117,6 +119,7 @@ class Filing:
     def beat(self, record: TicketRecord, run: int, index: int, told: int, heard: int) -> dict[str, Any]:
         """A node lives; what it was not told yet. Raises Turned."""
         attempt, _ = self._attempt(record, run)
+        self._beats[record.ticket, run, index] = time.monotonic()
         return {"told": places.lines(attempt.told)[told:], "heard": places.lines(attempt.heard)[heard:]}
 
     def heard(self, record: TicketRecord, run: int, message: Mapping[str, Any]) -> None:
@@ -191,21 +194,39 @@ class Filing:
 
     def outcome(
         self, record: TicketRecord, run: int, index: int, outcome: Mapping[str, Any] | None, *, signalled: bool
-    ) -> None:
-        """Nothing of the attempt lives on the node any more, and how it ended there, if its runner could say."""
+    ) -> bool:
+        """Nothing of the attempt lives on the node any more, and how it ended there, if its runner could say.
+
+        False asks the first node, whose word is the gang's, to say so again: others have something to send yet.
+        """
         place = self._root.ticket(record.ticket)
         order = places.read(place.order(run))
         attempt = self._root.attempt(order["spec"]["attempt_id"]) if order is not None else None
         if attempt is None or not attempt.folder.is_dir():
             raise Turned("the attempt is forgotten")
+        fenced = int(places.read(place.fence) or 0) > run
+        lost = outcome is None or outcome["result"] == LOST
+        if index == 0 and not fenced and not lost and self._others_send(record, run, order["spec"]["attempt_id"]):
+            return False
         state = attempt.state(index)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if signalled:
             attempt.signalled(index).touch(0o600)
         if outcome is not None and not (state / outcomes.FILE_NAME).exists():
             outcomes.write(str(state), Outcome.from_dict(dict(outcome)))
-        with suppress(FileExistsError):
-            (state / "over").touch(0o600, exist_ok=False)
+        (state / "over").touch(0o600)
+        return True
+
+    def _others_send(self, record: TicketRecord, run: int, attempt_id: str) -> bool:
+        """Whether another node lives, as far as is known, and has not said that it has done."""
+        hosts = (places.read(self._root.attempt(attempt_id).hosts) or {}).get("hosts") or ()
+        now = time.monotonic()
+        since = self._beats.setdefault((record.ticket, run, -1), now)
+        return any(
+            not self._is_over(attempt_id, other)
+            and now - max(since, self._beats.get((record.ticket, run, other), since)) < self._lease
+            for other in range(1, len(hosts))
+        )
 
 
 def _relative(path: str) -> PurePosixPath:

@@ -166,7 +166,7 @@ class Relay:
 
     async def _outcome(self, request: Request, record: TicketRecord) -> Response:
         asked = await request.json()
-        await asyncio.to_thread(
+        taken = await asyncio.to_thread(
             self._filing.outcome,
             record,
             int(asked["run"]),
@@ -174,7 +174,7 @@ class Relay:
             asked["outcome"],
             signalled=bool(asked["signalled"]),
         )
-        return Response(status_code=204)
+        return Response(status_code=204 if taken else 202)
 
     async def _code(self, request: Request, record: TicketRecord) -> Response:
         run = int(request.query_params["run"])
