@@ -66,7 +66,7 @@ def run_on(
     assert left == [], f"left on the nodes: {left}"
 
 
-def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None) -> None:
+def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None, *, lease: float = 8) -> None:
     """The same with nodes that share no file system with the engine: its directory is hidden from them, and each has a
     disk of its own. They call it, through the gate where there is one.
     """
@@ -76,7 +76,12 @@ def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | No
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    given = {"report_to": f"127.0.0.1:{port}", "node_directory": str(site.own), "python": _python(), "lease": "8"}
+    given = {
+        "report_to": f"127.0.0.1:{port}",
+        "node_directory": str(site.own),
+        "python": _python(),
+        "lease": f"{lease:g}",
+    }
     if gate is not None:
         gate.target = port
         given |= {"report_to": f"127.0.0.1:{gate.port}", "listen": f"127.0.0.1:{port}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from tests.engines.slurm.gate import Gate
 from tests.engines.slurm.laboratory import run_afar
 from tests.engines.slurm.slurm_site import Site
 from tests.engines.slurm.test_losses import next_attempt, running
-from trainshed.engines.protocol import EngineView, GangResult, GangStatus
+from trainshed.engines.protocol import EngineView, GangResult, GangSpec, GangStatus
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.code import blob_path
 
@@ -150,7 +151,9 @@ def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afa
     afar(body)
 
 
-def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(afar: Afar, slurm_site: Site) -> None:
+def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
+    afar: Afar, slurm_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gang whose processes outlive a slurmd: the service tells them to end. A single one on a node that is cut off
     from the service too: it ends when its lease is over, since Slurm says that it is not the present run.
     """
@@ -176,19 +179,24 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(a
             status = await lab.end_of(gang.attempt_id)
             assert status.result is GangResult.LOST and status.again, status
             await lab.engine.start_gang(next_attempt(gang))
-        for gang, name in ((wide, names["wide"]), (single, names["single"])):
+
+        async def second_run(gang: GangSpec, name: str) -> None:
             second = next_attempt(gang)
             await lab.until(partial(begun, second.attempt_id), "its second run")
-            # The second run began when nothing of the first was left.
+            # It began when nothing of the first was left.
             assert living(name) == []
             status = await lab.end_of(second.attempt_id)
             assert status.result is GangResult.SUCCEEDED, status
             assert not {host.partition("-")[2] for host in status.hosts} & set(died)
+
+        await asyncio.gather(second_run(wide, names["wide"]), second_run(single, names["single"]))
         for stdout in logs.rglob("stdout.txt"):
             assert stdout.read_text() == "attempt 1\nattempt 2\n"
 
+    # Slurm starts a run some six seconds after it has taken the node for dead: the lease is longer.
+    monkeypatch.setattr("trainshed.engines.slurm.relay.filing.LEASE_MARGIN", 6.0)
     with Gate() as gate:
-        afar(body, gate=gate)
+        afar(body, gate=gate, lease=14)
 
 
 def begun(attempt_id: str, view: EngineView) -> GangStatus | None:
