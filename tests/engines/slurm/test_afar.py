@@ -133,7 +133,7 @@ def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afa
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(1, cluster)
-        gang = lab.gang("echo one; sleep 11; echo two; echo kept > $AZ_BATCHAI_MOUNT_ROOT/kept", nodes, cluster)
+        gang = lab.gang("echo one; sleep 14; echo two; echo kept > $AZ_BATCHAI_MOUNT_ROOT/kept", nodes, cluster)
         await lab.engine.start_gang(gang)
         await running(lab, gang.attempt_id)
         folder = mounts(lab, cluster.uid)
@@ -148,7 +148,7 @@ def test_a_job_goes_on_while_the_service_is_away_and_all_of_it_is_told_later(afa
         assert stdout.read_text() == "one\ntwo\n"
         assert (folder / "kept").read_text() == "kept\n"
 
-    afar(body)
+    afar(body, lease=12)
 
 
 def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(

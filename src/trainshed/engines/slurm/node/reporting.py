@@ -182,7 +182,7 @@ class Reporter:
                 ["scontrol", "-o", "show", "job", self._slurm["SLURM_JOB_ID"]],
                 capture_output=True,
                 text=True,
-                timeout=min(_SCONTROL_SECONDS, self._lease / 4),
+                timeout=min(_SCONTROL_SECONDS, self._lease / 2),
                 env={**os.environ, **self._slurm},
             )
         except (OSError, subprocess.TimeoutExpired):
