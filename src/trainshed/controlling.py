@@ -227,6 +227,11 @@ class EngineTerm:
         """See ``Controller``."""
         return self._controller.engine_available
 
+    @property
+    def engines_reached(self) -> bool:
+        """See ``Controller``."""
+        return self._controller.engines_reached
+
 
 class SharedControl:
     """One of several processes."""

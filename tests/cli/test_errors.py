@@ -19,7 +19,10 @@ def test_absence_exits_3(trainshed: Run, stub: StubService) -> None:
     stub.on("GET", f"{EXPERIMENT}/jobs/j", refusal(404, "JobNotFound", "The specified job j is not found"))
     result = trainshed("job", "show", "j")
     assert (result.code, result.out) == (3, "")
-    assert result.err == "error: JobNotFound: The specified job j is not found\ntry: trainshed job list\n"
+    assert result.err.splitlines() == [
+        "error: JobNotFound: The specified job j is not found",
+        "try: trainshed job list (an array, by its name: trainshed job list --array NAME)",
+    ]
 
 
 def test_details_are_shown_below(trainshed: Run, stub: StubService) -> None:

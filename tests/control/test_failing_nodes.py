@@ -186,6 +186,37 @@ def test_an_evicted_node_loses_its_attempt_and_the_job_is_not_counted(run: Run) 
     run(scenario)
 
 
+@pytest.mark.parametrize("code", [ReasonCode.NODE_LOST, ReasonCode.NODE_DAEMON_LOST])
+def test_a_job_whose_nodes_die_for_good_is_stopped_at_the_limit(run: Run, code: ReasonCode) -> None:
+    """Where nodes that die are replaced by others, there is no node that could show that it is well."""
+
+    async def scenario(world: World) -> None:
+        limits(world, lost_attempts_limit=4)
+        cluster = await cluster_of(world, 1)
+        job = await submit(world, cluster, "job")
+        seen = set()
+        for number in range(1, 5):
+            attempt = await restarted(world, job, number)
+            (node_id,) = attempt.node_ids
+            seen.add(node_id)
+            why = Reason(code, f"Machine of {node_id} is gone.", {"node": node_id})
+            world.engine.change(node_id, NodeCondition.LOST, reason=why)
+            world.engine.end(attempt.id, GangResult.LOST, reason=why)
+            lost = await world.until(
+                lambda tx, of=attempt.id: (found := attempts.get(tx, of)).state is AttemptState.LOST and found
+            )
+            assert lost.reason == why
+            assert (await node_of(world, node_id)).reason == why
+        failed = await world.until(in_state(job, JobState.FAILED))
+        assert failed is not None and failed.errors[0].code is ReasonCode.TOO_MANY_LOST_ATTEMPTS
+        # Each was taken out of the engine, and another came.
+        assert len(seen) == 4
+        await world.until(lambda tx: not seen & set(world.engine.nodes))
+        await world.until(steady(cluster, 1))
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("gang_is_told", [True, False])
 def test_a_node_that_is_no_longer_there_was_taken_back(run: Run, gang_is_told: bool) -> None:
     async def scenario(world: World) -> None:

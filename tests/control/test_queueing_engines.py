@@ -354,6 +354,25 @@ def test_an_engine_that_is_away_stops_only_its_own(on_site: Any) -> None:
     on_site(scenario)
 
 
+def test_the_service_s_own_engine_away_is_no_reason_for_jobs_elsewhere(on_site: Any) -> None:
+    async def scenario(site: Site) -> None:
+        there = await site.cluster()
+        here = await site.world.write(lambda tx: make_cluster(tx, "here", nodes=1))
+        site.world.engine.down = True
+        controller = site.world.controller
+        await site.world.until(lambda tx: not controller.engine_available)
+        elsewhere, own = await site.job(there, "elsewhere"), await site.job(here, "own")
+        attempt = await site.handed(elsewhere)
+        site.hpc.wait(attempt.id, PRIORITY)
+        await site.world.until(lambda tx: attempts.get(tx, attempt.id).waiting == PRIORITY)
+        # What a leader writes beside its lease, for those who only answer.
+        assert controller.engines_reached
+        for job, code in ((elsewhere, PRIORITY.code), (own, ReasonCode.ENGINE_UNAVAILABLE)):
+            assert (await site.why(job)).code is code
+
+    on_site(scenario)
+
+
 def test_a_job_that_waits_for_its_start_waits_for_the_engine(on_site: Any) -> None:
     """``after``: another job is to have started. Being in an engine's queue is not that."""
 

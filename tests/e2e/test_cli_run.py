@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tests.support.live_service import LiveService
+from tests.support.machine import needs_namespaces
 from tests.support.program import PATIENCE, Program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -23,6 +24,7 @@ def test_run_passes_output_and_exit_code(trainshed: Program) -> None:
     assert "job run-five failed with exit code 5" in done.err
 
 
+@needs_namespaces
 def test_run_makes_what_is_missing(trainshed: Program) -> None:
     where = ("-w", "fresh", "-e", "first")
     done = trainshed.ok("run", *where, "-s", "STANDARD_D1", "-n", "2", "--toolkit", "custom", "--", "hostname")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.leftovers import commands, look_until_nothing
 from tests.support.live_service import LiveService, custom
+from tests.support.machine import needs_namespaces
 from tests.support.services import running
 from trainshed.client import ServiceError
 from trainshed.engines.local.fileserver import nfs
@@ -21,6 +22,7 @@ from trainshed.resources.users import DEFAULT_RANGE, UserRange
 from trainshed.volumes.libnfs import available
 
 pytestmark = [
+    needs_namespaces,
     pytest.mark.e2e,
     pytest.mark.slow,
     pytest.mark.skipif(bool(nfs.why_not()), reason=f"no file servers here: {nfs.why_not()}"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live_service import LiveService
+from tests.support.machine import needs_namespaces
 from tests.support.program import Program
 from tests.support.services import running
 from trainshed.client.models import segment_after
@@ -28,6 +29,7 @@ def limited(tmp_path: Path) -> object:
         yield live
 
 
+@needs_namespaces
 def test_from_a_group_to_its_deletion(limited: LiveService, tmp_path: Path) -> None:
     trainshed = Program(limited.home, tmp_path)
     home = limited.home

@@ -70,8 +70,19 @@ PATHS = {
     "TRAINSHED_RANK_DIRECTORY",
     "TRAINSHED_RANK_LOGS",
 }
-#: Of whoever started the nodes (slurmd sets TMPDIR for all jobs of a site), or of the shell between.
-AMBIENT = {"PATH", "SHLVL", "SLURM_CONF", "TMPDIR"}
+#: slurmd sets it for all jobs of a site.
+OF_THE_SITE = {"slurm": {"TMPDIR"}, "ray": set[str]()}
+#: Of the session, the launcher and the job that the service is started in here, and Ray's nodes are not.
+OF_THE_STARTER = {
+    "OMPI_COMM_WORLD_RANK": "7",
+    "PMIX_RANK": "7",
+    "LOCAL_RANK": "7",
+    "PYENV_VERSION": "3.11.7",
+    "_PYENV_INSTALL_PREFIX": "/opt/pyenv",
+    "INVOCATION_ID": "0123456789abcdef",
+    "SSH_TTY": "/dev/pts/7",
+    "AZ_BATCHAI_INPUT_OTHER": "/elsewhere",
+}
 
 
 #: Directories of jobs that have succeeded, by cluster and name: each runs once on each engine.
@@ -93,9 +104,15 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not WHY_NOT["ray"]():
         nodes = request.getfixturevalue("ray_nodes")
         _add(home, "ray", address=nodes.address, directory=str(place / "ray"), token_file=str(nodes.token_file))
-    live = LiveService(home, more=more, warm=True)
+    live = LiveService(home, more={**OF_THE_STARTER, **more}, warm=True)
     try:
-        live.start()
+        with pytest.MonkeyPatch.context() as patch:
+            # As systemd starts it, and as the nodes of the others are started.
+            for name in set(os.environ) - {"PATH", "HOME"}:
+                patch.delenv(name)
+            patch.setenv("USER", "root")
+            patch.setenv("LANG", "C.UTF-8")
+            live.start()
         client = live.client
         client.workspaces.create("default", location="local")
         client.experiments.create("default")
@@ -157,12 +174,11 @@ def test_variables_are_the_same(service: LiveService, ran: Ran, engine: str, too
     assert list(here) == list(there) == ["0", "1"]
     for rank in here:
         one, other = here[rank], there[rank]
-        # Jobs on this machine also get what the service was started with, as far as it is the same user's.
-        ambient = AMBIENT | {name for name in os.environ if name not in MORE[engine] | LESS[engine]}
-        assert set(other) - set(one) - ambient == MORE[engine]
-        assert set(one) - set(other) - ambient == LESS[engine]
+        assert set(other) - set(one) - OF_THE_SITE[engine] == MORE[engine]
+        assert set(one) - set(other) - OF_THE_SITE[engine] == LESS[engine]
         differing = {name for name in set(one) & set(other) if one[name] != other[name]}
-        assert not differing - ADDRESSES - IDS - PATHS - AMBIENT, differing
+        assert not differing - ADDRESSES - IDS - PATHS - OF_THE_SITE[engine], differing
+        assert not set(one.items()) & set(OF_THE_STARTER.items())
         assert other["OF_THE_JOB"] == "its own"
 
 

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -35,6 +36,9 @@ class Server:
             try:
                 self._line.close()
                 serve(theirs.detach())
+            except BaseException:
+                traceback.print_exc()
+                raise
             finally:
                 os._exit(0)
         theirs.close()

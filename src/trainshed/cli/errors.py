@@ -13,7 +13,7 @@ _WAYS_OUT = {
     "WorkspaceNotFound": "trainshed workspace list",
     "ExperimentNotFound": "trainshed experiment list",
     "ClusterNotFound": "trainshed cluster list",
-    "JobNotFound": "trainshed job list",
+    "JobNotFound": "trainshed job list (an array, by its name: trainshed job list --array NAME)",
     "ParentResourceNotFound": "trainshed workspace list; trainshed experiment list",
     "AuthenticationFailed": "set TRAINSHED_TOKEN to the token in the service's admin.token, or unset TRAINSHED_URL",
     "SupportedVMSizes": "trainshed doctor",

@@ -51,6 +51,8 @@ from trainshed.store.records import ClusterRecord, NodeRecord
 
 #: Why nodes of an engine's own cannot be used: so many of them are a cluster's errors.
 _SHOWN_ERRORS = 10
+#: Why a node leaves that is gone already.
+_GONE = (ReasonCode.NODE_EVICTED, ReasonCode.NODE_LOST, ReasonCode.NODE_DAEMON_LOST)
 
 
 def scaling_nodes(tx: Connection, cluster: ClusterRecord, members: list[NodeRecord]) -> list[ScalingNode]:
@@ -88,8 +90,8 @@ def _startable(tx: Connection, cluster: ClusterRecord, policies: Policies, now: 
     return startable_nodes(Walk(lanes, order), rules.ledger, rules.limits, most)
 
 
-def _leaves_for(node: NodeRecord, code: ReasonCode) -> bool:
-    return node.state is NodeState.LEAVING and node.reason is not None and node.reason.code is code
+def _leaves_for(node: NodeRecord, *codes: ReasonCode) -> bool:
+    return node.state is NodeState.LEAVING and node.reason is not None and node.reason.code in codes
 
 
 class ClusterPass:
@@ -309,13 +311,13 @@ class ClusterPass:
     def _release(self, members: list[NodeRecord]) -> None:
         """Nodes that are leaving: out of the engine when free, gone when the engine has them no more.
 
-        One that was taken away leaves as it is; its attempt is lost with it.
+        One that was taken away or died leaves as it is; its attempt is lost with it.
         """
         for node in members:
             if node.state is not NodeState.LEAVING:
                 continue
             free = node.attempt_id is None
-            if free or _leaves_for(node, ReasonCode.NODE_EVICTED):
+            if free or _leaves_for(node, *_GONE):
                 if node.id in self._view_nodes:
                     self._actions.remove_nodes.append(node.id)
                 elif free and self._view_whole:

@@ -133,8 +133,13 @@ class Controller:
 
     @property
     def engine_available(self) -> bool:
-        """Whether the engine answered the last time it was asked."""
+        """Whether the service's own engine answered the last time it was asked."""
         return self._available
+
+    @property
+    def engines_reached(self) -> bool:
+        """Whether any engine answered the last time; which of them did not is recorded with each view."""
+        return self._reached
 
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""

@@ -68,7 +68,12 @@ class Term(Protocol):
 
     @property
     def engine_available(self) -> bool:
-        """Whether the engine answered the last time it was asked."""
+        """Whether the service's own engine answered the last time it was asked."""
+        ...
+
+    @property
+    def engines_reached(self) -> bool:
+        """Whether any engine answered the last time."""
         ...
 
 
@@ -135,7 +140,7 @@ class Leadership:
     def explain(self, tx: Connection, job: JobRecord) -> Reason:
         """Why this queued job waits, and what would change it."""
         if self._term is not None:
-            return why(tx, job, self._settings, engine_available=self._term.engine_available)
+            return why(tx, job, self._settings, engine_available=self._term.engines_reached)
         lease = leadership.current(tx)
         if lease is None or not lease.held:
             return _NOBODY_LEADS
@@ -149,7 +154,7 @@ class Leadership:
         """The jobs that wait for the cluster, in the order in which they are served, at most ``limit``, with why."""
         lease = leadership.current(tx)
         leads = self._term is not None or (lease is not None and lease.held)
-        available = self._term.engine_available if self._term is not None else bool(lease and lease.engine_available)
+        available = self._term.engines_reached if self._term is not None else bool(lease and lease.engine_available)
         explainer = QueueExplainer(
             tx,
             cluster,
@@ -252,7 +257,7 @@ class Leadership:
                     pause = self._times.until_renewal(asked_at, now, failed=failed)
                     if pause == 0.0 or renew_now:
                         asked_at, renew_now = now, False
-                        available = self._term is not None and term.engine_available
+                        available = self._term is not None and term.engines_reached
                         renewal = asyncio.create_task(
                             self._coordination.renew(token, self._times.seconds, engine_available=available)
                         )

@@ -57,7 +57,7 @@ def _mirror(tx: Connection, cluster: ClusterRecord, shown: Mapping[str, NodeStat
     recorded = {node.id: node for node in nodes.of_cluster(tx, cluster.uid)}
     for status in shown.values():
         node = recorded.pop(node_id(cluster, status.node_id), None)
-        if status.condition is NodeCondition.EVICTED:
+        if status.condition in (NodeCondition.EVICTED, NodeCondition.LOST):
             _let_go(tx, node)
         else:
             _follow(tx, node or _see(tx, cluster, status, now), status, now)

@@ -35,6 +35,9 @@ def sync_nodes(tx: Connection, view: EngineView, fleet: Fleet, actions: Actions,
             actions.remove_nodes.append(status.node_id)
         elif status.condition is NodeCondition.EVICTED:
             take_away(tx, node, now, _taken_back(node))
+        elif status.condition is NodeCondition.LOST:
+            died = Reason(ReasonCode.NODE_LOST, f"Node {node.id} died.", {"node": node.id})
+            _leave(tx, node, now, status.reason or died)
         else:
             _sync_node(tx, node, status, actions, now)
 
@@ -44,8 +47,11 @@ def take_away(tx: Connection, node: NodeRecord, now: int, why: str) -> None:
 
     Nothing changes for one that leaves already.
     """
+    _leave(tx, node, now, Reason(ReasonCode.NODE_EVICTED, why, {"node": node.id}))
+
+
+def _leave(tx: Connection, node: NodeRecord, now: int, reason: Reason) -> None:
     if NODE.allows(node.state, NodeEvent.REMOVAL_REQUESTED):
-        reason = Reason(ReasonCode.NODE_EVICTED, why, {"node": node.id})
         nodes.apply(tx, node.id, NodeEvent.REMOVAL_REQUESTED, now, reason)
 
 

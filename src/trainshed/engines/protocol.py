@@ -105,6 +105,9 @@ class NodeCondition(StrEnum):
     #: Taken back by whoever owns the machine (a low-priority node, mostly). What ran there is, or will be, LOST. It
     #: stays in ``view`` until ``remove_nodes``. One that is no longer in ``view`` counts as taken back too.
     EVICTED = "evicted"
+    #: Died for good, and nobody wanted it to: as with one that was evicted, but what was lost there counts, against the
+    #: node and the job where ``reason`` is NodeLost. Nodes that start again by themselves are not lost: they reboot.
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The environment of an attempt's processes on one node (behaviour 7).
 
-The node's own variables come first, without the service's (``TRAINSHED_*``), then the contract's, the job's own and
-its secrets (``resources.directories.job_environment``), which may replace earlier ones.
+The node's own variables come first, as far as they are handed on (``inherited``), then the contract's, the job's own
+and its secrets (``resources.directories.job_environment``), which may replace earlier ones.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from trainshed.resources import directories
 from trainshed.resources.preemption import warning_signal
 from trainshed.runner import warned
+from trainshed.runner.inherited import handed_on
 from trainshed.runner.spec import RunnerSpec
 from trainshed.runner.view import USER_NAME
 
 #: The interface that has the loopback addresses.
 LOOPBACK_INTERFACE = "lo"
-_SERVICE_PREFIX = "TRAINSHED_"
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 #: For gangs whose nodes all have loopback addresses of this machine: MPI libraries would otherwise look for another
 #: network, or for shared memory, which nodes in different PID namespaces do not have (UCX then finds no connection).
@@ -67,7 +67,7 @@ def node_environment(
     elif spec.view is not None:
         base = {**stranger_environment(environment), **_stranger(spec)}
     else:
-        base = {name: value for name, value in environment.items() if not name.startswith(_SERVICE_PREFIX)}
+        base = handed_on(environment)
     if not {"HOME", "USER", "SHELL"} <= base.keys():
         base = {**_account(), **base}
     base.setdefault("PATH", _DEFAULT_PATH)

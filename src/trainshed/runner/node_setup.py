@@ -28,6 +28,7 @@ from trainshed.runner import isolation
 from trainshed.runner.commands import run_to_end
 from trainshed.runner.events import EventLoop
 from trainshed.runner.ground import reset_child
+from trainshed.runner.inherited import handed_on
 from trainshed.runner.setup_task import UNMOUNT_SECONDS, mount_by_command, run_setup_task, setup_environment
 from trainshed.runner.spec import NodeSetup
 from trainshed.runner.volume_holding import fork_away
@@ -121,7 +122,7 @@ def _hold(wanted: Wanted, line: socket.socket) -> None:
         # Whoever ends the attempt tells the runner too. Not ignored: what is started from here shall not be deaf.
         signal.signal(number, lambda _number, _frame: None)
     everything = isolation.Subreaper("")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
+    environment = handed_on(os.environ)
     base = setup_environment(environment, wanted.mount_root)
     reading, writing = os.pipe()
     if os.fork() == 0:

@@ -22,6 +22,7 @@ from trainshed.volumes import shows_late
 
 #: Attempts after which a serving runner makes room for a fresh one.
 _ATTEMPTS_A_PROCESS = 100
+_KINDS = {"mnt": linux.CLONE_NEWNS, "pid": linux.CLONE_NEWPID}
 
 
 def serve(control_fd: int, ground: Ground | None = None) -> None:
@@ -35,13 +36,13 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
     ``run``.
     """
     control = Control(control_fd)
-    namespaces = {
-        os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): kind
-        for name, kind in (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID))
-    }
-    keep = {control_fd, *namespaces, *(ground.descriptors if ground else ())}
+    namespaces = {os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC): name for name in _KINDS}
+    # By a descriptor: an attempt may leave another /proc in its place, which does not know this process.
+    present = os.open("/proc/self/ns", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    keep = {control_fd, present, *namespaces, *(ground.descriptors if ground else ())}
     kept: PidNamespace | None = None
-    returns = _return_to(namespaces)
+    #: Whether it may go back from any namespace that it enters; one that has none to enter always can.
+    returns = _enter(namespaces)
     gc.disable()
     for served in range(1, _ATTEMPTS_A_PROCESS + 1):
         let_go_of_descriptors(keep | (kept.descriptors if kept else set()))
@@ -52,7 +53,7 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
             if kept is not None and (not simple or kept.view != spec.view):
                 kept.kill()
                 kept = None
-                returns = _return_to(namespaces)
+                returns = _return_to(namespaces, present)
             result, left = carry_out(
                 spec,
                 message["secrets"],
@@ -65,9 +66,9 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
         except ParentDied:
             return
         kept = left if isinstance(left, PidNamespace) else None
-        again = returns and len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS
+        again = len(spec.hosts) == 1 and served < _ATTEMPTS_A_PROCESS
         if again and kept is None:
-            again = _return_to(namespaces)
+            again = _return_to(namespaces, present)
         control.send({"outcome": result.to_dict(), "attempt": spec.attempt_id, "again": again})
         if not again:
             return
@@ -81,12 +82,26 @@ def _is_simple(spec: RunnerSpec) -> bool:
     return not any(map(shows_late, spec.cluster_volumes))
 
 
-def _return_to(namespaces: Mapping[int, int]) -> bool:
-    """Leave the attempt's namespaces for those that the process came from. False where that is not permitted."""
+def _return_to(namespaces: Mapping[int, str], present: int) -> bool:
+    """Leave the attempt's namespaces for those that the process came from. False where that is not permitted.
+
+    ``present``: the directory in /proc of the process's namespaces.
+    """
+    now = {"mnt": "mnt", "pid": "pid_for_children"}
+    return _enter(
+        {
+            descriptor: name
+            for descriptor, name in namespaces.items()
+            if os.stat(now[name], dir_fd=present).st_ino != os.fstat(descriptor).st_ino
+        }
+    )
+
+
+def _enter(namespaces: Mapping[int, str]) -> bool:
     try:
         os.chdir("/")
-        for descriptor, kind in namespaces.items():
-            linux.enter_namespace(descriptor, kind)
+        for descriptor, name in namespaces.items():
+            linux.enter_namespace(descriptor, _KINDS[name])
     except OSError:
         return False
     return True

@@ -13,6 +13,7 @@ import pytest
 
 from tests.clients.install import CLIENTS
 from tests.e2e.clients import runs
+from tests.support.machine import why_no_namespaces
 
 Scenario = Callable[[Path], dict[str, Any]]
 
@@ -21,14 +22,15 @@ Scenario = Callable[[Path], dict[str, Any]]
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Scenario], dict[str, Any]]:
     """What a client's scenario tells: run by the worker that asks first; the others wait and read.
 
-    The scenario gets the path of a home that does not exist yet. Skips with the reason where the client cannot be had.
+    The scenario gets the path of a home that does not exist yet. Skips with the reason where the client cannot be had,
+    or namespaces: each scenario has file servers, and jobs that tell their node's name.
     """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
 
     def get(client: str, scenario: Scenario) -> dict[str, Any]:
-        why = CLIENTS[client].why_not()
+        why = CLIENTS[client].why_not() or why_no_namespaces()
         if why:
             pytest.skip(why)
         told = folder / f"{client}.json"

@@ -14,6 +14,7 @@ from tests.clients.install import CLIENTS, ROOT
 from tests.e2e.clients.az_scenario import START
 from tests.support.certificates import Authority
 from tests.support.live_service import LiveService
+from tests.support.machine import needs_namespaces
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -125,6 +126,7 @@ def test_the_readmes_job(shared_service: LiveService, tmp_path: Path) -> None:
     assert any(line.startswith("stdout.txt 6 http://127.0.0.1:") for line in printed)
 
 
+@needs_namespaces
 def test_the_azure_command_line(shared_service: LiveService, tmp_path: Path) -> None:
     skip_without("az-0.4.10")
     heading = "The Azure command line"

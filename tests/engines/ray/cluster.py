@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from pathlib import Path
 
 #: Seconds that any part may take to come up on a busy machine.
 _PATIENCE = 120.0
-_LOOK_AGAIN = 0.05
+_LOOK_AGAIN = 0.1
 #: Dead nodes are noticed in 3 s instead of 15, which is all that is unlike a cluster of the real world.
 _QUICK = {
     "health_check_initial_delay_ms": 1000,
@@ -31,6 +32,33 @@ _QUICK = {
     "health_check_failure_threshold": 2,
 }
 _OBJECT_STORE = 80_000_000
+#: Ray's command line.
+_RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
+
+
+class Leader:
+    """A ``ray start`` that stays, and leads the session of its node's processes."""
+
+    def __init__(self, pid: int, output: Path) -> None:
+        self.pid, self.output = pid, output
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Whether it has, or does within so many seconds. It is no child of this process's."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                return bool(select.select([descriptor], [], [], seconds)[0])
+            finally:
+                os.close(descriptor)
+        return True
+
+    def has_joined(self) -> bool:
+        """Whether it has said so; its raylet may have died since."""
+        return "Ray runtime started" in self.output.read_text()
+
+    def is_up(self) -> bool:
+        """It has joined, and its raylet lives."""
+        return self.has_joined() and any(_program(pid).endswith("/raylet") for pid in _session(self.pid))
 
 
 class RayNodes:
@@ -43,14 +71,15 @@ class RayNodes:
         self.token_file.chmod(0o600)
         # Of this process alone, so that several test processes are not in each other's way.
         self.network = f"127.{64 + os.getpid() % 61}.{os.getpid() // 61 % 250 + 1}"
-        self._hosts, self._joins = 1, 0
+        self._hosts, self._joins, self._starts = 1, 0, 0
         self._options: dict[str, tuple[str, ...]] = {}
         self.port = _free_port(f"{self.network}.1")
         #: Beside ``environment``, for the head and the nodes that it starts.
         self.more_environment: dict[str, str] = {}
-        self.head: subprocess.Popen[bytes] | None = None
+        self._starter: subprocess.Popen[bytes] | None = None
+        self.head: Leader | None = None
         #: The leaders of the nodes' sessions, by address.
-        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.nodes: dict[str, Leader] = {}
 
     @property
     def address(self) -> str:
@@ -60,9 +89,12 @@ class RayNodes:
     @property
     def environment(self) -> dict[str, str]:
         """Of every process of this cluster."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return {
-            **own,
+            # As with an environment that was activated: jobs find the programs that the nodes' starter finds.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(Path.home()),
+            "USER": "root",
+            "LANG": "C.UTF-8",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -87,8 +119,7 @@ class RayNodes:
             f"--system-config={json.dumps(_QUICK)}",
             *options,
         )
-        leaders = [self.head]
-        self._until(lambda: self._started(leaders) == 1, "the head")
+        self._until(self.head.is_up, "the head")
 
     def add_node(self, *options: str, cpus: int = 1, resources: dict[str, float] | None = None) -> str:
         """Start one more node; its address. Returns at once."""
@@ -111,34 +142,48 @@ class RayNodes:
         self.nodes[address] = self._ray(*self._options[address], f"--temp-dir={self.folder}/{self._joins}")
 
     def wait_for(self, count: int) -> None:
-        """Until that many nodes have a raylet that says that it has joined."""
+        """Until that many nodes have joined."""
 
         def joined() -> bool:
             self.rejoin()
-            return self._started(list(self.nodes.values())) >= count
+            return len(self.joined()) >= count
 
         self._until(joined, f"{count} nodes")
 
     def rejoin(self, but: Collection[str] = ()) -> None:
-        """Start nodes again whose ``ray start`` has ended: it gives up after 30 s, too soon for a busy machine."""
-        for address in [address for address, leader in self.nodes.items() if leader.poll() is not None]:
-            if address not in but:
-                _end(self.nodes[address])
+        """Start nodes again, without waiting for them, whose raylet was killed, or never came up: ``ray start`` gives
+        up after 30 s, too soon for a busy machine.
+        """
+        for address, leader in list(self.nodes.items()):
+            if address not in but and (leader.has_ended() or (leader.has_joined() and not leader.is_up())):
+                _end(leader)
                 self._join(address)
 
     def joined(self) -> list[str]:
-        """Nodes whose raylet has said that it has joined."""
-        return [address for address, leader in self.nodes.items() if self._started([leader])]
+        """Nodes that have joined, and whose raylet lives."""
+        return [address for address, leader in self.nodes.items() if leader.is_up()]
 
     def raylets(self) -> int:
         """How many nodes live, the head's own included."""
         return sum(_program(pid).endswith("/raylet") for pid in _mentioning(str(self.folder)))
 
-    def kill_raylet(self, address: str) -> None:
-        """Kill -9 of a node's raylet alone."""
+    def kill_raylet(self, address: str, number: int = signal.SIGKILL) -> None:
+        """Kill -9 of a node's raylet alone, or another signal: SIGTERM is what ``ray stop`` and a shutdown send."""
         for pid in _session(self.nodes[address].pid):
             if _program(pid).endswith("/raylet"):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+    def give_notice(self, ray_id: str, seconds: int) -> None:
+        """Tell Ray that a node's machine is taken back so soon, as an autoscaler does that the cloud has told."""
+        notice = ("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", f"--node-id={ray_id}")
+        deadline = f"--deadline-remaining-seconds={seconds}"
+        subprocess.run(
+            [*_RAY, "drain-node", f"--address={self.address}", *notice, deadline],
+            env=self.environment,
+            capture_output=True,
+            check=True,
+            timeout=_PATIENCE,
+        )
 
     def agent(self, address: str) -> int:
         """The process of the actor that holds a node."""
@@ -165,6 +210,9 @@ class RayNodes:
         self.kill_head()
         for address in list(self.nodes):
             self.kill_node(address)
+        if self._starter is not None:
+            self._starter.kill()
+            self._starter.communicate()
         name = str(self.folder)
         deadline = time.monotonic() + _PATIENCE
         while (left := _mentioning(name)) and time.monotonic() < deadline:
@@ -175,20 +223,24 @@ class RayNodes:
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not left, f"processes of Ray that do not end: {left}"
 
-    def _ray(self, *options: str) -> subprocess.Popen[bytes]:
-        program = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
-        command = [*program, "start", "--block", f"--object-store-memory={_OBJECT_STORE}", *options]
-        output = self.folder / "starting.out"
-        with output.open("wb") as out:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment, start_new_session=True
+    def _ray(self, *options: str) -> Leader:
+        if self._starter is None:
+            self._starter = subprocess.Popen(
+                [sys.executable, "-m", "tests.engines.ray.starter"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).parents[3],
+                env=self.environment,
             )
-        output.rename(self.folder / f"{process.pid}.out")
-        return process
-
-    def _started(self, leaders: list[subprocess.Popen[bytes]]) -> int:
-        logs = [self.folder / f"{leader.pid}.out" for leader in leaders]
-        return sum("Ray runtime started" in log.read_text() for log in logs)
+        assert self._starter.stdin is not None and self._starter.stdout is not None
+        self._starts += 1
+        output = self.folder / f"{self._starts}.out"
+        output.touch()
+        common = ("start", "--block", "--include-log-monitor=false", f"--object-store-memory={_OBJECT_STORE}")
+        asked = {"arguments": [*common, *options], "output": str(output)}
+        self._starter.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._starter.stdin.flush()
+        return Leader(int(self._starter.stdout.readline()), output)
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -206,12 +258,12 @@ def why_not() -> str:
     return ""
 
 
-def _end(leader: subprocess.Popen[bytes]) -> None:
+def _end(leader: Leader) -> None:
     """SIGKILL to a whole session."""
-    for pid in {*_session(leader.pid), leader.pid}:
+    for pid in _session(leader.pid):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    leader.wait(_PATIENCE)
+    assert leader.has_ended(_PATIENCE)
 
 
 def _session(leader: int) -> list[int]:

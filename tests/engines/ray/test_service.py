@@ -58,7 +58,6 @@ def test_a_job_of_two_nodes_survives_the_death_of_a_raylet_and_of_the_service(
     service.wait_for(lambda: living(name), "the first attempt", PATIENCE)
     (files,) = (service.home.parent / "shared" / "clusters").glob("*/mounts")
 
-    # One of six: other tests need four.
     ray_nodes.kill_raylet(_used_by_the_gang(ray_nodes, files))
     service.wait_for(lambda: (files / "attempts").read_text().split() == ["1", "2"], "the second attempt", PATIENCE)
     service.wait_for(lambda: len(living(name)) == 1, "one attempt alone", PATIENCE)
@@ -74,7 +73,7 @@ def test_a_job_of_two_nodes_survives_the_death_of_a_raylet_and_of_the_service(
     assert living(name) == []
     attempts = [attempt.json for attempt in service.client.jobs.attempts("long")]
     assert [attempt["state"] for attempt in attempts] == ["lost", "succeeded"]
-    assert attempts[0]["reason"]["code"] == "NodeEvicted"
+    assert attempts[0]["reason"]["code"] == "NodeLost"
 
 
 def _used_by_the_gang(ray_nodes: RayNodes, files: Path) -> str:

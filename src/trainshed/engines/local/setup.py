@@ -22,6 +22,7 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.resources.volume_sources import VolumeSource
 from trainshed.runner import isolation, linux
 from trainshed.runner.ground import reset_child
+from trainshed.runner.inherited import handed_on
 from trainshed.runner.setup_task import prepare_node, task_folder
 from trainshed.runner.spec import View
 
@@ -55,8 +56,7 @@ def hold(
         isolation.reap_all()
         return
     linux.become_subreaper()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINSHED_")}
-    environment[MARK_VARIABLE] = os.environ.get(MARK_VARIABLE, "")
+    environment = {**handed_on(os.environ), MARK_VARIABLE: os.environ.get(MARK_VARIABLE, "")}
     reason = prepare_node(node_id, setup, suffix, mount_root, secrets, volumes, environment)
     _tell(answer, reason)
     answer.close()

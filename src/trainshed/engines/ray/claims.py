@@ -12,8 +12,16 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class Death:
+    """How a node of Ray ended, as Ray says it. ``wanted``: somebody had it end: a person, the autoscaler, the cloud."""
+
+    wanted: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RayNode:
-    """A node of Ray that lives."""
+    """A node of Ray."""
 
     ray_id: str
     address: str
@@ -21,6 +29,8 @@ class RayNode:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: Nobody has CPUs of it now.
     idle: bool = True
+    #: None while it lives.
+    death: Death | None = None
 
     @property
     def cpus(self) -> int:

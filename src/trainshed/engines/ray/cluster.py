@@ -13,10 +13,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainshed.engines.local.leftovers import MARK_VARIABLE
 from trainshed.engines.ray import agent as agent_module
-from trainshed.engines.ray.claims import RayNode
+from trainshed.engines.ray.claims import Death, RayNode
 
 #: An agent of a node: a handle whose methods are those of ``agent.NodeAgent``, with ``remote``.
 Agent = Any
+#: Numbers of ``NodeDeathInfo.Reason`` (Ray's common.proto): an orderly end (SIGTERM, ``ray stop``), and nodes that the
+#: autoscaler was told of as taken back, or that it ended because they were idle.
+WANTED_DEATHS = {1: "EXPECTED_TERMINATION", 3: "AUTOSCALER_DRAIN_PREEMPTED", 4: "AUTOSCALER_DRAIN_IDLE"}
 
 
 class RayCluster:
@@ -35,7 +38,7 @@ class RayCluster:
         self._kind = ray.remote(agent_module.NodeAgent)
 
     def nodes(self) -> list[RayNode]:
-        """Those that live."""
+        """Those that live, and those whose death Ray remembers: up to a thousand, until its head is started anew."""
         free = available_resources_per_node()  # type: ignore[no-untyped-call]
         return [
             RayNode(
@@ -44,9 +47,9 @@ class RayCluster:
                 node["Resources"],
                 node.get("Labels") or {},
                 idle=free.get(node["NodeID"], {}).get("CPU", 0) >= node["Resources"].get("CPU", 0),
+                death=None if node["Alive"] else _death(node),
             )
             for node in ray.nodes()  # type: ignore[no-untyped-call]
-            if node["Alive"]
         ]
 
     def hold(self, name: str, node: RayNode, program: str, mark: str, log: str) -> Agent:
@@ -79,3 +82,8 @@ class RayCluster:
     def request(self, bundles: list[dict[str, float]], labels: list[dict[str, str]]) -> None:
         """Ask the autoscaler for room for all of these together; holds until it is asked for something else."""
         request_resources(bundles=bundles, bundle_label_selectors=labels if any(labels) else None)
+
+
+def _death(node: dict[str, Any]) -> Death:
+    number = int(node.get("DeathReason") or 0)
+    return Death(number in WANTED_DEATHS, str(node.get("DeathReasonMessage") or WANTED_DEATHS.get(number, "")))

@@ -66,6 +66,8 @@ class GangKeeper:
         #: Which warden each part was given to, by attempt and node.
         self._given: dict[tuple[str, str], str] = {}
         self._seeking: dict[tuple[str, str], asyncio.Task[None]] = {}
+        #: Attempts that no warden was given yet: none can say anything of them.
+        self._starting: set[str] = set()
         self._closing = False
         self._none_runs = asyncio.Event()
 
@@ -105,11 +107,14 @@ class GangKeeper:
         gang = Gang(attempt_id, tuple(spec["node_ids"]), segment=spec["segment"])
         self._gangs[attempt_id] = gang
         self._busy.update((node_id, attempt_id) for node_id in gang.node_ids)
+        self._starting.add(attempt_id)
         try:
             port = await self._free_port(members) if len(members) > 1 else 0
             await asyncio.to_thread(self._put_down, gang, spec, members, port)
             for node in members:
                 self._ready_node(node.node_id, attempt_id)
+            if gang.final is not None:
+                raise Refused(_not_ready(gang.node_ids[0], "was lost meanwhile"))
         except BaseException as error:
             if gang.final is not None and isinstance(error, Refused):
                 # Its nodes were lost meanwhile; that end was told, stands, and may have been forgotten since.
@@ -124,6 +129,8 @@ class GangKeeper:
             if isinstance(error, OSError):
                 raise Refused(_not_written(self._places, error)) from error
             raise
+        finally:
+            self._starting.discard(attempt_id)
         token = secrets.token_hex(16)
         taken = []
         for index, node in enumerate(members):
@@ -222,6 +229,8 @@ class GangKeeper:
     def heard(self, node: HeldNode, parts: dict[str, Message | None]) -> None:
         """What a node's warden says of all attempts there."""
         for gang in [gang for gang in self._gangs.values() if node.node_id in gang.running]:
+            if gang.attempt_id in self._starting:
+                continue
             if gang.attempt_id not in parts:
                 given = self._given.get((gang.attempt_id, node.node_id))
                 if given != node.run:
@@ -254,9 +263,9 @@ class GangKeeper:
     def _seek(self, gang: Gang, node_id: str) -> None:
         key = gang.attempt_id, node_id
         if key not in self._seeking:
-            self._seeking[key] = asyncio.create_task(self._seek_proof(gang, node_id))
+            self._seeking[key] = asyncio.create_task(self._seek_proof(gang, node_id, self._fate(node_id)))
 
-    async def _seek_proof(self, gang: Gang, node_id: str) -> None:
+    async def _seek_proof(self, gang: Gang, node_id: str, fate: Reason | None) -> None:
         index = gang.node_ids.index(node_id)
         file = self._places.part(gang.attempt_id, index) / LOST_FILE
         word, loss = None, node_unheard(node_id, self._fence)
@@ -269,7 +278,14 @@ class GangKeeper:
                             loss = Reason.from_json(json.loads(file.read_text()))
                         break
                     await asyncio.sleep(_LOOK_AGAIN)
-        self._conclude(gang, node_id, word, loss if word is None else None)
+        self._conclude(gang, node_id, word, (fate or loss) if word is None else None)
+
+    def _fate(self, node_id: str) -> Reason | None:
+        """Why attempts are lost with a node that was taken away, or that Ray's head forgot: it did not die of them."""
+        node = self._nodes.get(node_id)
+        if node is None or node.reason is None or not node.is_gone or node.reason.code is ReasonCode.NODE_LOST:
+            return None
+        return Reason(node.reason.code, f"{node.reason.text} The job is queued again.", {"node": node_id})
 
     def _conclude(self, gang: Gang, node_id: str, word: Outcome | None, loss: Reason | None) -> None:
         if self._busy.get(node_id) == gang.attempt_id:

@@ -49,6 +49,11 @@ class HeldNode:
     #: The first state of its warden has come, or it is clear that none will.
     known: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def is_gone(self) -> bool:
+        """Its Ray node has ended, and it stays only until it is removed; ``reason`` says how."""
+        return self.condition in (NodeCondition.EVICTED, NodeCondition.LOST)
+
     def record(self) -> dict[str, Any]:
         """What survives the bridge, as JSON."""
         return {name: getattr(self, name) for name in _RECORDED}

@@ -14,7 +14,7 @@ from trainshed.engines.local.messages import Message
 from trainshed.engines.local.record import RESTART_FIRST, RESTART_LIMIT, START_TRIES
 from trainshed.engines.local.wire import Refused
 from trainshed.engines.protocol import NodeCondition
-from trainshed.engines.ray.claims import RayNode, Wanted, free_nodes, request, shortage
+from trainshed.engines.ray.claims import Death, RayNode, Wanted, free_nodes, request, shortage
 from trainshed.engines.ray.held import HeldNode
 from trainshed.engines.ray.places import Places
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -116,12 +116,16 @@ class NodeHolder:
     async def look(self) -> None:
         """Notice Ray's nodes that came and went; give those that are free to who wants them."""
         async with asyncio.timeout(LOOK_PATIENCE):
-            self._alive = await asyncio.to_thread(self._ray.nodes)
+            known = await asyncio.to_thread(self._ray.nodes)
+        self._alive = [node for node in known if node.death is None]
         living = {node.ray_id: node for node in self._alive}
+        deaths = {node.ray_id: node.death for node in known}
         for node in list(self.nodes.values()):
-            if node.ray_id and node.ray_id not in living and node.condition is not NodeCondition.EVICTED:
-                self._evicted(node)
-            elif node.ray_id and node.task is None and node.condition is not NodeCondition.EVICTED:
+            if not node.ray_id or node.is_gone:
+                continue
+            if node.ray_id not in living:
+                self._gone(node, deaths.get(node.ray_id))
+            elif node.task is None:
                 self._keep(node, living[node.ray_id])
         for node in sorted(self.nodes.values(), key=lambda node: (node.cluster_uid, node.ordinal)):
             if not node.ray_id and not node.removing and not self._closing:
@@ -256,13 +260,18 @@ class NodeHolder:
         node.known.set()
         self._on_changed()
 
-    def _evicted(self, node: HeldNode) -> None:
-        text = (
-            f"Ray's node at {node.address}, which was node {node.node_id}, is gone: its machine or its raylet ended, "
-            "or Ray's head was restarted."
-        )
-        node.condition = NodeCondition.EVICTED
-        node.reason = Reason(ReasonCode.NODE_EVICTED, text, {"node": node.node_id, "address": node.address})
+    def _gone(self, node: HeldNode, death: Death | None) -> None:
+        code, why = ReasonCode.NODE_LOST, "died"
+        if death is None:
+            # Of nobody who is there: Ray remembers the deaths of its nodes for as long as its head lives.
+            code, why = ReasonCode.NODE_DAEMON_LOST, "is no longer known to Ray, whose head was started anew"
+        elif death.wanted:
+            code, why = ReasonCode.NODE_EVICTED, "was ended by whoever provides it"
+        said = f" (Ray: {death.text.strip().rstrip('.')})" if death is not None and death.text.strip() else ""
+        text = f"Ray's node at {node.address}, which was node {node.node_id}, {why}{said}."
+        node.condition = NodeCondition.EVICTED if code is ReasonCode.NODE_EVICTED else NodeCondition.LOST
+        node.reason = Reason(code, text, {"node": node.node_id, "address": node.address})
+        print(text, file=sys.stderr, flush=True)
         node.known.set()
         node.agent = None
         if node.task is not None:
@@ -274,7 +283,7 @@ class NodeHolder:
         wanted = [
             Wanted.of(self.clusters[node.cluster_uid])
             for node in self.nodes.values()
-            if not node.removing and node.condition is not NodeCondition.EVICTED
+            if not node.removing and not node.is_gone
         ]
         asked = request(wanted)
         if self._autoscale and asked != self._requested:
@@ -336,7 +345,7 @@ class NodeHolder:
         if node.task is not None and node.agent is None:
             node.task.cancel()
         agent = node.agent
-        if agent is None and node.ray_id and node.condition is not NodeCondition.EVICTED:
+        if agent is None and node.ray_id and not node.is_gone:
             with suppress(Exception):
                 agent = await asyncio.to_thread(self._ray.find, node.node_id)
         if agent is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable, NodeCondition
 from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.doctor_afar import what_a_node_reaches
 from trainshed.engines.slurm.node.start import OLDEST
 from trainshed.engines.slurm.parsing import NodeLine, parse_version
 from trainshed.engines.slurm.reasons import condition_of
@@ -36,9 +37,15 @@ _FAST = "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interva
 _CREDENTIAL_SECONDS = 120
 
 
-async def examine(settings: SlurmSettings, environment: Mapping[str, str] = os.environ) -> list[Check]:
-    """Every check; the first that fails may make others pointless."""
+async def examine(
+    settings: SlurmSettings, environment: Mapping[str, str] = os.environ, own: Path | None = None
+) -> list[Check]:
+    """Every check; the first that fails may make others pointless. ``own``: the engine's directory, where nodes share
+    none with this machine.
+    """
     site = Site(commands := Commands(settings.ssh, settings.seconds, environment))
+    if settings.relay is not None and own is not None:
+        return await _examine_from_afar(settings, site, commands, own)
     directory = _directory(settings)
     try:
         version, config, nodes = await site.version(), await site.config(), await site.nodes()
@@ -49,6 +56,21 @@ async def examine(settings: SlurmSettings, environment: Mapping[str, str] = os.e
     if directory.ok and checks[-1].ok:
         checks.append(await _what_a_node_sees(settings, commands))
         checks.append(await _speed(settings, site, config))
+    return [*checks, _requeue(config)]
+
+
+async def _examine_from_afar(settings: SlurmSettings, site: Site, commands: Commands, own: Path) -> list[Check]:
+    try:
+        version, config, nodes = await site.version(), await site.config(), await site.nodes()
+    except EngineUnavailable as error:
+        mend = "scontrol ping; systemctl status slurmctld munge (on the controller and on this machine)"
+        return [Check("slurm", False, error.reason.text, mend)]
+    checks = [_version(version, config, commands), _nodes(settings, nodes)]
+    if checks[-1].ok:
+        checks.append(await what_a_node_reaches(settings, commands, own, _small(settings)))
+    slow = _what_delays(config)
+    if slow:
+        checks.append(Check("time to start", False, ", ".join(slow), f"in slurm.conf: {_FAST}", needed=False))
     return [*checks, _requeue(config)]
 
 

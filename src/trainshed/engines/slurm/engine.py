@@ -37,9 +37,11 @@ from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets, check_gang
 from trainshed.engines.slurm.parsing import NodeLine
 from trainshed.engines.slurm.records import Records
+from trainshed.engines.slurm.relay.server import Relay
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
 from trainshed.engines.slurm.site import Site
 from trainshed.engines.slurm.watching import Watching
+from trainshed.listening import CannotListen
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -79,7 +81,7 @@ class SlurmEngine:
         self._settings = settings
         self._leader = leader
         self._home = home
-        self._root = Places(Path(settings.directory))
+        self._root = Places(Path(settings.directory or f"{home}/engines/{name}"))
         self._records = Records(self._root)
         self._commands = Commands(settings.ssh, settings.seconds, environment)
         self._site = Site(self._commands)
@@ -95,8 +97,10 @@ class SlurmEngine:
         self._looking = asyncio.Lock()
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self._handing = Handing(self._root, self._records, self._site, settings, mark_of(settings))
-        self._watching = Watching(self._root, self._records, self._site, self._handing, mark_of(settings))
+        mark = mark_of(self._root)
+        self._relay = Relay(self._root, self._records, settings.lease_seconds) if settings.relay else None
+        self._handing = Handing(self._root, self._records, self._site, settings, mark, self._relay)
+        self._watching = Watching(self._root, self._records, self._site, self._handing, mark)
 
     async def start(self, listener: Listener) -> None:
         """Find again what was handed over. Does not fail when Slurm is away: then it keeps trying.
@@ -108,9 +112,21 @@ class SlurmEngine:
             await asyncio.to_thread(self._open)
         except OSError as error:
             raise EngineUnavailable(self._unwritable(error)) from error
+        await self._listen()
         self._ready = True
         self._loop = asyncio.create_task(self._run(), name=f"engine {self.name}")
         self._wake.set()
+
+    async def _listen(self) -> None:
+        listens = self._settings.listens
+        if self._relay is None or listens is None:
+            return
+        try:
+            await self._relay.start(*listens)
+        except (OSError, CannotListen) as error:
+            text = f"Engine {self.name} cannot listen for its nodes at {':'.join(map(str, listens))}: {error}."
+            hint = "Set 'report_to' to an address of this machine with a free port, or 'listen' beside it."
+            raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, f"{text} {hint}")) from error
 
     def _open(self) -> None:
         self._root.make()
@@ -130,6 +146,8 @@ class SlurmEngine:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
+        if self._relay is not None:
+            await self._relay.close()
         await self._handing.close()
 
     async def shut_down(self) -> None:
@@ -248,6 +266,8 @@ class SlurmEngine:
             "warning": warning.to_json() if warning is not None else None,
         }
         await self._on_disk(places.append, self._root.attempt(attempt_id).told, told)
+        if self._relay is not None:
+            self._relay.tell()
         await self._on_disk(self._records.keep, record)
         self._wake.set()
 
@@ -386,9 +406,9 @@ class SlurmEngine:
             raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, f"Engine {self.name} is not started."))
 
 
-def mark_of(settings: SlurmSettings) -> str:
+def mark_of(root: Places) -> str:
     """In the comment of every job: the directory that holds its ticket."""
-    return hashlib.sha256(os.fsencode(settings.directory)).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(root.root)).hexdigest()[:12]
 
 
 def _status(cluster: Cluster, node: NodeLine, condition: NodeCondition, reason: Reason | None) -> NodeStatus:

@@ -7,18 +7,23 @@ ticket in the job's comment; and whatever happens, only one job of Slurm's can c
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from trainshed.engines.protocol import EngineUnavailable, GangResult, GangSpec, GangStatus
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Refused, Unsure
-from trainshed.engines.slurm.delivery import deliver
+from trainshed.engines.slurm.delivery import deliver, pack
+from trainshed.engines.slurm.node import boot
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
-from trainshed.engines.slurm.script import arguments, comment, minutes, script
+from trainshed.engines.slurm.relay.server import Relay
+from trainshed.engines.slurm.script import arguments, comment, minutes, script, script_from_afar
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import Site
 from trainshed.resources.preemption import warning_of
@@ -28,6 +33,7 @@ from trainshed.resources.reasons import Reason
 _RETRY_SECONDS, _UNSURE_SECONDS = 5.0, 30.0
 #: Seconds for which an answer is waited for when the service ends.
 _CLOSE_SECONDS = 3.0
+BOOT_TEXT = Path(boot.__file__).read_text()
 #: Slurm's own default of KillWait, in seconds.
 _KILL_WAIT = 30.0
 
@@ -35,12 +41,15 @@ _KILL_WAIT = 30.0
 class Handing:
     """Submits, and gives the next runs of requeued jobs to attempts."""
 
-    def __init__(self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str) -> None:
+    def __init__(
+        self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str, relay: Relay | None = None
+    ) -> None:
         self._root = root
         self._records = records
         self._site = site
         self._settings = settings
         self._mark = mark
+        self._relay = relay
         self._kill_wait: float | None = None
         self._starting: set[str] = set()
         #: Tickets whose submission is under way.
@@ -158,8 +167,9 @@ class Handing:
                 minutes=minutes(gang.wall_clock_seconds, most),
                 priority=gang.priority,
                 warning=warning_of(gang.properties),
-                output=self._root.ticket(ticket_id).output,
+                output=self._root.ticket(ticket_id).output if self._relay is None else Path(os.devnull),
             ),
+            token=secrets.token_urlsafe(32) if self._relay is not None else "",
         )
 
     async def submit(self, ticket: TicketRecord) -> GangStatus | None:
@@ -174,9 +184,8 @@ class Handing:
     async def _submit(self, ticket: TicketRecord) -> GangStatus | None:
         seen = self._records.seen.get(ticket.attempt)
         try:
-            start = await asyncio.to_thread(deliver, self._root)
-            place = self._root.ticket(ticket.ticket)
-            ticket.job = await self._site.submit(ticket.arguments, script(self._settings, start, place.folder))
+            text = await asyncio.to_thread(self._script, ticket)
+            ticket.job = await self._site.submit(ticket.arguments, text, ticket.token)
             await asyncio.to_thread(self._records.keep, ticket)
             if seen is not None:
                 seen.waiting = None
@@ -195,6 +204,12 @@ class Handing:
         finally:
             self.submitting.discard(ticket.ticket)
         return None
+
+    def _script(self, ticket: TicketRecord) -> str:
+        if self._relay is None:
+            return script(self._settings, deliver(self._root), self._root.ticket(ticket.ticket).folder)
+        digest = pack(self._root)
+        return script_from_afar(self._settings, BOOT_TEXT, self._relay.fingerprint, ticket.ticket, digest)
 
     def _later(self, ticket: TicketRecord, seconds: float) -> None:
         self.not_before[ticket.ticket] = time.monotonic() + seconds

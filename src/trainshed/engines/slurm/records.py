@@ -33,6 +33,8 @@ class TicketRecord:
     past: list[str] = field(default_factory=list)
     #: Nothing of it is to run any more.
     closed: bool = False
+    #: With which its nodes call the service, where they share no file system with it.
+    token: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,9 @@ CLUSTER_OPTIONS: Mapping[str, str] = {
 #: Settings of the engine itself.
 ENGINE_SETTINGS: Mapping[str, str] = {
     "directory": "directory that this machine and all nodes see under this path, and the service's user owns",
+    "report_to": "without a directory: HOST:PORT of this machine, at which nodes reach it and the engine listens",
+    "listen": "ADDRESS:PORT at which the engine listens instead, where report_to is not this machine's own",
+    "lease": "seconds after which a node that reaches neither service nor Slurm ends its job (300)",
     "node_directory": "where nodes keep what is local to a job (/tmp)",
     "python": "Python 3.11 or later on the nodes (python3)",
     "setup": "shell commands of the job's script before it starts anything, such as: module load python/3.11",
@@ -78,8 +81,13 @@ class ClusterOptions:
 class SlurmSettings:
     """One site, as one service uses it. All values are text as it is given on a command line."""
 
-    #: A directory that the service and all nodes see under this path; the service's user owns it.
-    directory: str
+    #: A directory that the service and all nodes see under this path; the service's user owns it. Empty: there is none.
+    directory: str = ""
+    #: Where nodes reach the service when there is none, as HOST:PORT; and where it listens, if elsewhere.
+    report_to: str = ""
+    listen: str = ""
+    #: Seconds after which a node that can ask neither the service nor Slurm ends its job.
+    lease: str = "300"
     #: Where nodes keep what is local to a job; removed with it.
     node_directory: str = "/tmp"
     #: Python (3.11 or later) on the nodes.
@@ -111,10 +119,13 @@ class SlurmSettings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise InvalidSettings(f"Slurm engines have no setting '{unknown[0]}'; there are {', '.join(known)}")
-        if not given.get("directory"):
-            raise InvalidSettings("a Slurm engine needs 'directory': a directory that this machine and all nodes see")
         found = cls(**given)
-        for name in ("directory", "node_directory"):
+        if bool(found.directory) == bool(found.report_to):
+            raise InvalidSettings(
+                "a Slurm engine needs 'directory', which this machine and all nodes see, or else 'report_to': "
+                "HOST:PORT at which nodes reach this machine"
+            )
+        for name in ("directory", "node_directory") if found.directory else ("node_directory",):
             path = PurePosixPath(getattr(found, name))
             if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", str(path), re.ASCII):
                 raise InvalidSettings(
@@ -125,10 +136,37 @@ class SlurmSettings:
         if not re.fullmatch(r"[\w./+-]+", found.python, re.ASCII):
             raise InvalidSettings(f"'python' must be the name or path of an interpreter, not '{found.python}'")
         # Each of these raises for what cannot be.
-        _ = (found.port_range, found.nice_step, found.is_operator, found.shares_user, found.seconds)
+        _ = (
+            found.relay,
+            found.listens,
+            found.lease_seconds,
+            found.port_range,
+            found.nice_step,
+            found.is_operator,
+            found.shares_user,
+            found.seconds,
+        )
+        _ = (found.relay, found.listens, found.lease_seconds)
         _ = (found.sbatch_arguments, found.srun_arguments, found.defaults)
         ClusterOptions.parse(found.defaults)
         return found
+
+    @property
+    def relay(self) -> tuple[str, int] | None:
+        """Where nodes reach the service; None with a shared directory. Raises InvalidSettings."""
+        return _host_and_port("report_to", self.report_to) if self.report_to else None
+
+    @property
+    def listens(self) -> tuple[str, int] | None:
+        """Where the engine listens for nodes. Raises InvalidSettings."""
+        return _host_and_port("listen", self.listen) if self.listen else self.relay
+
+    @property
+    def lease_seconds(self) -> float:
+        """Raises InvalidSettings."""
+        if not re.fullmatch(r"\d{1,5}(\.\d+)?", self.lease, re.ASCII) or float(self.lease) < 1:
+            raise InvalidSettings(f"'lease' must be a number of seconds, not '{self.lease}'")
+        return float(self.lease)
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -186,6 +224,13 @@ class SlurmSettings:
     def options(self, given: Mapping[str, str]) -> ClusterOptions:
         """Of a cluster with these options. Raises InvalidSettings."""
         return ClusterOptions.parse({**self.defaults, **given})
+
+
+def _host_and_port(name: str, text: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", text, re.ASCII)
+    if found is None or not 0 < int(found[2]) < 1 << 16:
+        raise InvalidSettings(f"'{name}' must be HOST:PORT, not '{text}'")
+    return found[1].strip("[]"), int(found[2])
 
 
 def _arguments(name: str, text: str) -> list[str]:

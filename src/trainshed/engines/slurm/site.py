@@ -9,6 +9,7 @@ from trainshed.engines.protocol import EngineUnavailable
 from trainshed.engines.slurm import parsing
 from trainshed.engines.slurm.commands import Commands, Refused
 from trainshed.engines.slurm.parsing import NodeLine, QueueLine
+from trainshed.engines.slurm.script import TOKEN_VARIABLE
 from trainshed.resources.reasons import Reason, ReasonCode
 
 #: Jobs that one call names at most.
@@ -62,9 +63,14 @@ class Site:
             with suppress(Refused):
                 await self._commands.run("scancel", *part)
 
-    async def submit(self, arguments: list[str], script: str) -> str:
+    async def submit(self, arguments: list[str], script: str, token: str = "") -> str:
         """The job's number. Raises Refused with Slurm's own words; Unsure when it may have been taken."""
-        said = await self._commands.run("sbatch", *arguments, stdin=script)
+        if token:
+            # By standard input, for it is to be in no argument; over SSH variables do not pass.
+            first = f'IFS= read -r {TOKEN_VARIABLE} && export {TOKEN_VARIABLE} && exec sbatch "$@"'
+            said = await self._commands.run("sh", "-c", first, "sbatch", *arguments, stdin=f"{token}\n{script}")
+        else:
+            said = await self._commands.run("sbatch", *arguments, stdin=script)
         job = parsing.parse_submitted(said)
         if not job:
             raise Refused(f"sbatch said no number of a job: {said.strip()[:200]}")

@@ -63,6 +63,11 @@ class Watch:
         self._child = 0
         self._code: int | None = None
 
+    @property
+    def spec(self) -> RunnerSpec:
+        """What the runner is to do."""
+        return self._spec
+
     def run(self) -> int:
         """Until nothing of the attempt lives on this node; the exit code of the task."""
         state = self._attempt.state(self._index)
@@ -70,7 +75,7 @@ class Watch:
         self._touch()
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
-        lock = _take_own(self._own, self._order["node_directory"])
+        lock = take_own(self._own, self._order["node_directory"])
         try:
             self._start()
             self._watch()
@@ -229,8 +234,8 @@ def _own_folder(order: dict[str, Any], slurm: dict[str, str]) -> Path:
     return Path(order["node_directory"], f"trainshed-{os.geteuid()}", name)
 
 
-def _take_own(folder: Path, above: str) -> int:
-    """Make the folder, and remove what killed jobs left beside it: a lock says which of them live.
+def take_own(folder: Path, above: str) -> int:
+    """Make the folder, and remove what killed jobs left there and beside it: a lock says which of them live.
 
     Returns the descriptor of the own lock. Raises OSError, PermissionError for a foreign folder.
     """
@@ -240,7 +245,8 @@ def _take_own(folder: Path, above: str) -> int:
     status = folder.parent.lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
-    shutil.rmtree(folder, ignore_errors=True)
+    if not _remove_unless_alive(folder):
+        raise FileExistsError(17, "another node uses it: node_directory must be each node's own", str(folder))
     folder.mkdir(mode=0o700)
     new = folder / f".{_LOCK}"
     own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -248,12 +254,24 @@ def _take_own(folder: Path, above: str) -> int:
     # Under its name it is locked from the first moment.
     new.rename(folder / _LOCK)
     for other in folder.parent.iterdir():
-        if other != folder:
-            with suppress(OSError):
-                descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(other, ignore_errors=True)
-                finally:
-                    os.close(descriptor)
+        if other != folder and (other / _LOCK).exists():
+            _remove_unless_alive(other)
     return own
+
+
+def _remove_unless_alive(folder: Path) -> bool:
+    """Whether nobody has locked it; then it is removed."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    finally:
+        os.close(descriptor)
