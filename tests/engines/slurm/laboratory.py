@@ -24,9 +24,10 @@ PATIENCE = 75.0
 
 
 def settings(home: Path, **more: str) -> SlurmSettings:
-    """An engine's, with everything below this folder."""
-    (home / "nodes").mkdir(parents=True, exist_ok=True)
-    given = {"directory": str(home / "shared"), "node_directory": str(home / "nodes"), "python": _python()}
+    """An engine's, with everything below this folder; of at most four nodes, on one disk."""
+    for number in (1, 2, 3, 4):
+        (home / "nodes" / f"n{number}").mkdir(parents=True, exist_ok=True)
+    given = {"directory": str(home / "shared"), "node_directory": str(home / "nodes/%n"), "python": _python()}
     return SlurmSettings.parse({**given, **more})
 
 
@@ -62,7 +63,7 @@ def run_on(
         finally_()
         site.clear()
     # What was set up stays set up.
-    left = [path for path in (home / "nodes").glob("*/*") if path.name != "setups"]
+    left = [path for path in (home / "nodes").glob("*/*/*") if path.name != "setups"]
     assert left == [], f"left on the nodes: {left}"
 
 

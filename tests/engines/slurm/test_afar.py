@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -91,6 +93,30 @@ def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_pat
         hosts = {host.partition("-")[2] for host in started.hosts}
         assert {path.name for path in folder.glob("by-*")} == {f"by-{host}" for host in hosts}
         assert [(folder / f"setup/s/stdout-{host}.txt").read_text() for host in hosts] == ["set t0\n"] * 2
+
+    afar(body)
+
+
+def test_ranks_of_mpi_start_on_nodes_that_do_not_see_each_other_s_directories(afar: Afar) -> None:
+    programs = Path(sys.executable).parent
+    if not (programs / "mpiexec.hydra").exists():
+        pytest.skip("no MPICH beside the interpreter: pip install mpich")
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(2, cluster)
+        gang = lab.gang("", nodes, cluster)
+        del gang.properties["customToolkitSettings"]
+        command = "echo rank $PMI_RANK of $PMI_SIZE on $(hostname)"
+        gang.properties["customMpiSettings"] = {"commandLine": command, "processCount": 2}
+        path = {"name": "PATH", "value": f"{programs}:{os.environ['PATH']}"}
+        gang.properties["environmentVariables"] = [path]
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is GangResult.SUCCEEDED, ended
+        (stdout,) = mounts(lab, cluster.uid).rglob("stdouterr/stdout.txt")
+        names = [host.partition("-")[2] for host in ended.hosts]
+        assert sorted(stdout.read_text().splitlines()) == [f"rank {n} of 2 on {name}" for n, name in enumerate(names)]
 
     afar(body)
 

@@ -113,9 +113,10 @@ async def _what_a_node_sees(settings: SlurmSettings, commands: Commands) -> Chec
     probe = Path(settings.directory, f".doctor-{secrets.token_hex(4)}")
     _put(probe, word)
     setup = f"{settings.setup}\n" if settings.setup else ""
+    own = settings.node_directory.replace("%n", "$SLURMD_NODENAME")
     script = (
         f"#!/bin/bash\n{setup}cat {probe}; echo; {settings.python} -c 'import sys; print(*sys.version_info[:2])'; "
-        f"test -w {settings.node_directory} && echo writable; touch {probe}.back && echo back\n"
+        f"test -w {own} && echo writable; touch {probe}.back && echo back\n"
     )
     try:
         told = await commands.run("srun", *_small(settings), "--immediate=10", "--nodes=1", "bash", "-c", script)

@@ -20,7 +20,7 @@ from trainshed.listening import CannotListen
 _TRY = """\
 import hashlib, os, socket, ssl, sys
 print('python', *sys.version_info[:2])
-print('writable', int(os.access(sys.argv[3], os.W_OK)))
+print('writable', int(os.access(sys.argv[3].replace('%n', os.environ.get('SLURMD_NODENAME', 'node')), os.W_OK)))
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE

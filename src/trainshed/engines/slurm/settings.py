@@ -32,7 +32,7 @@ ENGINE_SETTINGS: Mapping[str, str] = {
     "report_to": "without a directory: HOST:PORT of this machine, at which nodes reach it and the engine listens",
     "listen": "ADDRESS:PORT at which the engine listens instead, where report_to is not this machine's own",
     "lease": "seconds after which a node that reaches neither service nor Slurm ends its job (300)",
-    "node_directory": "where nodes keep what is local to a job (/tmp)",
+    "node_directory": "where nodes keep what is local to a job, each its own; %n is the node's name (/tmp)",
     "python": "Python 3.11 or later on the nodes (python3)",
     "setup": "shell commands of the job's script before it starts anything, such as: module load python/3.11",
     "ssh": "login node, as ssh knows it, on which Slurm's commands are run; without it, this machine",
@@ -88,7 +88,7 @@ class SlurmSettings:
     listen: str = ""
     #: Seconds after which a node that can ask neither the service nor Slurm ends its job.
     lease: str = "300"
-    #: Where nodes keep what is local to a job; removed with it.
+    #: Where nodes keep what is local to a job; removed with it. ``%n`` in it is the node's name.
     node_directory: str = "/tmp"
     #: Python (3.11 or later) on the nodes.
     python: str = "python3"
@@ -127,7 +127,11 @@ class SlurmSettings:
             )
         for name in ("directory", "node_directory") if found.directory else ("node_directory",):
             path = PurePosixPath(getattr(found, name))
-            if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", str(path), re.ASCII):
+            if (
+                not path.is_absolute()
+                or ".." in path.parts
+                or not re.fullmatch(r"([\w./@+-]|%n)+", str(path), re.ASCII)
+            ):
                 raise InvalidSettings(
                     f"'{name}' must be an absolute path of letters, digits and . _ - @ +, not '{path}'"
                 )

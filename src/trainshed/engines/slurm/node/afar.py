@@ -25,7 +25,7 @@ from trainshed.engines.slurm.node.line import LATER, Away, Gone, Line, Relay, Wr
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.reporting import Reporter
 from trainshed.engines.slurm.node.start import CANNOT_START
-from trainshed.engines.slurm.node.watch import Watch, take_own, warning
+from trainshed.engines.slurm.node.watch import Watch, own_directory, take_own, warning
 from trainshed.runner import linux
 from trainshed.runner.code import blob_path
 
@@ -143,8 +143,8 @@ def carry_out(
     """One node's part, to the moment at which the service has all of it. Raises OSError, Gone, Away, Wrong."""
     run = int(slurm.get("SLURM_RESTART_COUNT") or 0)
     name = f"{slurm['SLURM_JOB_ID']}-{run}-afar"
-    folder = Path(order["node_directory"], f"trainshed-{os.geteuid()}", name)
-    lock = take_own(folder, order["node_directory"])
+    folder = Path(own_directory(order, slurm), name)
+    lock = take_own(folder)
     try:
         order = _localised(order, folder)
         _fetch_code(relay, order, run)

@@ -67,6 +67,7 @@ def _insist(host: str, port: str, fingerprint: str, ticket: str, digest: str, to
 
 
 def _own(folder: str) -> pathlib.Path:
+    folder = folder.replace("%n", os.environ.get("SLURMD_NODENAME", "node"))
     own = pathlib.Path(folder, "trainshed-" + str(os.geteuid()))
     try:
         own.mkdir(0o700)

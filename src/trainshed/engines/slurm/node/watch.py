@@ -75,7 +75,7 @@ class Watch:
         self._touch()
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _frame: self._signals.append(number))
-        lock = take_own(self._own, self._order["node_directory"])
+        lock = take_own(self._own)
         try:
             self._start()
             self._watch()
@@ -229,24 +229,35 @@ def warning(order: dict[str, Any], age: float) -> dict[str, Any]:
 
 
 def _own_folder(order: dict[str, Any], slurm: dict[str, str]) -> Path:
-    """What is local to this node and this run of the job."""
-    name = f"{slurm['SLURM_JOB_ID']}-{slurm.get('SLURM_RESTART_COUNT') or 0}-{slurm.get('SLURMD_NODENAME', 'node')}"
-    return Path(order["node_directory"], f"trainshed-{os.geteuid()}", name)
+    """What is local to this node and this run of the job; the same path on all of them, as MPI's launchers need it."""
+    name = f"{slurm['SLURM_JOB_ID']}-{slurm.get('SLURM_RESTART_COUNT') or 0}"
+    return Path(own_directory(order, slurm), name)
 
 
-def take_own(folder: Path, above: str) -> int:
+def own_directory(order: dict[str, Any], slurm: dict[str, str]) -> str:
+    """The user's folder in the engine's ``node_directory``, in which ``%n`` stands for the node's name."""
+    above = str(order["node_directory"]).replace("%n", slurm.get("SLURMD_NODENAME", "node"))
+    return f"{above}/trainshed-{os.geteuid()}"
+
+
+def take_own(folder: Path) -> int:
     """Make the folder, and remove what killed jobs left there and beside it: a lock says which of them live.
 
     Returns the descriptor of the own lock. Raises OSError, PermissionError for a foreign folder.
     """
-    if not Path(above).is_dir():
-        raise FileNotFoundError(2, "the engine's node_directory is not there", above)
+    above = folder.parent.parent
+    if not above.is_dir():
+        raise FileNotFoundError(2, "the engine's node_directory is not there", str(above))
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     status = folder.parent.lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
     if not _remove_unless_alive(folder):
-        raise FileExistsError(17, "another node uses it: node_directory must be each node's own", str(folder))
+        raise FileExistsError(
+            17,
+            "another node uses it: give the engine a node_directory that is each node's own, or one with %n in it",
+            str(folder),
+        )
     folder.mkdir(mode=0o700)
     new = folder / f".{_LOCK}"
     own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -33,6 +33,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 #: Bytes that stay free on the service's disk.
 _SPARE = 256 << 20
 _LIMIT = 64 << 10
+#: Times of calls that are kept, those of jobs that are not over aside.
+_REMEMBERED = 4096
 
 
 class Turned(Exception):
@@ -70,6 +72,7 @@ class Filing:
         with self._lock:
             if int(places.read(place.fence) or 0) < run:
                 places.write(place.fence, run, durable=True)
+        self._forget_what_is_over()
         since = self._asked.setdefault((record.ticket, run), time.monotonic())
         former = order.get("former")
         # Nobody of the former run goes on without asking the service or Slurm for so long.
@@ -78,6 +81,12 @@ class Filing:
             if left:
                 return f"{len(left)} nodes of the run before have not ended"
         return {"order": order, "secret": places.read(place.private(run)) or {}}
+
+    def _forget_what_is_over(self) -> None:
+        for times in (self._asked, self._beats):
+            if len(times) > _REMEMBERED:
+                for key in [one for one in list(times) if one[0] not in self._records.tickets]:
+                    times.pop(key, None)  # type: ignore[call-overload]
 
     def _claim(self, place: Ticket, job: str) -> None:
         with self._lock:
