@@ -127,11 +127,8 @@ class SlurmSettings:
             )
         for name in ("directory", "node_directory") if found.directory else ("node_directory",):
             path = PurePosixPath(getattr(found, name))
-            if (
-                not path.is_absolute()
-                or ".." in path.parts
-                or not re.fullmatch(r"([\w./@+-]|%n)+", str(path), re.ASCII)
-            ):
+            plain = str(path).replace("%n", "n") if name == "node_directory" else str(path)
+            if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", plain, re.ASCII):
                 raise InvalidSettings(
                     f"'{name}' must be an absolute path of letters, digits and . _ - @ +, not '{path}'"
                 )

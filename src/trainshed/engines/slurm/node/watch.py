@@ -253,11 +253,8 @@ def take_own(folder: Path) -> int:
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
     if not _remove_unless_alive(folder):
-        raise FileExistsError(
-            17,
-            "another node uses it: give the engine a node_directory that is each node's own, or one with %n in it",
-            str(folder),
-        )
+        what = "another node uses it: give the engine a node_directory that is each node's own, or one with %n in it"
+        raise FileExistsError(17, what, str(folder))
     folder.mkdir(mode=0o700)
     new = folder / f".{_LOCK}"
     own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

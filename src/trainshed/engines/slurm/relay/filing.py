@@ -83,10 +83,11 @@ class Filing:
         return {"order": order, "secret": places.read(place.private(run)) or {}}
 
     def _forget_what_is_over(self) -> None:
-        for times in (self._asked, self._beats):
-            if len(times) > _REMEMBERED:
-                for key in [one for one in list(times) if one[0] not in self._records.tickets]:
-                    times.pop(key, None)  # type: ignore[call-overload]
+        known = self._records.tickets
+        if len(self._asked) > _REMEMBERED:
+            self._asked = {key: at for key, at in list(self._asked.items()) if key[0] in known}
+        if len(self._beats) > _REMEMBERED:
+            self._beats = {key: at for key, at in list(self._beats.items()) if key[0] in known}
 
     def _claim(self, place: Ticket, job: str) -> None:
         with self._lock:
