@@ -175,6 +175,7 @@ class Watch:
                 until = float("inf")
             self._touch()
             time.sleep(0.05)
+        shutil.rmtree(self._own, ignore_errors=True)
         # ``_ended`` has reaped it; the loop must not ask again.
         os._exit(self._code or 1)
 
