@@ -1,13 +1,15 @@
-"""What a job costs on Ray: 200 that do nothing through the engine, beside Ray's tasks and what Ray's job API does.
+"""What a job costs on Ray: 200 that do nothing through the engine, beside Ray's tasks and Ray's own job API.
 
 The cluster is a real one on this machine, a head and two nodes of one CPU. Ray's job API starts a supervisor, an actor,
-for every job and the command below that; as it needs a package that the engine does not (``ray[default]``), the same is
-done here by hand: an actor for each job, which runs the command as a process and ends.
+for every job and the command below that. Its server needs a package that the engine does not (``ray[default]``); an
+actor for each job, made by hand, which runs the command as a process and ends, is what is left of it without.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ from tests.engines.ray.fixtures import engine_of
 #: Jobs through the engine and as tasks; and jobs with an actor each, which are slow.
 JOBS, JOBS_WITH_ACTORS = 200, 20
 QUICK_JOBS, QUICK_WITH_ACTORS = 40, 4
+#: Seconds that Ray's job server has to start, and a job of its to end.
+_SERVER_SECONDS, _JOB_SECONDS = 60.0, 60.0
 
 
 def report(quick: bool = False) -> None:
@@ -31,19 +35,35 @@ def report(quick: bool = False) -> None:
         return
     nodes = RayNodes()
     try:
-        nodes.start_head()
+        server = job_server(nodes)
+        nodes.start_head(*(server[1] if server else ()))
         for _ in range(2):
             nodes.add_node()
         nodes.wait_for(2)
         ours = asyncio.run(_ours(nodes, jobs))
         tasks, actors = _bare(nodes, jobs, with_actors)
+        api = _job_api(nodes, server[0], with_actors) if server else 0.0
     finally:
         nodes.close()
+    slower = f"{api / with_actors / (ours / jobs):.1f} x ours"
+    told = f"{1000 * api / with_actors:.0f} ms ({slower})" if server else "not here (pip install 'ray[default]')"
     print(
         f"Ray: jobs of `true`, two nodes of one CPU: through Trainshed {1000 * ours / jobs:.0f} ms a job; "
-        f"Ray's tasks {1000 * tasks / jobs:.1f} ms; an actor a job, as Ray's job API does, "
-        f"{1000 * actors / with_actors:.0f} ms ({actors / with_actors / (ours / jobs):.1f} x ours)"
+        f"Ray's job API {told}; an actor a job, as that makes, {1000 * actors / with_actors:.0f} ms; "
+        f"Ray's tasks {1000 * tasks / jobs:.1f} ms"
     )
+
+
+def job_server(nodes: RayNodes) -> tuple[str, tuple[str, ...]] | None:
+    """The address of a server of Ray's job API, and what its head is started with; None where it cannot be had."""
+    if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "aiohttp_cors", "opencensus")):
+        return None
+    host = f"{nodes.network}.1"
+    with socket.socket() as trial:
+        trial.bind((host, 0))
+        port = trial.getsockname()[1]
+    options = ("--include-dashboard=true", f"--dashboard-host={host}", f"--dashboard-port={port}")
+    return f"http://{host}:{port}", options
 
 
 async def _ours(nodes: RayNodes, jobs: int) -> float:
@@ -115,6 +135,49 @@ def _bare(nodes: RayNodes, jobs: int, with_actors: int) -> tuple[float, float]:
     )
     tasks, actors = done.stdout.split()[-2:]
     return float(tasks), float(actors)
+
+
+#: The same two at a time: what ``ray job submit`` and a look at its state until it has ended cost.
+_API = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from ray.job_submission import JobSubmissionClient
+address, jobs, server_seconds, job_seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+deadline = time.monotonic() + server_seconds
+while True:
+    try:
+        client = JobSubmissionClient(address)
+        client.list_jobs()
+        break
+    except Exception:
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.2)
+
+def job(_):
+    job_id, deadline = client.submit_job(entrypoint="true"), time.monotonic() + job_seconds
+    while not (status := client.get_job_status(job_id)).is_terminal():
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
+    assert status == "SUCCEEDED", client.get_job_info(job_id)
+
+job(0)
+begin = time.monotonic()
+with ThreadPoolExecutor(2) as both:
+    list(both.map(job, range(jobs)))
+print(time.monotonic() - begin)
+"""
+
+
+def _job_api(nodes: RayNodes, address: str, jobs: int) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", _API, address, str(jobs), str(_SERVER_SECONDS), str(_JOB_SECONDS)],
+        env=nodes.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.lab import Lab, eventually
+from tests.engines.processes import ancestor_below, daemon_pid
 from tests.engines.ray.fixtures import own_nodes as own_nodes
 from tests.engines.ray.fixtures import ray_lab as ray_lab
 from tests.engines.ray.fixtures import ray_nodes as ray_nodes
@@ -38,11 +39,26 @@ def in_lab(home: Path) -> InLab:
     return partial(run_in_lab, home)
 
 
+class LocalMeans:
+    """What can be killed of a local engine."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """Kill the node's process."""
+        os.kill(ancestor_below(pid, daemon_pid(self._home))[0], signal.SIGKILL)
+
+    async def kill_engine(self) -> None:
+        """Kill the daemon, which the service starts again."""
+        os.kill(daemon_pid(self._home), signal.SIGKILL)
+
+
 def run_in_lab(home: Path, body: Callable[[Lab], Awaitable[None]], user: JobUser | None = None) -> None:
     """Run a coroutine with a started engine of this home, and end daemon and nodes afterwards."""
 
     async def whole() -> None:
-        lab = Lab(lambda: LocalEngine(home), user)
+        lab = Lab(lambda: LocalEngine(home), user, means=LocalMeans(home))
         try:
             await lab.start()
             await body(lab)

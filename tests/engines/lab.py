@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from trainshed.engines.protocol import (
     ClusterSpec,
@@ -32,11 +32,21 @@ PATIENCE = 30.0
 _LOOK_AGAIN = 0.02
 
 
+class Means(Protocol):
+    """What a test may do to an engine from outside."""
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """Kill what makes this a node, as when its machine dies. ``pid`` is a process of a job there."""
+
+    async def kill_engine(self) -> None:
+        """Kill the engine's own head, and start again what an administrator or an init system starts again."""
+
+
 class Lab:
     """An engine under test. ``make`` gives another service's engine on the same nodes and gangs.
 
     ``cluster``: members that its clusters have, such as the engine's own options. ``patience``: seconds that any single
-    thing may take.
+    thing may take. ``means``: what can be done to it from outside.
     """
 
     def __init__(
@@ -46,8 +56,10 @@ class Lab:
         *,
         cluster: Mapping[str, Any] | None = None,
         patience: float = PATIENCE,
+        means: Means | None = None,
     ) -> None:
         self._make = make
+        self._means = means
         #: Whom jobs run as that this lab starts.
         self.user = user
         self._cluster = dict(cluster or {})
@@ -90,6 +102,29 @@ class Lab:
         for spec in specs:
             await self.node(spec.node_id)
         return tuple(spec.node_id for spec in specs)
+
+    async def whole(self, nodes: tuple[str, ...], cluster: ClusterSpec) -> tuple[str, ...]:
+        """As many nodes that can take a gang: these, or others for those that are gone for good."""
+        if self.queues:
+            return nodes
+        conditions = {node.node_id: node.condition for node in (await self.engine.view()).nodes}
+        gone = tuple(node for node in nodes if conditions.get(node) in (NodeCondition.LOST, NodeCondition.EVICTED))
+        await self.engine.remove_nodes(gone)
+        stay = tuple(node for node in nodes if node not in gone)
+        for node in stay:
+            await self.node(node)
+        return (*stay, *(await self.add_nodes(len(gone), cluster) if gone else ()))
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """See Means."""
+        assert self._means is not None
+        await self._means.kill_node(node_id, pid)
+
+    async def kill_engine(self) -> None:
+        """See Means; returns when the engine can be spoken to again."""
+        assert self._means is not None
+        await self._means.kill_engine()
+        await self.until(lambda view: True, "the engine again")
 
     async def run(self, command: str, nodes: tuple[str, ...], cluster: ClusterSpec, **members: Any) -> str:
         """Start an attempt on these nodes, or on as many as these where the engine chooses them; its id."""

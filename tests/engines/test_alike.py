@@ -103,6 +103,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         _add(home, "slurm", directory=given.directory, node_directory=given.node_directory, python=given.python)
     if not WHY_NOT["ray"]():
         nodes = request.getfixturevalue("ray_nodes")
+        nodes.wait_for(len(nodes.nodes))
         _add(home, "ray", address=nodes.address, directory=str(place / "ray"), token_file=str(nodes.token_file))
     live = LiveService(home, more={**OF_THE_STARTER, **more}, warm=True)
     try:

@@ -6,16 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conformance import OF_CHOSEN_NODES, OF_QUEUES, PROMISES, Promise
+from tests.engines.conformance import OF_CHOSEN_NODES, OF_QUEUES, ON_ANY_NODES, PROMISES, Promise
+from tests.engines.deaths import DEATHS, ENDINGS
 from tests.engines.labs import kinds
 from tests.engines.labs.kind import LabKind
+
+
+def _promises(kind: LabKind) -> list[Promise]:
+    every = (*PROMISES, *(OF_QUEUES if kind.queues else OF_CHOSEN_NODES), *DEATHS, *ENDINGS)
+    # One after the other, those that can have each other's nodes.
+    return sorted(every, key=lambda promise: promise not in ON_ANY_NODES)
 
 
 def _cases() -> list[pytest.ParameterSet]:
     return [
         pytest.param(kind, promise, id=f"{kind.name}-{promise.__name__}")
         for kind in kinds()
-        for promise in (*PROMISES, *(OF_QUEUES if kind.queues else OF_CHOSEN_NODES))
+        for promise in _promises(kind)
     ]
 
 
@@ -24,4 +31,5 @@ def _cases() -> list[pytest.ParameterSet]:
 def test_promise(kind: LabKind, promise: Promise, home: Path, request: pytest.FixtureRequest) -> None:
     if why := kind.exempt.get(promise.__name__):
         pytest.skip(f"{kind.name}: {why}")
-    kind.run(promise, home, request)
+    run = kind.run_alone if promise in ENDINGS and kind.run_alone is not None else kind.run
+    run(promise, home, request)

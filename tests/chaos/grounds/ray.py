@@ -1,5 +1,6 @@
-"""A Ray cluster of a head and four nodes: raylets are killed, and their machines join again after a while; agents,
-wardens, nodes, runners and the service's bridge to Ray are killed too.
+"""A Ray cluster of a head and four nodes: raylets are killed, and their machines join again after a while; so is the
+head, which forgets everything, so that all nodes end themselves and join the new one. Agents, wardens, nodes, runners
+and the service's bridge to Ray are killed too.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any, ClassVar
 from tests.chaos import victims
 from tests.chaos.grounds.ground import NODES, Deed, Ground, evicting, killing
 from tests.chaos.victims import Process
-from tests.engines.ray.cluster import RayNodes, why_not
+from tests.engines.ray.cluster import Leader, RayNodes, why_not
 from tests.support import services
 from tests.support.live_service import LiveService
 from trainshed.cli.main import run
 
 #: On the command lines of wardens and what they start; on that of the service's bridge.
 _WARDEN, _BRIDGE = "warden.start", "trainshed.engines.ray.bridge"
-#: Seconds for which the machine of a killed raylet is away.
+#: Seconds for which the machine of a killed raylet is away, or that of the head.
 _AWAY = (0.5, 6.0)
 #: Seconds for a process that asks Ray what it holds.
 _ASK_SECONDS = 60.0
@@ -53,6 +54,8 @@ class RayGround(Ground):
         self._directory = place / "shared-by-nodes"
         #: Nodes without a raylet.
         self._away: set[str] = set()
+        #: Nodes of a head that is no more.
+        self._strangers: list[Leader] = []
 
     @classmethod
     def why_not(cls) -> str:
@@ -83,6 +86,7 @@ class RayGround(Ground):
     def deeds(self, service: LiveService) -> Sequence[Deed]:
         return (
             Deed("raylet", 10, self._kill_raylet),
+            Deed("head", 3, self._kill_head),
             killing("agent", 8, lambda: [one for pid in self._nodes.agents() if (one := victims.read(pid))]),
             killing("warden", 8, self._wardens),
             killing("node", 8, lambda: victims.children(self._ours(), self._wardens())),
@@ -96,10 +100,14 @@ class RayGround(Ground):
 
     def revive(self, *, all_of_it: bool = False) -> list[str]:
         started = super().revive(all_of_it=all_of_it)
-        self._nodes.rejoin(self._away)
+        if self._nodes.head is not None:
+            self._nodes.rejoin(self._away)
         return started
 
     def whole(self) -> None:
+        assert self._nodes.head is not None
+        self._nodes.wait(self._nodes.head.is_up, "the head")
+        self._nodes.wait(lambda: all(one.has_ended() for one in self._strangers), "the end of the former head's nodes")
         self._nodes.wait_for(NODES)
 
     def left(self, service: LiveService) -> list[str]:
@@ -140,6 +148,15 @@ class RayGround(Ground):
 
     def _bridges(self, service: LiveService) -> list[Process]:
         return [one for one in victims.mentioning(_BRIDGE) if one.parent == service.pid]
+
+    def _kill_head(self, chance: random.Random) -> str:
+        away = round(chance.uniform(*_AWAY), 1)
+        if self._nodes.head is None or not self._nodes.head.is_up():
+            return ""
+        self._nodes.kill_head()
+        self._strangers = list(self._nodes.nodes.values())
+        self.later(away, "Ray's head", lambda: self._nodes.start_head(wait=False))
+        return f"Ray's head, for {away} s"
 
     def _kill_raylet(self, chance: random.Random) -> str:
         draw, away = chance.random(), round(chance.uniform(*_AWAY), 1)

@@ -21,6 +21,8 @@ class LabKind:
     #: Runs a coroutine with a started engine of this home, and leaves nothing behind. What many tests share is a
     #: session's fixture (``request.getfixturevalue``). Skips, with the reason, where the engine cannot be had.
     run: Callable[[Body, Path, pytest.FixtureRequest], None]
+    #: The same for what kills the engine itself, where ``run`` shares it with other tests.
+    run_alone: Callable[[Body, Path, pytest.FixtureRequest], None] | None = None
     #: Whether the engine queues by itself (``EngineTraits.queues``).
     queues: bool = False
     #: Promises, by name, that mean nothing there, and why.

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.conformance import ON_ANY_NODES
 from tests.engines.labs.kind import Body, LabKind
-from tests.engines.ray.fixtures import SharedLab
+from tests.engines.ray.cluster import RayNodes
+from tests.engines.ray.fixtures import SharedLab, run_on_ray
 
 
 def _run(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
     lab: SharedLab = request.getfixturevalue("ray_lab")
-    lab.run(body)
+    lab.run(body, keeps=body in ON_ANY_NODES)
 
 
-KINDS = (LabKind("ray", _run),)
+def _run_alone(body: Body, home: Path, request: pytest.FixtureRequest) -> None:
+    nodes: RayNodes = request.getfixturevalue("own_nodes")
+    nodes.add_node()
+    run_on_ray(nodes, home, body)
+
+
+KINDS = (LabKind("ray", _run, _run_alone),)

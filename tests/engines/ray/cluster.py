@@ -105,8 +105,8 @@ class RayNodes:
             **self.more_environment,
         }
 
-    def start_head(self, *options: str) -> None:
-        """Start the head; returns when it is up."""
+    def start_head(self, *options: str, wait: bool = True) -> None:
+        """Start the head; returns when it is up, or at once."""
         self.head = self._ray(
             "--head",
             f"--node-ip-address={self.network}.1",
@@ -119,7 +119,8 @@ class RayNodes:
             f"--system-config={json.dumps(_QUICK)}",
             *options,
         )
-        self._until(self.head.is_up, "the head")
+        if wait:
+            self.wait(self.head.is_up, "the head")
 
     def add_node(self, *options: str, cpus: int = 1, resources: dict[str, float] | None = None) -> str:
         """Start one more node; its address. Returns at once."""
@@ -148,7 +149,7 @@ class RayNodes:
             self.rejoin()
             return len(self.joined()) >= count
 
-        self._until(joined, f"{count} nodes")
+        self.wait(joined, f"{count} nodes")
 
     def rejoin(self, but: Collection[str] = ()) -> None:
         """Start nodes again, without waiting for them, whose raylet was killed, or never came up: ``ray start`` gives
@@ -200,6 +201,8 @@ class RayNodes:
         if self.head is not None:
             _end(self.head)
             self.head = None
+            # With it the next one would take the raylets of other machines, which are here too, for its own.
+            (self.folder / "ray_current_cluster").unlink(missing_ok=True)
 
     def kill_node(self, address: str) -> None:
         """Kill -9 of Ray's processes of a node; gone from ``nodes``."""
@@ -242,7 +245,8 @@ class RayNodes:
         self._starter.stdin.flush()
         return Leader(int(self._starter.stdout.readline()), output)
 
-    def _until(self, holds: Callable[[], bool], what: str) -> None:
+    def wait(self, holds: Callable[[], bool], what: str) -> None:
+        """Until it holds, with a bound."""
         deadline = time.monotonic() + _PATIENCE
         while not holds():
             if time.monotonic() > deadline:

@@ -10,9 +10,9 @@ import pytest
 from tests.engines.conformance import STOP, mounts
 from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec
 from tests.engines.ray.cluster import RayNodes
-from tests.engines.ray.fixtures import engine_of, run_on_ray
+from tests.engines.ray.fixtures import SharedLab, engine_of, run_on_ray
 from trainshed.engines.local.leftovers import marked
-from trainshed.engines.protocol import EngineError, EngineUnavailable, GangResult, Leader, NodeSpec
+from trainshed.engines.protocol import EngineError, EngineUnavailable, EngineView, GangResult, Leader, NodeSpec
 from trainshed.engines.ray.engine import RayEngine
 from trainshed.engines.ray.places import Places
 from trainshed.engines.ray.settings import RaySettings
@@ -43,7 +43,7 @@ def test_a_head_that_is_away_hinders_no_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_many_gangs_on_few_nodes(ray_nodes: RayNodes, home: Path) -> None:
+def test_many_gangs_on_few_nodes(ray_lab: SharedLab) -> None:
     async def body(lab: Lab) -> None:
         cluster = cluster_spec()
         nodes = await lab.add_nodes(4, cluster)
@@ -59,7 +59,7 @@ def test_many_gangs_on_few_nodes(ray_nodes: RayNodes, home: Path) -> None:
         left = mounts(lab, cluster).parents[2] / "attempts"
         assert list(left.iterdir()) == []
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)
 
 
 @pytest.mark.slow
@@ -94,18 +94,34 @@ def test_who_lost_the_lease_starts_nothing_any_more(ray_nodes: RayNodes, home: P
 
 
 @pytest.mark.slow
-def test_an_agent_of_a_node_that_nobody_knows_gives_its_machine_back(ray_nodes: RayNodes, home: Path) -> None:
+def test_an_agent_of_a_node_that_nobody_knows_gives_its_machine_back(ray_lab: SharedLab) -> None:
     async def body(lab: Lab) -> None:
         (node,) = await lab.add_nodes(1, cluster_spec())
         await lab.engine.close()
-        places = Places(home / "ray")
+        places = Places(ray_lab.home / "ray")
         (places.nodes / f"{node}.json").unlink()
         assert marked(places.node(node).mark)
         await lab.restart_service()
         assert (await lab.engine.view()).nodes == ()
         await eventually(lambda: not marked(places.node(node).mark), "the end of its processes")
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_given_up_while_its_agent_starts_is_gone_soon(ray_lab: SharedLab) -> None:
+    async def body(lab: Lab) -> None:
+        await lab.engine.add_nodes(lab.cluster(), (NodeSpec("given-up", 0),))
+
+        def starts(view: EngineView) -> bool | None:
+            return any(node.reason is not None and "agent" in node.reason.text for node in view.nodes) or None
+
+        await lab.until(starts, "the start of the agent")
+        await lab.engine.remove_nodes(("given-up",))
+        await lab.until(lambda view: not view.nodes or None, "its end")
+        await eventually(lambda: not ray_lab.nodes.agents(), "the end of its agent")
+
+    ray_lab.run(body)
 
 
 @pytest.mark.slow
@@ -136,7 +152,7 @@ def test_a_setup_with_secrets_runs_on_each_node_and_is_given_again(ray_nodes: Ra
 
 
 @pytest.mark.slow
-def test_what_ray_cannot_give_is_refused(ray_nodes: RayNodes, home: Path) -> None:
+def test_what_ray_cannot_give_is_refused(ray_lab: SharedLab) -> None:
     async def body(lab: Lab) -> None:
         user = JobUser(1900001000, 1900001001)
         with pytest.raises(EngineError, match="nodeSetup"):
@@ -154,4 +170,4 @@ def test_what_ray_cannot_give_is_refused(ray_nodes: RayNodes, home: Path) -> Non
         await lab.engine.stop_gang(attempt, STOP, 0.1)
         assert (await lab.end_of(attempt)).result is GangResult.STOPPED
 
-    run_on_ray(ray_nodes, home, body)
+    ray_lab.run(body)

@@ -21,6 +21,7 @@ PATIENCE = 90.0
 @pytest.fixture
 def service(ray_nodes: RayNodes, tmp_path: Path) -> Iterator[LiveService]:
     """A service with the engine ``boxes``."""
+    ray_nodes.wait_for(len(ray_nodes.nodes))
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     given = {"address": ray_nodes.address, "directory": str(tmp_path / "shared"), "token_file": ray_nodes.token_file}

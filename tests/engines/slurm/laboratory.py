@@ -24,16 +24,31 @@ PATIENCE = 75.0
 
 
 def settings(home: Path, **more: str) -> SlurmSettings:
-    """An engine's, with everything below this folder; of at most four nodes, on one disk."""
-    for number in (1, 2, 3, 4):
-        (home / "nodes" / f"n{number}").mkdir(parents=True, exist_ok=True)
-    given = {"directory": str(home / "shared"), "node_directory": str(home / "nodes/%n"), "python": _python()}
+    """An engine's, with everything below this folder."""
+    (home / "nodes").mkdir(parents=True, exist_ok=True)
+    given = {"directory": str(home / "shared"), "node_directory": str(home / "nodes"), "python": _python()}
     return SlurmSettings.parse({**given, **more})
 
 
 def engine(site: Site, home: Path, **more: str) -> SlurmEngine:
     """Not started."""
     return SlurmEngine("hpc", settings(home, **more), environment=site.environment)
+
+
+class SiteMeans:
+    """What can be killed of a site; ``Site.clear`` starts nodes again."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def kill_node(self, node_id: str, pid: int) -> None:
+        """Kill the node's slurmd; what a job has there lives on."""
+        self._site.kill(node_id.partition("-")[2])
+
+    async def kill_engine(self) -> None:
+        """Kill slurmctld, and start it again."""
+        self._site.kill("slurmctld")
+        self._site.start_controller()
 
 
 def run_on(
@@ -50,7 +65,7 @@ def run_on(
     """
 
     async def whole() -> None:
-        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE)
+        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE, means=SiteMeans(site))
         try:
             await lab.start()
             await body(lab)
@@ -63,7 +78,7 @@ def run_on(
         finally_()
         site.clear()
     # What was set up stays set up.
-    left = [path for path in (home / "nodes").glob("*/*/*") if path.name != "setups"]
+    left = [path for path in (home / "nodes").glob("*/*") if path.name != "setups"]
     assert left == [], f"left on the nodes: {left}"
 
 

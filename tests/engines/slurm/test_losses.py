@@ -1,4 +1,4 @@
-"""What Slurm does to jobs by itself: nodes that die, pre-emption, requeues, cancelling from outside."""
+"""What Slurm does to jobs by itself: pre-emption, requeues, cancelling from outside; dead nodes are every engine's."""
 
 from __future__ import annotations
 
@@ -34,46 +34,6 @@ async def running(lab: Lab, attempt_id: str) -> GangStatus:
         return next((g for g in view.gangs if g.attempt_id == attempt_id and g.started_at and not g.result), None)
 
     return await lab.until(found, f"start of {attempt_id}")
-
-
-def test_a_dead_node_s_jobs_run_once_more_elsewhere_and_never_twice_at_once(slurm_site: Site, on_site: OnSite) -> None:
-    """A gang of two nodes, and one of a single node whose processes outlive their slurmd."""
-
-    async def body(lab: Lab) -> None:
-        cluster = lab.cluster()
-        nodes = await lab.add_nodes(2, cluster)
-        name = mark()
-        command = (
-            f"echo $TRAINSHED_ATTEMPT >> $AZ_BATCHAI_MOUNT_ROOT/{{}}; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(name)}"
-        )
-        wide = lab.gang(command.format("wide"), nodes, cluster)
-        single = lab.gang(command.format("single"), nodes[:1], cluster)
-        died = []
-        for gang in (wide, single):
-            await lab.engine.start_gang(gang)
-            died.append((await running(lab, gang.attempt_id)).hosts[0].partition("-")[2])
-        await eventually(lambda: len(living(name)) == 2, "both jobs")
-        for node in died:
-            slurm_site.kill(node)
-        for gang in (wide, single):
-            status = await lab.end_of(gang.attempt_id)
-            assert status.result is GangResult.LOST and status.again, status
-            assert status.reason is not None and status.reason.code is ReasonCode.NODE_LOST
-            assert status.reason.details["slurmJob"]
-        await lab.restart_service()
-        await lab.engine.forget_gang((wide.attempt_id, single.attempt_id))
-        for gang in (wide, single):
-            await lab.engine.start_gang(next_attempt(gang))
-        for gang in (wide, single):
-            status = await lab.end_of(next_attempt(gang).attempt_id)
-            assert status.result is GangResult.SUCCEEDED, status
-            assert not {host.partition("-")[2] for host in status.hosts} & set(died)
-        # The second run began when nothing of the first was left, that of the dead node included.
-        assert living(name) == []
-        for file in ("wide", "single"):
-            assert (mounts(lab, cluster.uid) / file).read_text().split() == ["1", "2"]
-
-    on_site(body)
 
 
 def test_a_pre_empted_job_is_queued_again_with_the_reason(slurm_site: Site, on_site: OnSite) -> None:

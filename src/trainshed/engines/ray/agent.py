@@ -44,6 +44,7 @@ class NodeAgent:
         self._version = 0
         self._state: dict[str, Any] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._leaving = False
 
     async def gpus(self) -> list[str]:
         """The GPUs that Ray gave to the agent: all of the node's."""
@@ -65,10 +66,10 @@ class NodeAgent:
         self, leader: tuple[str, int] | None, config: dict[str, Any], secret: dict[str, Any] | None
     ) -> bool:
         """Start the node, unless it is there. ``secret`` holds the secrets of its setup; without it only a node that is
-        there will do. False when it is not there.
+        there will do. False when it is not there, and when it was told to leave already.
         """
         self._admit(leader)
-        if self._writer is not None or secret is None:
+        if self._writer is not None or secret is None or self._leaving:
             return self._writer is not None
         ours, theirs = socket.socketpair()
         environment = {
@@ -117,6 +118,7 @@ class NodeAgent:
     async def leave(self, leader: tuple[str, int] | None) -> None:
         """End the node; returns when nothing of it lives."""
         self._admit(leader)
+        self._leaving = True
         self._send({"leave": True})
         if self._reading is not None:
             await asyncio.wait([self._reading])

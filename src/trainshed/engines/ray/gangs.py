@@ -82,6 +82,9 @@ class GangKeeper:
                 continue
             gang = Gang(folder.name, node_ids, stop_reason=record.get("stop_reason"), segment=record["segment"])
             self._gangs[gang.attempt_id] = gang
+            if record.get("final"):
+                gang.final, gang.outcomes = record["final"], dict.fromkeys(node_ids)
+                continue
             for index, node_id in enumerate(node_ids):
                 word = self._durable_word(gang.attempt_id, index)
                 if word is not None:
@@ -161,7 +164,8 @@ class GangKeeper:
         self._record(gang)
 
     def _record(self, gang: Gang) -> None:
-        record = {"node_ids": list(gang.node_ids), "segment": gang.segment, "stop_reason": gang.stop_reason}
+        told = {"stop_reason": gang.stop_reason, "final": gang.final}
+        record = {"node_ids": list(gang.node_ids), "segment": gang.segment, **told}
         write_durably(self._places.attempts / gang.attempt_id / "gang.json", record)
 
     async def _free_port(self, members: list[HeldNode]) -> int:
@@ -295,6 +299,9 @@ class GangKeeper:
         if word is None:
             gang.loss = gang.loss or loss or runner_lost(node_id)
         if gang.part_ended(node_id, word):
+            if None in gang.outcomes.values():
+                with suppress(OSError):
+                    self._record(gang)  # What its parts left does not say all of it again.
             self._on_ended(gang)
         elif word is None and gang.final is None and gang.loss is not None:
             # The others might not notice by themselves: a runner that died early had not yet joined them.

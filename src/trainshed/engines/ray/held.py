@@ -43,6 +43,8 @@ class HeldNode:
     #: Its agent, while it has one; and which warden it last heard of.
     agent: Any = None
     run: str = ""
+    #: The agent, while Ray is asked to make it.
+    coming: asyncio.Future[Any] | None = None
     task: asyncio.Task[None] | None = None
     #: Held while a message is on its way to the agent.
     line: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -215,12 +215,16 @@ class NodeHolder:
         """Returns when the node's processes have ended; raises what Ray raises when its agent has."""
         layout = self._places.node(node.node_id)
         log = str(layout.home.with_suffix(".log"))
-        agent = node.agent = await asyncio.to_thread(
-            self._ray.hold, node.node_id, ray_node, self._program, layout.mark, log
+        node.coming = self._do(
+            asyncio.to_thread(self._ray.hold, node.node_id, ray_node, self._program, layout.mark, log)
         )
+        agent = node.agent = await asyncio.shield(node.coming)
+        node.coming = None
         node.gpu_devices = tuple(await agent.gpus.remote())
         cluster = self.clusters[node.cluster_uid]
         while not await agent.begin.remote(self._leader, self._configuration(node, cluster), self._secret(cluster)):
+            if node.removing:
+                return
             text = "The node waits for the secrets of its setup, which the service gives again."
             node.reason = Reason(ReasonCode.NODE_STARTING, text)
             node.known.set()
@@ -345,6 +349,9 @@ class NodeHolder:
         if node.task is not None and node.agent is None:
             node.task.cancel()
         agent = node.agent
+        if agent is None and node.coming is not None and not node.is_gone:
+            with suppress(Exception):  # It was being made just now.
+                agent = await node.coming
         if agent is None and node.ray_id and not node.is_gone:
             with suppress(Exception):
                 agent = await asyncio.to_thread(self._ray.find, node.node_id)

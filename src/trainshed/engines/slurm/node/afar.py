@@ -22,10 +22,11 @@ from typing import Any
 
 from trainshed.engines.slurm.node import nodes
 from trainshed.engines.slurm.node.line import LATER, Away, Gone, Line, Relay, Wrong
+from trainshed.engines.slurm.node.own import Own, own_directory, take_own
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.reporting import Reporter
 from trainshed.engines.slurm.node.start import CANNOT_START
-from trainshed.engines.slurm.node.watch import Watch, own_directory, take_own, warning
+from trainshed.engines.slurm.node.watch import Watch, warning
 from trainshed.runner import linux
 from trainshed.runner.code import blob_path
 
@@ -143,14 +144,15 @@ def carry_out(
     """One node's part, to the moment at which the service has all of it. Raises OSError, Gone, Away, Wrong."""
     run = int(slurm.get("SLURM_RESTART_COUNT") or 0)
     name = f"{slurm['SLURM_JOB_ID']}-{run}-afar"
-    folder = Path(own_directory(order, slurm), name)
-    lock = take_own(folder)
+    folder = own_directory(order["node_directory"], slurm) / name
+    lock, own = take_own(folder), None
     try:
         order = _localised(order, folder)
         _fetch_code(relay, order, run)
         root = Places(Path(order["root"]))
         attempt = root.attempt(order["spec"]["attempt_id"])
-        watch = Watch(order, hosts, index, secret, slurm)
+        own = Own(order["node_directory"], slurm, apart=True)
+        watch = Watch(order, hosts, index, secret, slurm, own)
         reporter = Reporter(relay, order, attempt, Path(order["ticket"], "fence"), watch.spec, run, slurm)
         if order["spec"]["attempt_number"] > 1:
             reporter.seed_logs()
@@ -160,12 +162,16 @@ def carry_out(
         if child == 0:
             try:
                 linux.set_parent_death_signal(signal.SIGKILL)
-                os._exit(watch.run())
+                code = watch.run()
+                own.close()
+                os._exit(code)
             finally:
                 os._exit(CANNOT_START)
         secret.clear()
         return reporter.run(child)
     finally:
+        if own is not None:
+            own.close()
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

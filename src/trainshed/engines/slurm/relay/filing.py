@@ -7,7 +7,6 @@ Methods block, and raise OSError; ``Turned`` tells a node that its run has no pa
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainshed.engines.slurm.node import places
-from trainshed.engines.slurm.node.places import AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Places, Ticket
 from trainshed.engines.slurm.records import Records, TicketRecord
 from trainshed.runner import outcome as outcomes
 from trainshed.runner.code import blob_path
@@ -90,17 +89,18 @@ class Filing:
             self._beats = {key: at for key, at in list(self._beats.items()) if key[0] in known}
 
     def _claim(self, place: Ticket, job: str) -> None:
-        with self._lock:
-            try:
-                descriptor = os.open(place.claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                if str(places.read(place.claim)) != job:
-                    raise Turned(f"job {places.read(place.claim)} has this ticket") from None
-                return
-            except FileNotFoundError:
-                raise Turned("the ticket was given up") from None
-            with os.fdopen(descriptor, "w") as out:
-                json.dump(job, out)
+        name = place.folder.name
+        carried = self._root.submission(name).carried(job)
+        try:
+            places.claim(carried, job, name)
+            taken = places.claim(place.claim, job, name)
+        except FileNotFoundError:
+            raise Turned("the ticket was given up") from None
+        if NOBODY in places.claimant(carried):
+            raise Turned("nobody wants it any more")
+        holder = places.claimant(place.claim)[0]
+        if not taken and holder != job:
+            raise Turned(f"job {holder} has this ticket")
 
     def _current(self, place: Ticket, run: int) -> dict[str, Any] | None:
         """The order of a run that no later one has replaced; None when there is none yet. Raises Turned."""

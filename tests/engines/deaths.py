@@ -1,0 +1,138 @@
+"""What every engine must do when nodes, the engine or the service die: the conformance suite's second part.
+
+``DEATHS`` can be shared with other tests of a laboratory; ``ENDINGS`` kill the engine itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from tests.engines.conformance import STOP, Promise, mounts
+from tests.engines.lab import Lab, eventually, living, mark, sleeper, stubborn
+from trainshed.engines.protocol import EngineView, GangResult, GangStatus, NodeSpec
+from trainshed.resources.reasons import ReasonCode
+
+_ROOT = "$AZ_BATCHAI_MOUNT_ROOT"
+
+
+async def what_was_lost_with_a_node_is_gone_before_it_runs_again(lab: Lab) -> None:
+    """The first node of a gang dies, where the job itself runs."""
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(2, cluster)
+    first, left = mark(), mark()
+    prepare = f"[ $TRAINSHED_ATTEMPT = 2 ] || {{ {stubborn(left)}; }}"
+    command = f"echo $TRAINSHED_ATTEMPT >> {_ROOT}/runs; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(first)}"
+    gang = lab.gang(command, nodes, cluster, preparation=prepare)
+    await lab.engine.start_gang(gang)
+    await eventually(lambda: len(living(first)) == 1 and len(living(left)) == 2, "the job on both nodes")
+    status = await lab.until(lambda view: _status(view, gang.attempt_id), "the gang")
+    victim = (gang.node_ids or status.hosts)[0]
+    await lab.kill_node(victim, living(first)[0])
+    status = await lab.end_of(gang.attempt_id)
+    assert status.result is GangResult.LOST
+    assert status.reason is not None and status.reason.code is ReasonCode.NODE_LOST, status.reason
+    assert status.again == lab.queues
+    # What an engine has queued again starts only when nothing of the former run is left; others say so now.
+    assert status.again or living(first) + living(left) == []
+    await lab.restart_service()
+    assert await lab.end_of(gang.attempt_id) == status
+    await lab.engine.forget_gang((gang.attempt_id,))
+    nodes = await lab.whole(nodes, cluster)
+    second = replace(gang, attempt_id=str(uuid.uuid4()), attempt_number=2, node_ids=() if lab.queues else nodes)
+    await lab.engine.start_gang(second)
+    status = await lab.end_of(second.attempt_id)
+    assert status.result is GangResult.SUCCEEDED, status
+    assert not lab.queues or victim not in status.hosts
+    assert living(first) + living(left) == []
+    assert (mounts(lab, cluster) / "runs").read_text().split() == ["1", "2"]
+
+
+async def a_service_that_is_restarted_at_every_stage_finds_everything_again(lab: Lab) -> None:
+    """Each call whose answer it may have missed is made again."""
+    cluster = lab.cluster()
+    specs = (NodeSpec(f"node-0-{uuid.uuid4().hex[:6]}", 0), NodeSpec(f"node-1-{uuid.uuid4().hex[:6]}", 1))
+    nodes: tuple[str, ...]
+    if lab.queues:
+        nodes = await lab.add_nodes(2, cluster)
+    else:
+        await lab.engine.add_nodes(cluster, specs)
+        await lab.restart_service()
+        await lab.engine.add_nodes(cluster, specs)
+        nodes = tuple([(await lab.node(spec.node_id)).node_id for spec in specs])
+    over = await lab.run("exit 4", nodes[:1], cluster)
+    outcome = await lab.end_of(over)
+    runs, ends = mark(), mark()
+    ending = await lab.run(f"trap '' TERM; (exec -a {ends} sleep 1000); sleep 1000", nodes[:1], cluster)
+    await eventually(lambda: living(ends), "the job that is to end")
+    command = (
+        f"echo ran >> {_ROOT}/runs; (exec -a {runs} sleep 1000) & until [ -e {_ROOT}/go ]; do sleep 0.02; done; exit 5"
+    )
+    starting = lab.gang(command, nodes[1:], cluster)
+
+    # One starts and another ends.
+    await lab.engine.start_gang(starting)
+    await lab.engine.stop_gang(ending, STOP, 1.0)
+    await lab.restart_service()
+    await lab.engine.start_gang(starting)
+    await lab.engine.stop_gang(ending, STOP, 1.0)
+    assert await lab.end_of(over) == outcome
+    status = await lab.end_of(ending)
+    assert (status.result, status.reason, living(ends)) == (GangResult.STOPPED, STOP, [])
+    await eventually(lambda: living(runs), "the job that was started")
+
+    # One runs.
+    before = living(runs)
+    await lab.restart_service()
+    status = await lab.until(lambda view: _status(view, starting.attempt_id), "the running gang")
+    assert (status.result, living(runs)) == (None, before)
+    (mounts(lab, cluster) / "go").touch()
+    assert (await lab.end_of(starting.attempt_id)).exit_code == 5
+    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+
+    # All is over and forgotten; the nodes were never started anew.
+    await lab.engine.forget_gang((over, ending, starting.attempt_id))
+    await lab.restart_service()
+    view = await lab.until(lambda view: view, "the engine")
+    assert view.gangs == ()
+    assert lab.queues or {node.node_id: node.boot for node in view.nodes} == dict.fromkeys(nodes, 1)
+
+
+async def an_engine_that_is_killed_tells_the_truth_afterwards(lab: Lab) -> None:
+    """What ran goes on, or is lost and nothing of it lives; what had ended is known; and the engine is of use again."""
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(1, cluster)
+    over = await lab.run("exit 4", nodes, cluster)
+    outcome = await lab.end_of(over)
+    runs, left = mark(), mark()
+    command = (
+        f"echo ran >> {_ROOT}/runs; {stubborn(left)}; (exec -a {runs} sleep 1000) & "
+        f"until [ -e {_ROOT}/go ]; do sleep 0.02; done; exit 5"
+    )
+    attempt = await lab.run(command, nodes, cluster)
+    await eventually(lambda: living(runs) and living(left), "the job")
+    await lab.kill_engine()
+    assert await lab.end_of(over) == outcome
+    (mounts(lab, cluster) / "go").touch()
+    status = await lab.end_of(attempt)
+    assert living(runs) + living(left) == []
+    if status.result is GangResult.LOST:
+        # No node's fault.
+        assert status.reason is not None and status.reason.code is ReasonCode.NODE_DAEMON_LOST, status.reason
+    else:
+        assert status.exit_code == 5
+    nodes = await lab.whole(nodes, cluster)
+    assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
+    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+
+
+def _status(view: EngineView, attempt_id: str) -> GangStatus | None:
+    return next((gang for gang in view.gangs if gang.attempt_id == attempt_id), None)
+
+
+DEATHS: tuple[Promise, ...] = (
+    what_was_lost_with_a_node_is_gone_before_it_runs_again,
+    a_service_that_is_restarted_at_every_stage_finds_everything_again,
+)
+
+ENDINGS: tuple[Promise, ...] = (an_engine_that_is_killed_tells_the_truth_afterwards,)
