@@ -82,8 +82,9 @@ async def _examine_from_afar(settings: SlurmSettings, site: Site, commands: Comm
         mend = "scontrol ping; systemctl status slurmctld munge (on the controller and on this machine)"
         return [Check("slurm", False, error.reason.text, mend)]
     checks = [_version(version, config, site), _nodes(settings, nodes)]
+    small = [argument for argument in _small(settings) if argument != "--parsable"]
     if checks[-1].ok:
-        checks.append(await what_a_node_reaches(settings, commands, own, _small(settings)))
+        checks.append(await what_a_node_reaches(settings, commands, own, small))
     slow = _what_delays(config)
     if slow:
         checks.append(Check("time to start", False, ", ".join(slow), f"in slurm.conf: {_FAST}", needed=False))
