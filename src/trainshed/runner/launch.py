@@ -81,11 +81,14 @@ def plan_with(node: Node, facts: Mapping[str, Any]) -> LaunchPlan:
 
 def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
     """Wait for the gang, plan, and start this node's processes. Raises AttemptEnded."""
+    if node.spec.shared_apart:
+        # Before the others know that this node is prepared, and whether ranks will need them or not.
+        _write_tools(node, {"rank.sh": ranks.WRAPPER_TEXT, **_agents(node)})
     facts = crew.gather()
     if node.spec.node_index == 0:
         facts = gather_facts(node)
     plan = plan_with(node, facts)
-    if node.spec.node_index == 0:
+    if node.spec.node_index == 0 and not node.spec.shared_apart:
         _install_tools(node, plan)
     _write_host_file(node, plan, facts)
     environment = {**node.environment, **plan.environment}
@@ -187,12 +190,19 @@ def _install_tools(node: Node, plan: LaunchPlan) -> None:
     """Write the rank wrapper where all nodes see it, and the launch agent, which only MPI's launchers need."""
     if not plan.wrapped_ranks:
         return
+    _write_tools(node, {"rank.sh": ranks.WRAPPER_TEXT, **(_agents(node) if plan.mpi_ranks else {})})
+
+
+def _agents(node: Node) -> dict[str, str]:
     tools = tools_directory(node)
     # The service's interpreter may lie where the job's user may not go.
     agent = f'#!/bin/sh\nexe="{sys.executable}"; [ -x "$exe" ] || exe=$(command -v python3) || '
     agent += f'exec bash "{tools}/agent.sh" "$@"\nexec "$exe" -I -S -E "{tools}/agent.py" "$@"\n'
-    agents = {"agent": agent, "agent.py": AGENT_TEXT, "agent.sh": SHELL_AGENT_TEXT}
-    texts = {"rank.sh": ranks.WRAPPER_TEXT, **(agents if plan.mpi_ranks else {})}
+    return {"agent": agent, "agent.py": AGENT_TEXT, "agent.sh": SHELL_AGENT_TEXT}
+
+
+def _write_tools(node: Node, texts: Mapping[str, str]) -> None:
+    tools = tools_directory(node)
     try:
         node.inside.make_directory(tools)
         for name, text in texts.items():

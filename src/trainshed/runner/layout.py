@@ -61,7 +61,7 @@ def make(spec: RunnerSpec, environment: Mapping[str, str], hands: Hands) -> None
     Every node makes all of them: a prefix that names no volume is a directory of the node (behaviour 6.2).
     """
     _make("AZ_BATCHAI_JOB_TEMP", environment["AZ_BATCHAI_JOB_TEMP"], hands)
-    if spec.node_index == 0:
+    if spec.node_index == 0 or spec.shared_apart:
         _make("AZ_BATCHAI_SHARED_JOB_TEMP", environment["AZ_BATCHAI_SHARED_JOB_TEMP"], hands)
     if spec.properties.get("mountVolumes"):
         _make("AZ_BATCHAI_JOB_MOUNT_ROOT", environment["AZ_BATCHAI_JOB_MOUNT_ROOT"], hands)

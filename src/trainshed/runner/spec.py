@@ -135,6 +135,8 @@ class RunnerSpec:
     view: View | None = None
     #: None: the node is set up already.
     setup: NodeSetup | None = None
+    #: The nodes share no file system: AZ_BATCHAI_SHARED_JOB_TEMP, of one path, is each node's own.
+    shared_apart: bool = False
 
     def to_json(self) -> str:
         """As written to ``spec.json``: everything but the token."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from tests.engines.lab import Lab
+from tests.engines.slurm.gate import Gate
 from tests.engines.slurm.slurm_site import Site
 from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.settings import SlurmSettings
@@ -75,6 +80,44 @@ def run_on(
     # What was set up stays set up.
     left = [path for path in (home / "nodes").glob("*/*") if path.name != "setups"]
     assert left == [], f"left on the nodes: {left}"
+
+
+def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None, *, lease: float = 8) -> None:
+    """The same with nodes that share no file system with the engine: its directory is hidden from them, and each has a
+    disk of its own. They call it, through the gate where there is one.
+    """
+    if not site.apart:
+        pytest.skip("nodes cannot be given mount namespaces of their own here")
+    home = site.hidden / uuid.uuid4().hex
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    given = {
+        "report_to": f"127.0.0.1:{port}",
+        "node_directory": str(site.own),
+        "python": _python(),
+        "lease": f"{lease:g}",
+    }
+    if gate is not None:
+        gate.target = port
+        given |= {"report_to": f"127.0.0.1:{gate.port}", "listen": f"127.0.0.1:{port}"}
+    settings = SlurmSettings.parse(given)
+
+    async def whole() -> None:
+        lab = Lab(lambda: SlurmEngine("hpc", settings, environment=site.environment, home=str(home)), patience=PATIENCE)
+        try:
+            await lab.start()
+            await body(lab)
+        finally:
+            await lab.engine.close()
+
+    try:
+        asyncio.run(whole())
+    finally:
+        site.clear()
+    for name in site.names:
+        left = [path for path in site.own_of(name).glob("*/*") if path.name not in ("setups", "runner")]
+        assert left == [], f"left on {name}: {left}"
 
 
 def _python() -> str:

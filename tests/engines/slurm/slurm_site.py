@@ -65,6 +65,9 @@ class Site:
         self.root = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.root.chmod(0o755)
         self.conf = self.root / "slurm.conf"
+        #: Nobody sees it on the nodes, and each of them has a folder of its own at the other path: where that can be.
+        self.hidden, self.own = self.root / "service", self.root / "node"
+        self.apart = not subprocess.run(["unshare", "-m", "--propagation", "private", "true"], check=False).returncode
         self.names = tuple(f"n{index + 1}" for index in range(nodes))
         #: A whole /24 of the loopback for each site, so that two never meet.
         self._net = f"127.{random.randint(64, 250)}.{random.randint(1, 250)}"
@@ -101,7 +104,11 @@ class Site:
 
     def start_node(self, name: str) -> None:
         """slurmd of a node."""
-        self._start(name, "slurmd", "-D", "-N", name)
+        daemon = ["slurmd", "-D", "-N", name]
+        if self.apart:
+            both = f"mount -t tmpfs none {self.hidden} && mount -t tmpfs -o mode=1777 none {self.own}"
+            daemon = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{both} && exec "$@"', "sh", *daemon]
+        self._start(name, *daemon)
 
     def start_rest(self) -> str:
         """slurmrestd with JWT, as nobody, since it refuses to be root; its URL, once it listens.
@@ -136,6 +143,10 @@ class Site:
     def alive(self, name: str) -> bool:
         """Whether ``slurmctld`` or the slurmd of a node was started and not killed."""
         return name in self._children
+
+    def own_of(self, name: str) -> Path:
+        """The folder that a node has for itself, as it is seen from here."""
+        return Path(f"/proc/{self._children[name].pid}/root{self.own}")
 
     def save(self) -> None:
         """Wait until slurmctld has written down all jobs as they are now: one that is killed forgets the others."""
@@ -225,7 +236,7 @@ class Site:
             time.sleep(0.05)
 
     def _write(self, nodes: int, cpus: int, tuned: bool) -> None:
-        for folder in ("state", "log", "spool", "munge"):
+        for folder in ("state", "log", "spool", "munge", "service", "node"):
             (self.root / folder).mkdir(mode=0o755)
         key = self.root / "munge" / "key"
         key.write_bytes(os.urandom(1024))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,3 +72,27 @@ def test_a_controller_that_is_away(slurm_site: Site, tmp_path: Path) -> None:
 )
 def test_what_delays_jobs(config: dict[str, str], count: int) -> None:
     assert len(_what_delays(config)) == count
+
+
+@pytest.mark.slow
+def test_whether_a_node_reaches_a_service_that_shares_no_file_system_with_it(slurm_site: Site, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    given = {"report_to": f"127.0.0.1:{port}", "python": sys.executable}
+
+    def checked(**more: str) -> Check:
+        found = SlurmSettings.parse({**given, **more})
+        (check,) = [
+            one for one in asyncio.run(examine(found, slurm_site.environment, tmp_path / "own")) if one.name == "a node"
+        ]
+        return check
+
+    assert checked().ok and f"127.0.0.1:{port}" in checked().detail
+    elsewhere = checked(report_to="127.0.0.1:1", listen=f"127.0.0.1:{port}")
+    assert not elsewhere.ok and "refused" in elsewhere.detail and "report_to" in (elsewhere.mend or "")
+    with socket.create_server(("127.0.0.1", port)):
+        somebody = checked()
+    assert not somebody.ok
+    nowhere = checked(listen="192.0.2.1:1")
+    assert not nowhere.ok and "nobody can listen" in nowhere.detail

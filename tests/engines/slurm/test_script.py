@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from trainshed.engines.slurm.kind import KIND
 from trainshed.engines.slurm.node.nodes import per_node
 from trainshed.engines.slurm.script import (
+    TOKEN_VARIABLE,
     arguments,
     array_arguments,
     comment,
@@ -18,6 +21,7 @@ from trainshed.engines.slurm.script import (
     likeness,
     minutes,
     script,
+    script_from_afar,
     ticket_of,
 )
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
@@ -147,6 +151,16 @@ def test_the_script_is_one_that_bash_takes(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"load ['lead', '{made}/ticket']"
 
 
+def test_the_script_from_afar_hands_the_token_on_by_standard_input_alone(tmp_path: Path) -> None:
+    site = settings(directory="", report_to="[::1]:7077", python=sys.executable, node_directory=str(tmp_path))
+    boot = "import os, sys; print(sys.argv[1:], input(), sorted(n for n in os.environ if 'TOKEN' in n))"
+    text = script_from_afar(site, boot, "finger", "ticket", "digest")
+    variables = {"PATH": os.environ["PATH"], TOKEN_VARIABLE: "t0ken"}
+    done = subprocess.run(["bash", "-c", text], env=variables, capture_output=True, text=True, check=True)
+    given = ["lead", "::1", "7077", "finger", "ticket", "digest", str(tmp_path)]
+    assert (done.stdout.strip(), "t0ken" in text) == (f"{given} t0ken []", False)
+
+
 @pytest.mark.parametrize(
     ("text", "name"), [("a job; rm -rf /", "a-job-rm--rf"), ("-x", "x"), ("…", "job"), ("a" * 100, "a" * 64)]
 )
@@ -165,7 +179,12 @@ def test_only_the_own_comments_name_a_ticket() -> None:
     [
         ({"directory": "shared"}, "'directory' must be an absolute path"),
         ({"directory": "/a/../b"}, "'directory' must be an absolute path"),
-        ({"directory": ""}, "needs 'directory'"),
+        ({"directory": ""}, "needs 'directory', which this machine and all nodes see, or else 'report_to'"),
+        ({"report_to": "head:7077"}, "needs 'directory', which"),
+        ({"directory": "", "report_to": "head"}, "'report_to' must be HOST:PORT"),
+        ({"directory": "", "report_to": "head:70777"}, "'report_to' must be HOST:PORT"),
+        ({"directory": "", "report_to": "head:7077", "listen": "x"}, "'listen' must be HOST:PORT"),
+        ({"lease": "0"}, "'lease' must be a number of seconds"),
         ({"queue": "x"}, "no setting 'queue'"),
         ({"ssh": "-oProxyCommand=x"}, "'ssh' must be a host"),
         ({"ports": "80-90"}, "'ports' must be FIRST-LAST"),

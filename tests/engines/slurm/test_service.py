@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +24,17 @@ SECONDS = 75.0
 
 @pytest.fixture(scope="module")
 def service(slurm_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """A service with clusters ``here`` and, on Slurm, ``there``."""
+    """A service with clusters ``here`` and, on Slurm, ``there``; and ``far``, whose nodes share no file system."""
     folder = tmp_path_factory.mktemp("both")
     home, site = folder / "home", settings(folder / "site")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), "slurm", "hpc"),
-            *("--directory", site.directory, "--node_directory", site.node_directory, "--python", site.python),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    live = LiveService(home, more={"SLURM_CONF": str(slurm_site.conf)})
+    add = (sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), "slurm")
+    on_nodes = ("--node_directory", site.node_directory, "--python", site.python)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        reached = f"127.0.0.1:{probe.getsockname()[1]}"
+    for more in (("hpc", "--directory", site.directory), ("afar", "--report_to", reached)):
+        subprocess.run([*add, *more, *on_nodes], check=True, capture_output=True)
+    live = LiveService(home, more={"SLURM_CONF": str(slurm_site.conf)}, warm=True)
     try:
         live.start()
         client = live.client
@@ -41,6 +42,7 @@ def service(slurm_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Itera
         client.experiments.create("default")
         client.clusters.create("here", _cluster(2))
         client.clusters.create("there", {**_cluster(4), "engine": {"name": "hpc", "options": {"partition": "low"}}})
+        client.clusters.create("far", {**_cluster(4), "engine": {"name": "afar", "options": {}}})
         yield live
     finally:
         live.stop()
@@ -121,3 +123,26 @@ def test_scancel_shows_as_terminated(service: LiveService, slurm_site: Site) -> 
     job = client.jobs.get("long")
     assert job.execution_state.value == "failed"
     assert [error.code for error in job.errors] == ["JobTerminated"] and "scancel" in job.errors[0].message
+
+
+def test_logs_and_outputs_of_nodes_that_share_nothing_are_listed_followed_and_downloaded(
+    service: LiveService, slurm_site: Site, tmp_path: Path
+) -> None:
+    client = service.client
+    slurm_site.clear()
+    outputs = [{"id": "MODEL", "pathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/out"}]
+    go_on = tmp_path / "go"
+    command = f"echo one; until [ -e {go_on} ]; do sleep 0.05; done; echo two; echo kept > $AZ_BATCHAI_OUTPUT_MODEL/m"
+    client.jobs.create("far", custom(command, str(client.clusters.get("far").id), outputDirectories=outputs))
+    assert next(iter(client.jobs.stream_log("far"))) == b"one\n"
+    # The service is killed, and the job ends while there is none.
+    service.kill()
+    go_on.touch()
+    service.start()
+    client = service.client
+    assert b"".join(client.jobs.stream_log("far")) == b"one\ntwo\n"
+    service.wait_for(lambda: _finished(client, "far"), "its end", SECONDS)
+    assert client.jobs.get("far").execution_state.value == "succeeded"
+    assert {"stdout.txt", "stderr.txt", "execution.log"} <= {file.name for file in client.jobs.output_files("far")}
+    list(client.files.download("far", "MODEL", tmp_path / "model"))
+    assert (tmp_path / "model/m").read_text() == "kept\n"

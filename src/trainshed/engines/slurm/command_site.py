@@ -10,6 +10,7 @@ from trainshed.engines.slurm import parsing
 from trainshed.engines.slurm.commands import Commands, Refused
 from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import NodeLine, QueueLine
+from trainshed.engines.slurm.script import TOKEN_VARIABLE
 from trainshed.resources.reasons import Reason, ReasonCode
 
 #: Jobs that one call names at most.
@@ -79,9 +80,14 @@ class CommandSite:
             with suppress(Refused):
                 await self._commands.run("scancel", *part, user=user)
 
-    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None, token: str = "") -> str:
         """The number of a job of this user. Raises Refused with Slurm's words; Unsure when it may have been taken."""
-        said = await self._commands.run("sbatch", *arguments, stdin=script, user=user)
+        command, given = ["sbatch"], script
+        if token:
+            # By standard input, for it is to be in no argument; over SSH variables do not pass.
+            first = f'IFS= read -r {TOKEN_VARIABLE} && export {TOKEN_VARIABLE} && exec sbatch "$@"'
+            command, given = ["sh", "-c", first, "sbatch"], f"{token}\n{script}"
+        said = await self._commands.run(*command, *arguments, stdin=given, user=user)
         job = parsing.parse_submitted(said)
         if not job:
             raise Refused(f"sbatch said no number of a job: {said.strip()[:200]}")

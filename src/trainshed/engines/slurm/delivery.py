@@ -7,7 +7,10 @@ needed on the nodes: what a runner imports is the standard library.
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import shutil
+import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -36,6 +39,29 @@ def digest() -> str:
         whole.update(f"{name}\0{len(content)}\0".encode())
         whole.update(content)
     return whole.hexdigest()[:16]
+
+
+@cache
+def _archive() -> bytes:
+    """All of it in one file; the same for the same version."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+        for name, content in _files().items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755 if name.endswith(".sh") else 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def pack(places: Places) -> str:
+    """Put it there as one file, unless it is, for nodes that fetch it; its SHA-256. Raises OSError."""
+    sha256 = hashlib.sha256(_archive()).hexdigest()
+    path = places.runners / f"{sha256}.tar.xz"
+    if not path.exists():
+        new = path.with_name(f".{sha256}.{os.getpid()}")
+        new.write_bytes(_archive())
+        new.rename(path)
+    return sha256
 
 
 def start_of(places: Places) -> Path:

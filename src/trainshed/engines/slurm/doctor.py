@@ -17,7 +17,8 @@ from pathlib import Path
 
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable, NodeCondition
-from trainshed.engines.slurm.commands import Refused
+from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.doctor_afar import what_a_node_reaches
 from trainshed.engines.slurm.doctor_users import examine_users
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.start import OLDEST
@@ -41,10 +42,17 @@ _FAST = "SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interva
 _CREDENTIAL_SECONDS = 120
 
 
-async def examine(settings: SlurmSettings, environment: Mapping[str, str] = os.environ) -> list[Check]:
-    """Every check; the first that fails may make others pointless."""
+async def examine(
+    settings: SlurmSettings, environment: Mapping[str, str] = os.environ, own: Path | None = None
+) -> list[Check]:
+    """Every check; the first that fails may make others pointless. ``own``: the engine's directory, where nodes share
+    none with this machine.
+    """
     site = site_of(settings, environment)
     try:
+        if settings.relay is not None and own is not None:
+            commands = Commands(settings.ssh, settings.seconds, environment)
+            return await _examine_from_afar(settings, site, commands, own)
         return await _examine(settings, site)
     finally:
         await site.close()
@@ -65,6 +73,22 @@ async def _examine(settings: SlurmSettings, site: Site) -> list[Check]:
         checks.append(await _speed(settings, site, config))
     checks += await examine_users(settings, site)
     return [*checks, _requeue(config)] if config else checks
+
+
+async def _examine_from_afar(settings: SlurmSettings, site: Site, commands: Commands, own: Path) -> list[Check]:
+    try:
+        version, config, nodes = await site.version(), await site.config(), await site.nodes()
+    except EngineUnavailable as error:
+        mend = "scontrol ping; systemctl status slurmctld munge (on the controller and on this machine)"
+        return [Check("slurm", False, error.reason.text, mend)]
+    checks = [_version(version, config, site), _nodes(settings, nodes)]
+    small = [argument for argument in _small(settings) if argument != "--parsable"]
+    if checks[-1].ok:
+        checks.append(await what_a_node_reaches(settings, commands, own, small))
+    slow = _what_delays(config)
+    if slow:
+        checks.append(Check("time to start", False, ", ".join(slow), f"in slurm.conf: {_FAST}", needed=False))
+    return [*checks, _requeue(config)]
 
 
 def _version(version: str, config: Mapping[str, str], site: Site) -> Check:
@@ -109,10 +133,11 @@ async def _what_a_node_sees(settings: SlurmSettings, site: Site) -> Check:
     probe = Path(settings.directory, f".doctor-{secrets.token_hex(4)}")
     said, back = Path(f"{probe}.said"), Path(f"{probe}.back")
     _put(probe, word)
+    own = settings.node_directory.replace("%n", "$SLURMD_NODENAME")
     setup = f"{settings.setup}\n" if settings.setup else ""
     script = (
         f"#!/bin/bash\n{setup}cat {probe}; echo; {settings.python} -c 'import sys; print(*sys.version_info[:2])'; "
-        f"test -w {settings.node_directory} && echo writable; touch {back}\n"
+        f"test -w {own} && echo writable; touch {back}\n"
     )
     try:
         job = await site.submit([*_small(settings), "--nodes=1", f"--output={said}"], script)

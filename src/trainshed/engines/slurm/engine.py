@@ -39,9 +39,11 @@ from trainshed.engines.slurm.orders import Cluster, SetupSecrets
 from trainshed.engines.slurm.owners import acting_as
 from trainshed.engines.slurm.parsing import NodeLine
 from trainshed.engines.slurm.records import AttemptRecord, Records
+from trainshed.engines.slurm.relay.server import Relay
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
 from trainshed.engines.slurm.site import site_of
 from trainshed.engines.slurm.watching import Watching
+from trainshed.listening import CannotListen
 from trainshed.resources.preemption import StopWarning
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -85,7 +87,7 @@ class SlurmEngine:
         self._settings = settings
         self._leader = leader
         self._home = home
-        self._root = Places(Path(settings.directory))
+        self._root = Places(Path(settings.directory or f"{home}/engines/{name}"))
         self._records = Records(self._root)
         self._site = site_of(settings, environment)
         self._clusters: dict[str, Cluster] = {}
@@ -102,8 +104,10 @@ class SlurmEngine:
         self._looking = asyncio.Lock()
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self._handing = Handing(self._root, self._records, self._site, settings, mark_of(settings))
-        self._watching = Watching(self._root, self._records, self._site, self._handing, mark_of(settings))
+        mark = mark_of(self._root)
+        self._relay = Relay(self._root, self._records, settings.lease_seconds) if settings.relay else None
+        self._handing = Handing(self._root, self._records, self._site, settings, mark, self._relay)
+        self._watching = Watching(self._root, self._records, self._site, self._handing, mark)
 
     async def start(self, listener: Listener) -> None:
         """Find again what was handed over. Does not fail when Slurm is away: then it keeps trying.
@@ -115,9 +119,21 @@ class SlurmEngine:
             await asyncio.to_thread(self._open)
         except OSError as error:
             raise EngineUnavailable(self._unwritable(error)) from error
+        await self._listen()
         self._ready = True
         self._loop = asyncio.create_task(self._run(), name=f"engine {self.name}")
         self._wake.set()
+
+    async def _listen(self) -> None:
+        listens = self._settings.listens
+        if self._relay is None or listens is None:
+            return
+        try:
+            await self._relay.start(*listens)
+        except (OSError, CannotListen) as error:
+            text = f"Engine {self.name} cannot listen for its nodes at {':'.join(map(str, listens))}: {error}."
+            hint = "Set 'report_to' to an address of this machine with a free port, or 'listen' beside it."
+            raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, f"{text} {hint}")) from error
 
     def _open(self) -> None:
         self._root.make(passable=bool(self._settings.map))
@@ -138,6 +154,8 @@ class SlurmEngine:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
+        if self._relay is not None:
+            await self._relay.close()
         await self._handing.close()
         await self._site.close()
 
@@ -262,6 +280,8 @@ class SlurmEngine:
                 raise
             # Its user has closed the folder: so it is cancelled.
             record.stop["until"] = time.time()
+        if self._relay is not None:
+            self._relay.tell()
         await self._on_disk(self._records.keep, record)
         self._wake.set()
 
@@ -408,9 +428,9 @@ class SlurmEngine:
             raise EngineUnavailable(Reason(ReasonCode.ENGINE_UNAVAILABLE, f"Engine {self.name} is not started."))
 
 
-def mark_of(settings: SlurmSettings) -> str:
+def mark_of(root: Places) -> str:
     """In the comment of every job: the directory that holds its ticket."""
-    return hashlib.sha256(os.fsencode(settings.directory)).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(root.root)).hexdigest()[:12]
 
 
 def _status(cluster: Cluster, node: NodeLine, condition: NodeCondition, reason: Reason | None) -> NodeStatus:

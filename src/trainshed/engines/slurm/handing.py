@@ -7,24 +7,37 @@ ticket in the job's comment; and whatever happens, only one job of Slurm's can c
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from trainshed.engines.protocol import EngineUnavailable, GangResult, GangSpec, GangStatus
 from trainshed.engines.slurm import reasons
 from trainshed.engines.slurm.commands import Refused, Unsure
-from trainshed.engines.slurm.delivery import deliver, start_of
+from trainshed.engines.slurm.delivery import deliver, pack, start_of
 from trainshed.engines.slurm.gathering import Gathering
 from trainshed.engines.slurm.grounds import open_to_owner
+from trainshed.engines.slurm.node import boot
 from trainshed.engines.slurm.node.places import NOBODY, Places, array_name, claim
 from trainshed.engines.slurm.orders import Cluster, SetupSecrets, node_count, options_of, write_order
 from trainshed.engines.slurm.owners import acting_as, make_folder
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
-from trainshed.engines.slurm.script import arguments, array_arguments, comment, likeness, minutes, script
+from trainshed.engines.slurm.relay.server import Relay
+from trainshed.engines.slurm.script import (
+    arguments,
+    array_arguments,
+    comment,
+    likeness,
+    minutes,
+    script,
+    script_from_afar,
+)
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import Site
 from trainshed.engines.slurm.users import NotMapped, Submitter, Users
@@ -37,6 +50,7 @@ _RETRY_SECONDS, _UNSURE_SECONDS = 5.0, 30.0
 _CLOSE_SECONDS = 3.0
 #: Elements that an array has at most: Slurm's own default of MaxArraySize is 1001.
 _ARRAY_MOST = 500
+BOOT_TEXT = Path(boot.__file__).read_text()
 #: Slurm's own default of KillWait, in seconds.
 _KILL_WAIT = 30.0
 
@@ -44,13 +58,16 @@ _KILL_WAIT = 30.0
 class Handing:
     """Submits, and gives the next runs of requeued jobs to attempts."""
 
-    def __init__(self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str) -> None:
+    def __init__(
+        self, root: Places, records: Records, site: Site, settings: SlurmSettings, mark: str, relay: Relay | None = None
+    ) -> None:
         self._root = root
         self._records = records
         self._site = site
         self._settings = settings
         self._users = Users(settings)
         self._mark = mark
+        self._relay = relay
         self._kill_wait: float | None = None
         self._starting: set[str] = set()
         #: Tickets whose submission is under way.
@@ -178,8 +195,9 @@ class Handing:
                 minutes=minutes(gang.wall_clock_seconds, most),
                 priority=gang.priority,
                 warning=warning_of(gang.properties),
-                output=self._root.ticket(ticket_id).output,
+                output=self._root.ticket(ticket_id).output if self._relay is None else Path(os.devnull),
             ),
+            token=secrets.token_urlsafe(32) if self._relay is not None else "",
             owner=asdict(who.owner) if who.owner is not None else None,
         )
         if node_count(gang) == 1 and self._goes_with_others(ticket):
@@ -254,10 +272,8 @@ class Handing:
 
     async def _submit(self, ticket: TicketRecord) -> GangStatus | None:
         try:
-            start = await asyncio.to_thread(deliver, self._root)
-            place = self._root.ticket(ticket.ticket)
-            text = script(self._settings, start, place.folder)
-            job = await self._site.submit(ticket.arguments, text, ticket.user)
+            text = await asyncio.to_thread(self._script, ticket)
+            job = await self._site.submit(ticket.arguments, text, ticket.user, ticket.token)
             self._records.submitted(ticket, "", 0, job)
             await asyncio.to_thread(self._records.keep, ticket)
             self._waits(ticket, None)
@@ -272,6 +288,12 @@ class Handing:
             self._later(ticket, _UNSURE_SECONDS if isinstance(error, Unsure) else _RETRY_SECONDS)
             self._waits(ticket, reasons.not_submitted(error.reason.text, limit=False))
         return None
+
+    def _script(self, ticket: TicketRecord) -> str:
+        if self._relay is None:
+            return script(self._settings, deliver(self._root), self._root.ticket(ticket.ticket).folder)
+        digest = pack(self._root)
+        return script_from_afar(self._settings, BOOT_TEXT, self._relay.fingerprint, ticket.ticket, digest)
 
     def _later(self, ticket: TicketRecord, seconds: float) -> None:
         self.not_before[ticket.ticket] = time.monotonic() + seconds

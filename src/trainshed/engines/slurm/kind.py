@@ -46,12 +46,14 @@ def _admit(making: Making) -> None:
 
 
 def _examine(making: Making) -> list[Check]:
-    return asyncio.run(examine(SlurmSettings.parse(making.settings)))
+    own = making.home.absolute() / "engines" / making.name
+    return asyncio.run(examine(SlurmSettings.parse(making.settings), own=own))
 
 
 def _setting(name: str) -> Callable[[str], str | None]:
     def check(value: str) -> str | None:
-        return _problem(lambda: SlurmSettings.parse({"directory": "/anywhere", name: value}))
+        needed = {} if name == "report_to" else {"directory": "/anywhere"}
+        return _problem(lambda: SlurmSettings.parse({**needed, name: value}))
 
     return check
 
@@ -72,10 +74,7 @@ KIND = EngineKind(
     name="slurm",
     summary="an HPC cluster with Slurm, which queues, places, pre-empts and requeues",
     traits=SlurmEngine.traits,
-    settings=tuple(
-        Option(name, help_, required=name == "directory", check=_setting(name))
-        for name, help_ in ENGINE_SETTINGS.items()
-    ),
+    settings=tuple(Option(name, help_, check=_setting(name)) for name, help_ in ENGINE_SETTINGS.items()),
     cluster_options=tuple(Option(name, help_, check=_cluster_option(name)) for name, help_ in CLUSTER_OPTIONS.items()),
     make=_make,
     doctor=_examine,

@@ -131,6 +131,7 @@ def write_order(
         "node_directory": settings.node_directory,
         "port_base": first,
         "port_count": count,
+        "lease": settings.lease_seconds,
         "look_again": _LOOK_AGAIN + node_count(gang) / _NODES_A_SECOND,
         "warning": _warning(gang, grace),
         "expiring": _expiring(gang, grace, minutes),

@@ -36,6 +36,8 @@ class TicketRecord:
     past: list[str] = field(default_factory=list)
     #: Nothing of it is to run any more.
     closed: bool = False
+    #: With which its nodes call the service, where they share no file system with it.
+    token: str = field(default="", repr=False)
     #: What the comment of ``job`` names: the ticket itself, another one, or an array.
     of: str = ""
     #: The array that it was submitted in, if any, and its place there.

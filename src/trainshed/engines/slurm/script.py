@@ -21,6 +21,8 @@ from trainshed.resources.preemption import StopWarning
 _MARGIN_MINUTES = 10
 #: Steps of schedulingPriority are this far apart.
 _PRIORITY_STEP = 1000
+#: Has the job's token where it begins.
+TOKEN_VARIABLE = "TRAINSHED_TICKET_TOKEN"
 
 
 def comment(mark: str, ticket: str) -> str:
@@ -99,6 +101,15 @@ def script(settings: SlurmSettings, start: Path, submission: Path) -> str:
     setup = f"{settings.setup}\n" if settings.setup else ""
     command = shlex.join([settings.python, *FLAGS, str(start), "lead", str(submission)])
     return f"#!/bin/bash\n{setup}exec {command}\n"
+
+
+def script_from_afar(settings: SlurmSettings, boot: str, fingerprint: str, ticket: str, digest: str) -> str:
+    """The same where nodes share no file system with the service. The token comes as a variable, which ends here."""
+    setup = f"{settings.setup}\n" if settings.setup else ""
+    host, port = settings.relay or ("", 0)
+    arguments = ["lead", host, str(port), fingerprint, ticket, digest, settings.node_directory]
+    command = shlex.join([settings.python, "-c", boot, *arguments])
+    return f'#!/bin/bash\ntoken=${TOKEN_VARIABLE}\nunset {TOKEN_VARIABLE}\n{setup}exec {command} <<< "$token"\n'
 
 
 #: What differs between jobs that are alike to Slurm, and is said anew for an array of them.

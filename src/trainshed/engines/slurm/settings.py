@@ -29,7 +29,10 @@ CLUSTER_OPTIONS: Mapping[str, str] = {
 #: Settings of the engine itself.
 ENGINE_SETTINGS: Mapping[str, str] = {
     "directory": "directory that this machine and all nodes see under this path, and the service's user owns",
-    "node_directory": "where nodes keep what is local to a job (/tmp)",
+    "report_to": "without a directory: HOST:PORT of this machine, at which nodes reach it and the engine listens",
+    "listen": "ADDRESS:PORT at which the engine listens instead, where report_to is not this machine's own",
+    "lease": "seconds after which a node that reaches neither service nor Slurm ends its job (300)",
+    "node_directory": "where nodes keep what is local to a job, each its own; %n is the node's name (/tmp)",
     "python": "Python 3.11 or later on the nodes (python3)",
     "setup": "shell commands of the job's script before it starts anything, such as: module load python/3.11",
     "ssh": "login node, as ssh knows it, on which Slurm's commands are run; without it, this machine",
@@ -87,9 +90,14 @@ class ClusterOptions:
 class SlurmSettings:
     """One site, as one service uses it. All values are text as it is given on a command line."""
 
-    #: A directory that the service and all nodes see under this path; the service's user owns it.
-    directory: str
-    #: Where nodes keep what is local to a job; removed with it.
+    #: A directory that the service and all nodes see under this path; the service's user owns it. Empty: there is none.
+    directory: str = ""
+    #: Where nodes reach the service when there is none, as HOST:PORT; and where it listens, if elsewhere.
+    report_to: str = ""
+    listen: str = ""
+    #: Seconds after which a node that can ask neither the service nor Slurm ends its job.
+    lease: str = "300"
+    #: Where nodes keep what is local to a job; removed with it. ``%n`` in it is the node's name.
     node_directory: str = "/tmp"
     #: Python (3.11 or later) on the nodes.
     python: str = "python3"
@@ -129,12 +137,17 @@ class SlurmSettings:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise InvalidSettings(f"Slurm engines have no setting '{unknown[0]}'; there are {', '.join(known)}")
-        if not given.get("directory"):
-            raise InvalidSettings("a Slurm engine needs 'directory': a directory that this machine and all nodes see")
         found = cls(**given)
-        for name in ("directory", "node_directory", *(one for one in ("map", "token_file") if getattr(found, one))):
+        if bool(found.directory) == bool(found.report_to):
+            raise InvalidSettings(
+                "a Slurm engine needs 'directory', which this machine and all nodes see, or else 'report_to': "
+                "HOST:PORT at which nodes reach this machine"
+            )
+        needed = ("directory", "map", "token_file")
+        for name in ("node_directory", *(one for one in needed if getattr(found, one))):
             path = PurePosixPath(getattr(found, name))
-            if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", str(path), re.ASCII):
+            plain = str(path).replace("%n", "n") if name == "node_directory" else str(path)
+            if not path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[\w./@+-]+", plain, re.ASCII):
                 raise InvalidSettings(
                     f"'{name}' must be an absolute path of letters, digits and . _ - @ +, not '{path}'"
                 )
@@ -150,12 +163,16 @@ class SlurmSettings:
             raise InvalidSettings(f"'python' must be the name or path of an interpreter, not '{found.python}'")
         # Each of these raises for what cannot be.
         _ = (found.port_range, found.nice_step, found.is_operator, found.shares_user, found.seconds, found.uses_arrays)
+        _ = (found.relay, found.listens, found.lease_seconds)
         _ = (found.sbatch_arguments, found.srun_arguments, found.token_arguments, found.defaults)
         ClusterOptions.parse(found.defaults)
         return found
 
     def check_together(self) -> None:
         """Raises InvalidSettings where one contradicts another."""
+        if self.report_to and (self.map or self.rest_url):
+            other = "map" if self.map else "rest_url"
+            raise InvalidSettings(f"'{other}' needs a 'directory' that all nodes see, and does not go with 'report_to'")
         tokens = [name for name in ("token_file", "token_command") if getattr(self, name)]
         if not self.rest_url:
             if idle := [name for name in ("rest_user", *tokens) if getattr(self, name)]:
@@ -165,6 +182,23 @@ class SlurmSettings:
             raise InvalidSettings("'rest_url' and 'ssh' are two ways to Slurm: give one of them")
         if len(tokens) != 1:
             raise InvalidSettings("'rest_url' needs one of 'token_file' and 'token_command', where the JWT is from")
+
+    @property
+    def relay(self) -> tuple[str, int] | None:
+        """Where nodes reach the service; None with a shared directory. Raises InvalidSettings."""
+        return _host_and_port("report_to", self.report_to) if self.report_to else None
+
+    @property
+    def listens(self) -> tuple[str, int] | None:
+        """Where the engine listens for nodes. Raises InvalidSettings."""
+        return _host_and_port("listen", self.listen) if self.listen else self.relay
+
+    @property
+    def lease_seconds(self) -> float:
+        """Raises InvalidSettings."""
+        if not re.fullmatch(r"\d{1,5}(\.\d+)?", self.lease, re.ASCII) or float(self.lease) < 1:
+            raise InvalidSettings(f"'lease' must be a number of seconds, not '{self.lease}'")
+        return float(self.lease)
 
     @property
     def port_range(self) -> tuple[int, int]:
@@ -189,7 +223,8 @@ class SlurmSettings:
     @property
     def uses_arrays(self) -> bool:
         """Raises InvalidSettings."""
-        return _yes_or_no("arrays", self.arrays)
+        # Elements of an array find each other's work in the shared directory.
+        return _yes_or_no("arrays", self.arrays) and not self.report_to
 
     @property
     def shares_user(self) -> bool:
@@ -235,6 +270,13 @@ class SlurmSettings:
     def options(self, given: Mapping[str, str]) -> ClusterOptions:
         """Of a cluster with these options. Raises InvalidSettings."""
         return ClusterOptions.parse({**self.defaults, **given})
+
+
+def _host_and_port(name: str, text: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", text, re.ASCII)
+    if found is None or not 0 < int(found[2]) < 1 << 16:
+        raise InvalidSettings(f"'{name}' must be HOST:PORT, not '{text}'")
+    return found[1].strip("[]"), int(found[2])
 
 
 def check_value(what: str, value: str) -> None:

@@ -53,8 +53,11 @@ class Site(Protocol):
         """End jobs of this user (None: the service's own); of those that have ended nothing is said."""
         ...
 
-    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
-        """The number of a job of this user. Raises Refused with Slurm's words; Unsure when it may have been taken."""
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None, token: str = "") -> str:
+        """The number of a job of this user, whose script has the token as a variable.
+
+        Raises Refused with Slurm's words; Unsure when it may have been taken.
+        """
         ...
 
     async def associations(self) -> set[tuple[str, str]]:

@@ -29,12 +29,14 @@ _LOCK = "lock"
 class Own:
     """Made once for all attempts that a job carries out on this node."""
 
-    def __init__(self, node_directory: str, slurm: dict[str, str]) -> None:
-        """Make the folder. Raises OSError, PermissionError for a foreign folder."""
-        run = slurm.get("SLURM_RESTART_COUNT") or 0
-        name = f"{slurm['SLURM_JOB_ID']}-{run}-{slurm.get('SLURMD_NODENAME', 'node')}"
-        self.folder = Path(node_directory, f"trainshed-{os.geteuid()}", name)
-        self._lock = _take(self.folder, node_directory)
+    def __init__(self, node_directory: str, slurm: dict[str, str], *, apart: bool = False) -> None:
+        """Make the folder; ``apart``: of one path on all nodes, whose disks are their own. Raises OSError,
+        PermissionError for a foreign folder.
+        """
+        name = f"{slurm['SLURM_JOB_ID']}-{slurm.get('SLURM_RESTART_COUNT') or 0}"
+        node = "" if apart else f"-{slurm.get('SLURMD_NODENAME', 'node')}"
+        self.folder = own_directory(node_directory, slurm) / f"{name}{node}"
+        self._lock = take_own(self.folder)
         #: The runner's process, and the line to it; 0 and None while there is none.
         self.runner = 0
         self.line: socket.socket | None = None
@@ -121,18 +123,26 @@ def _find_out_about_isolation(host_name: str) -> None:
     gc.enable()
 
 
-def _take(folder: Path, above: str) -> int:
-    """Make the folder, and remove what killed jobs left beside it: a lock says which of them live.
+def own_directory(node_directory: str, slurm: dict[str, str]) -> Path:
+    """The user's folder in the engine's ``node_directory``, in which ``%n`` stands for the node's name."""
+    return Path(node_directory.replace("%n", slurm.get("SLURMD_NODENAME", "node")), f"trainshed-{os.geteuid()}")
+
+
+def take_own(folder: Path) -> int:
+    """Make the folder, and remove what killed jobs left there and beside it: a lock says which of them live.
 
     Returns the descriptor of the own lock. Raises OSError, PermissionError for a foreign folder.
     """
-    if not Path(above).is_dir():
-        raise FileNotFoundError(2, "the engine's node_directory is not there", above)
+    above = folder.parent.parent
+    if not above.is_dir():
+        raise FileNotFoundError(2, "the engine's node_directory is not there", str(above))
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     status = folder.parent.lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
-    shutil.rmtree(folder, ignore_errors=True)
+    if not _remove_unless_alive(folder):
+        what = "another node uses it: give the engine a node_directory that is each node's own, or one with %n in it"
+        raise FileExistsError(17, what, str(folder))
     folder.mkdir(mode=0o700)
     new = folder / f".{_LOCK}"
     own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -140,12 +150,24 @@ def _take(folder: Path, above: str) -> int:
     # Under its name it is locked from the first moment.
     new.rename(folder / _LOCK)
     for other in folder.parent.iterdir():
-        if other != folder:
-            with suppress(OSError):
-                descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(other, ignore_errors=True)
-                finally:
-                    os.close(descriptor)
+        if other != folder and (other / _LOCK).exists():
+            _remove_unless_alive(other)
     return own
+
+
+def _remove_unless_alive(folder: Path) -> bool:
+    """Whether nobody has locked it; then it is removed."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+    finally:
+        os.close(descriptor)

@@ -62,6 +62,11 @@ class Watch:
         #: Whether the attempt succeeded, and whether anybody wanted it to end; once it has run.
         self.succeeded = self.asked = False
 
+    @property
+    def spec(self) -> RunnerSpec:
+        """What the runner is to do."""
+        return self._spec
+
     def run(self) -> int:
         """Until nothing of the attempt lives on this node; the exit code of the task."""
         state = self._attempt.state(self._index)

@@ -14,6 +14,7 @@ from trainshed.engines.slurm.parsing import NodeLine, QueueLine
 from trainshed.engines.slurm.rest import shapes
 from trainshed.engines.slurm.rest.connection import Connection
 from trainshed.engines.slurm.rest.submission import request
+from trainshed.engines.slurm.script import TOKEN_VARIABLE
 from trainshed.engines.slurm.settings import InvalidSettings
 from trainshed.resources.reasons import Reason, ReasonCode
 
@@ -79,10 +80,12 @@ class RestSite:
             if isinstance(result, BaseException) and not isinstance(result, Refused):
                 raise result
 
-    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None, token: str = "") -> str:
         """The number of a job of this user; a token of Slurm's own user or root may submit for others."""
         version = await self._connection.version()
         environment = self._environment | (user.environment if user is not None else {})
+        if token:
+            environment[TOKEN_VARIABLE] = token
         try:
             body = request(arguments, script, environment, version)
         except InvalidSettings as error:
