@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from trainshed.engines.kind import EngineKind
+from trainshed.engines.kind import EngineKind, Making
 from trainshed.engines.kinds import Engines, check, kind_of, kinds
 from trainshed.resources.engines import DEFAULT_ENGINE, FILE_NAME, EngineDescription, InvalidEngines, write_engines
 from trainshed.service_home import load_engine_descriptions, prepare_home
@@ -62,6 +62,8 @@ def add_engine(home: Path, kind: str, name: str, settings: Mapping[str, str]) ->
     changed = tuple(engine if other.name == name else other for other in known) if former else (*known, engine)
     # What contradicts itself is found before it is written, rather than by the next start of the service.
     Engines(changed).make(home)
+    if (admit := kind_of(kind).admit) is not None:
+        admit(Making(name, home, engine.settings, None))
     prepare_home(home)
     _write(home, changed)
 

@@ -18,8 +18,20 @@ from trainshed.engines.several import SeveralEngines
 from trainshed.resources.conditions import Condition
 from trainshed.resources.lifecycle import AttemptState, JobState, NodeState, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, clusters, dependencies, draining, events, jobs, meta, nodes, usage, workspaces
-from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
+from trainshed.store import (
+    attempts,
+    clusters,
+    dependencies,
+    draining,
+    events,
+    jobs,
+    meta,
+    nodes,
+    principals,
+    usage,
+    workspaces,
+)
+from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord, PrincipalRecord
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 HPC = {"name": "hpc", "options": {"partition": "gpu"}}
@@ -431,5 +443,17 @@ def test_the_story_is_told(on_site: Any) -> None:
             lambda tx: [event.event for event in events.page(tx, resource_key=job.key, since=0, limit=20)]
         )
         assert told == ["submitted", "placed", "handed-over", "started", "placed", "succeeded", "succeeded"]
+
+    on_site(scenario)
+
+
+def test_the_engine_is_told_who_submitted_a_job(on_site: Any) -> None:
+    async def scenario(site: Site) -> None:
+        cluster = await site.cluster()
+        ann = PrincipalRecord("ann-id", "User", "ann@example.org", "Ann", None, None, None, 1)
+        await site.world.write(lambda tx: principals.insert(tx, ann))
+        by = {name: await site.job(cluster, f"by-{name}", submitted_by=name) for name in ("ann-id", "gone", None)}
+        told = {name: site.hpc.specs[(await site.handed(job)).id] for name, job in by.items()}
+        assert {name: gang.submitter for name, gang in told.items()} == {"ann-id": ann.name, "gone": "", None: ""}
 
     on_site(scenario)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.live_service import LiveService
+from tests.support.machine import needs_namespaces
 from tests.support.mpi import Mpi, mpi
 from tests.support.program import PATIENCE, Program
 
@@ -40,6 +41,7 @@ def four_ranks(live: LiveService, command: str) -> dict[str, Any]:
     }
 
 
+@needs_namespaces
 def test_ranks_of_two_nodes(trainshed: Program, shared_service: LiveService, mpi: Mpi) -> None:
     command, job = 'echo "loss $RANK"; echo "host $(hostname)"; echo "warn $RANK" >&2', f"by-rank-{mpi.name}"
     properties = {**four_ranks(shared_service, command), "environmentVariables": mpi.variables}

@@ -15,6 +15,7 @@ import pytest
 from tests.engines.conftest import InLab
 from tests.engines.lab import Lab, eventually
 from tests.support.leftovers import look_until_nothing
+from tests.support.machine import why_no_namespaces
 from trainshed.engines.local.addresses import file_server_address
 from trainshed.engines.local.fileserver import disks, nfs, ssh
 from trainshed.engines.local.fileserver.keeper import FileServerKeeper
@@ -27,7 +28,8 @@ from trainshed.volumes.libnfs import Connection, Server, available
 UID = f"u{os.getpid()}"
 SPEC = FileServerSpec(UID, "fs", 2**30, "demo", admin_password="let me in 4711")
 
-needs_ganesha = pytest.mark.skipif(bool(nfs.why_not()), reason=f"no file servers here: {nfs.why_not()}")
+_WHY_NONE = nfs.why_not() or why_no_namespaces()
+needs_ganesha = pytest.mark.skipif(bool(_WHY_NONE), reason=f"no file servers here: {_WHY_NONE}")
 needs_libnfs = pytest.mark.skipif(not available(), reason="libnfs is not installed: apt-get install libnfs13")
 needs_ssh = pytest.mark.skipif(
     not Path("/usr/sbin/sshd").exists() or not Path("/usr/bin/sftp").exists(),

@@ -19,6 +19,7 @@ from tests.engines.conformance import mounts
 from tests.engines.conftest import InLab
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper
 from tests.engines.processes import ancestor_below, command_of, daemon_pid
+from tests.support.machine import needs_namespaces
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
@@ -204,6 +205,7 @@ def test_the_reason_of_a_failed_setup_task_holds_no_secret(in_lab: InLab) -> Non
 
 
 @root_only
+@needs_namespaces
 def test_volumes_of_a_cluster_are_mounted_on_its_nodes_only(in_lab: InLab, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -225,6 +227,7 @@ def test_volumes_of_a_cluster_are_mounted_on_its_nodes_only(in_lab: InLab, tmp_p
 
 
 @root_only
+@needs_namespaces
 def test_volumes_end_with_the_nodes_without_namespaces_too(
     in_lab: InLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from tests.engines.conformance import mounts
 from tests.engines.conftest import InLab, run_in_lab
 from tests.engines.lab import Lab, cluster_spec, eventually, gang_spec, living, mark, sleeper
 from tests.engines.processes import daemon_pid, group_value, memory_of
+from tests.support.machine import needs_namespaces
 from trainshed.engines.local.cgroups import trees
 from trainshed.engines.local.engine import LocalEngine
 from trainshed.engines.local.layout import Layout
@@ -27,6 +28,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and control
 
 
 @root_only
+@needs_namespaces
 def test_a_job_sees_its_node(in_lab: InLab) -> None:
     """Host name, and that name resolves to the node's own address (behaviour of gloo and c10d depends on it)."""
 

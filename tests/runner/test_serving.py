@@ -155,6 +155,18 @@ def test_a_stop_leaves_it_able_to_serve(server: Server, tmp_path: Path) -> None:
     assert server.run(custom("exit 5"))["outcome"]["exit_code"] == 5
 
 
+def test_a_stop_that_comes_with_its_attempt_is_heard(server: Server, tmp_path: Path) -> None:
+    reason = {"code": "JobTerminated", "text": "never mind", "details": {}}
+    spec = json.loads(server.spec(custom("sleep 1000"), "unwanted").to_json())
+    # Both are there when the runner looks.
+    os.kill(server.pid, signal.SIGSTOP)
+    server.send({"run": spec, "secrets": {}, "private": {}, "token": ""})
+    server.send({"stop": reason, "grace": 0.2, "attempt": "unwanted"})
+    os.kill(server.pid, signal.SIGCONT)
+    assert server.end()["outcome"]["result"] == "stopped"
+    assert server.run(custom("true"))["outcome"]["result"] == "succeeded"
+
+
 def test_its_death_takes_the_attempt_with_it(server: Server, tmp_path: Path) -> None:
     server.run(custom("true"))
     server.begin(custom("export MARK=goes-too; bash -c 'echo begun; exec sleep 1000'"))

@@ -15,6 +15,7 @@ import pytest
 
 from tests.clients.install import STORE, Client, install
 from tests.frameworks.install import FRAMEWORKS
+from tests.support.machine import why_no_namespaces
 from trainshed.runner.mpi import flavor_of
 from trainshed.toolkits import MpiFlavor
 
@@ -48,6 +49,12 @@ class Mpi:
         return self.name.startswith("openmpi")
 
 
+def _skip_without_host_names() -> None:
+    """Open MPI takes two nodes of one host name for one, and hangs."""
+    if why_not := why_no_namespaces():
+        pytest.skip(f"no nodes with names of their own, which Open MPI needs: {why_not}")
+
+
 def mpich() -> Mpi:
     """MPICH; skips the test where it is not installed."""
     folder = Path(sys.executable).parent
@@ -59,6 +66,7 @@ def mpich() -> Mpi:
 
 def open_mpi() -> Mpi:
     """Open MPI, installed when it is first asked for; skips the test where it cannot be had."""
+    _skip_without_host_names()
     STORE.mkdir(exist_ok=True)
     with (STORE / "open-mpi-5.lock").open("w") as lock:
         # Several processes run tests.
@@ -71,6 +79,7 @@ def open_mpi() -> Mpi:
 
 def open_mpi_4() -> Mpi:
     """Debian's Open MPI 4; skips the test unless it is what ``/usr/bin/mpirun`` is."""
+    _skip_without_host_names()
     program = Path("/usr/bin/mpirun")
     if not program.exists() or flavor_of(_version(program)) is not MpiFlavor.OPEN_MPI_4:
         pytest.skip("/usr/bin/mpirun is not Open MPI 4: apt-get install openmpi-bin")

@@ -20,6 +20,7 @@ import pytest
 
 from tests.engines.conftest import run_in_lab
 from tests.engines.lab import Lab, eventually
+from tests.support.machine import needs_namespaces
 from trainshed.engines.local.fileserver import nfs
 from trainshed.engines.protocol import FileServerCondition, FileServerSpec, FileServerStatus
 from trainshed.resources.exports import mount_settings
@@ -29,6 +30,7 @@ from trainshed.volumes.nfs_reading import NfsReader
 from trainshed.volumes.reading import Unreadable
 
 pytestmark = [
+    needs_namespaces,
     pytest.mark.slow,
     pytest.mark.skipif(bool(nfs.why_not()), reason=f"no file servers here: {nfs.why_not()}"),
     pytest.mark.skipif(not available(), reason="libnfs is not installed: apt-get install libnfs13"),

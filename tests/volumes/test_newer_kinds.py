@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.runner.harness import Runner, run, stdouterr, wait_for
+from tests.support.machine import needs_namespaces
 from tests.volumes import newer_servers
 from tests.volumes.newer_servers import S3_ID, S3_KEY, GitServer, Meter, S3Server, SftpServer, git
 from tests.volumes.servers import BlobServer
@@ -23,6 +24,9 @@ from trainshed.volumes import node_cache
 S3_PRIVATE = {"/mountVolumes/s3Buckets/0/credentials/secretAccessKey": S3_KEY}
 #: Says where execution.log has what the volume's driver told.
 LOG = "execution.log"
+
+
+pytestmark = needs_namespaces
 
 
 @pytest.fixture(scope="module")

@@ -139,9 +139,9 @@ def place_of(tx: Connection, services: Services, record: JobRecord, directory_id
 
 
 def _own_folder(path: str, segment: str) -> str:
-    """The folder of the workspace on the way to a generated path."""
+    """The folder of the job on the way to a generated path; it, or its workspace's above it, is the job's user's."""
     before, _, _ = path.rpartition(segment)
-    return directories.join(before, *segment.split("/")[:4])
+    return directories.join(before, segment)
 
 
 def _kept_logs(root: str, segment: str) -> DirectoryReader:

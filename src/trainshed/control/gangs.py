@@ -14,7 +14,7 @@ from trainshed.resources.engines import DEFAULT_ENGINE
 from trainshed.resources.vmsizes import find_size
 from trainshed.resources.volume_sources import VolumeSource, volume_sources
 from trainshed.scheduling.scaling import largest_size
-from trainshed.store import clusters, code, workspaces
+from trainshed.store import clusters, code, principals, workspaces
 from trainshed.store.errors import or_none
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord
 
@@ -87,7 +87,13 @@ def _gang_spec(
         priority=job.priority,
         cluster=cluster.name if cluster is not None else "",
         engine=cluster.engine if cluster is not None else DEFAULT_ENGINE,
+        submitter=_submitter(tx, job),
     )
+
+
+def _submitter(tx: Connection, job: JobRecord) -> str:
+    user = or_none(principals.get, tx, job.submitted_by) if job.submitted_by else None
+    return user.name if user is not None else ""
 
 
 def _cluster_volumes(cluster: ClusterRecord | None) -> tuple[VolumeSource, ...]:

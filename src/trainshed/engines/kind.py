@@ -40,6 +40,8 @@ class EngineKind:
     make: Callable[[Making], Engine]
     #: Looks at an engine that was described so, and says what mends what it lacks; takes a few seconds at most.
     doctor: Callable[[Making], Sequence[Check]] | None = None
+    #: Reads the files that the settings name, once, when an engine is added. Raises InvalidEngines.
+    admit: Callable[[Making], None] | None = None
     #: Python packages that it needs beyond the service's own, and the extra that has them.
     packages: tuple[str, ...] = ()
     extra: str = ""

@@ -171,6 +171,8 @@ class GangSpec:
     #: The cluster's name, for people, and its engine.
     cluster: str = ""
     engine: str = DEFAULT_ENGINE
+    #: Name of who submitted the job; empty when nobody signs in.
+    submitter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

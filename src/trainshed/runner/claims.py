@@ -28,22 +28,35 @@ def claim(root: str, path: str, segment: str, user: JobUser) -> None:
     ``root`` is the service's own; below it no link is followed, and what somebody else made is left as it is: whether
     the workspace's user may use it is then seen when that user tries. Raises OSError.
     """
-    if not directories.is_below(path, root):
-        return
-    below = [part for part in path[len(root) :].split("/") if part]
-    if ".." in below or "." in below:
-        return
-    shared, own = _split(below, [part for part in segment.split("/") if part])
-    folder = os.open(root, _FOLDER)
-    try:
-        for name in shared:
-            inner = _shared(folder, name)
-            if inner is None:
-                return
+    found = _above_own(root, path, segment, _WORKSPACES)
+    if found is not None:
+        folder, own = found
+        try:
+            if own:
+                _own(folder, own, user)
+        finally:
             os.close(folder)
-            folder = inner
-        if own:
-            _own(folder, own, user)
+
+
+def claim_for_job(root: str, path: str, segment: str, uid: int, gid: int) -> None:
+    """The same where users of one workspace may be several of the machine's: the folder of the job is the user's own.
+
+    Raises OSError.
+    """
+    found = _above_own(root, path, segment, "")
+    if found is None:
+        return
+    folder, own = found
+    try:
+        inner = _enter(folder, own) if own else None
+        if inner is None:
+            return
+        try:
+            if os.fstat(inner).st_uid == 0:
+                os.fchmod(inner, _OWN_MODE)
+                os.fchown(inner, uid, gid)
+        finally:
+            os.close(inner)
     finally:
         os.close(folder)
 
@@ -58,12 +71,41 @@ def open_to_all(root: str) -> None:
         os.close(folder)
 
 
-def _split(below: list[str], segment: list[str]) -> tuple[list[str], str]:
-    """Folders that are shared, and the one that is the workspace's, on a path that may contain the segment."""
+def _above_own(root: str, path: str, segment: str, kind: str) -> tuple[int, str] | None:
+    """The shared folder above the own one, open and made if need be, and the own one's name; None for what is not
+    below the root or not to be shared.
+    """
+    if not directories.is_below(path, root):
+        return None
+    below = [part for part in path[len(root) :].split("/") if part]
+    if ".." in below or "." in below:
+        return None
+    shared, own = _split(below, [part for part in segment.split("/") if part], kind)
+    folder = os.open(root, _FOLDER)
+    try:
+        for name in shared:
+            inner = _shared(folder, name)
+            if inner is None:
+                os.close(folder)
+                return None
+            os.close(folder)
+            folder = inner
+    except OSError:
+        os.close(folder)
+        raise
+    return folder, own
+
+
+def _split(below: list[str], segment: list[str], kind: str) -> tuple[list[str], str]:
+    """Folders that are shared, and the own one, on a path that may contain the segment.
+
+    The own one is what follows ``kind`` in the segment; the last of it where that is empty, the first where it is not
+    there.
+    """
     for start in range(len(below) - len(segment) + 1):
         if segment and below[start : start + len(segment)] == segment:
-            place = start + (segment.index(_WORKSPACES) + 1 if _WORKSPACES in segment[:-1] else 0)
-            return below[:place], below[place]
+            place = len(segment) - 1 if not kind else segment.index(kind) + 1 if kind in segment[:-1] else 0
+            return below[: start + place], below[start + place]
     return below, ""
 
 

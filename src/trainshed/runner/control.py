@@ -12,6 +12,7 @@ import json
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from trainshed.resources.preemption import StopWarning
@@ -31,6 +32,8 @@ class Control:
         self._on_stop: OnStop | None = None
         self._attempt_id = ""
         self._next: list[dict[str, Any]] = []
+        #: Stops that came before their attempt began.
+        self._early: list[dict[str, Any]] = []
 
     def attach(self, loop: EventLoop, attempt_id: str, on_stop: OnStop) -> None:
         """Call ``on_stop`` for each request; raise ParentDied from the loop when the line is cut.
@@ -41,6 +44,9 @@ class Control:
         self._on_stop = on_stop
         if self._socket is not None:
             loop.watch(self._socket, self._read)
+        early, self._early = self._early, []
+        for message in early:
+            loop.after(0.0, partial(self._stop, message))
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the parent. A parent that is gone is noticed when reading."""
@@ -73,6 +79,11 @@ class Control:
             message = json.loads(line)
             if "run" in message:
                 self._next.append(message)
-            elif self._on_stop is not None and message.get("attempt", self._attempt_id) == self._attempt_id:
-                warning = StopWarning.from_json(message.get("warning"))
-                self._on_stop(message["stop"], message.get("grace"), warning)
+            elif self._on_stop is None:
+                self._early.append(message)
+            else:
+                self._stop(message)
+
+    def _stop(self, message: dict[str, Any]) -> None:
+        if self._on_stop is not None and message.get("attempt", self._attempt_id) == self._attempt_id:
+            self._on_stop(message["stop"], message.get("grace"), StopWarning.from_json(message.get("warning")))

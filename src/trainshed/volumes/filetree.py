@@ -40,7 +40,8 @@ class Entry:
 def open_file(root: str, path: str, own: str | None = None) -> int | None:
     """A descriptor of the regular file at an absolute ``path`` below ``root``; None where there is no such file.
 
-    ``own`` is the folder whose owner's rights count, if that is not root. The caller closes it. Raises OutsideRoot.
+    ``own`` is the folder on the way to which the first owner's rights count who is not root. The caller closes it.
+    Raises OutsideRoot.
     """
     descriptor = _open(root, path, os.O_RDONLY, own)
     if descriptor is None:
@@ -129,7 +130,10 @@ def _open(root: str, path: str, flags: int, own: str | None) -> int | None:
 
 
 def _owner(root: str, own: str | None) -> int:
-    """Who owns the folder ``own`` below ``root``; nobody when it is not there or reached by a link."""
+    """The first on the way from ``root`` to ``own`` who is not the machine's root: a workspace's user, or a job's.
+
+    Root where all of it is root's; nobody when it is not there or reached by a link.
+    """
     if own is None or os.geteuid() != 0:
         return 0
     try:
@@ -139,7 +143,9 @@ def _owner(root: str, own: str | None) -> int:
                 following = os.open(part, _STEP, dir_fd=current)
                 os.close(current)
                 current = following
-            return os.fstat(current).st_uid
+                if owner := os.fstat(current).st_uid:
+                    return owner
+            return 0
         finally:
             os.close(current)
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from trainshed.engines.local.leftovers import kill_trees
 
 #: Seconds that any step of the set-up may take.
 PATIENCE = 60.0
+_NOBODY = 65534
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 #: Without an Epilog, slurmctld 22.05 looks for the next job only at its tick of a second (reference: engines).
 _TUNED = """\
@@ -40,6 +41,20 @@ def why_not() -> str:
             "slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins"
         )
     return "" if os.geteuid() == 0 else "a Slurm of its own needs root here"
+
+
+def why_no_rest() -> str:
+    """Why a site here has no slurmrestd with JWT; empty when it has."""
+    if shutil.which("slurmrestd") is not None and _jwt_plugin():
+        return ""
+    return (
+        "slurmrestd or Slurm's JWT plugin is not installed: apt-get install --no-install-recommends slurmrestd "
+        "slurm-wlm-jwt-plugin"
+    )
+
+
+def _jwt_plugin() -> bool:
+    return any(Path("/usr").glob("lib*/**/slurm*/auth_jwt.so"))
 
 
 class Site:
@@ -88,6 +103,30 @@ class Site:
         """slurmd of a node."""
         self._start(name, "slurmd", "-D", "-N", name)
 
+    def start_rest(self) -> str:
+        """slurmrestd with JWT, as nobody, since it refuses to be root; its URL, once it listens.
+
+        ``openapi/v0.0.38`` is named: with all of them it wants an accounting database (reference: engines).
+        """
+        socket_ = self.root / "rest" / "socket"
+        if "slurmrestd" not in self._children:
+            shutil.rmtree(socket_.parent, ignore_errors=True)
+            socket_.parent.mkdir()
+            os.chown(socket_.parent, _NOBODY, _NOBODY)
+            self._start(
+                "slurmrestd",
+                *("slurmrestd", "-s", "openapi/v0.0.37,openapi/v0.0.38", "-a", "rest_auth/jwt"),
+                *("-u", str(_NOBODY), "-g", str(_NOBODY), f"unix:{socket_}"),
+                # Its own token: without one it refuses to start, and what it is does not matter.
+                environment={"SLURM_JWT": "daemon"},
+            )
+            self._until(lambda: _listens(socket_), "slurmrestd's socket")
+        return f"unix:{socket_}"
+
+    def token(self, lifespan: int = 600) -> str:
+        """A JWT of root."""
+        return self.run("scontrol", "token", f"lifespan={lifespan}", "username=root").partition("=")[2]
+
     def kill(self, name: str) -> None:
         """SIGKILL to ``slurmctld`` or to the slurmd of a node; what a slurmd had started goes on."""
         child = self._children.pop(name)
@@ -97,6 +136,14 @@ class Site:
     def alive(self, name: str) -> bool:
         """Whether ``slurmctld`` or the slurmd of a node was started and not killed."""
         return name in self._children
+
+    def save(self) -> None:
+        """Wait until slurmctld has written down all jobs as they are now: one that is killed forgets the others."""
+        name = f"saved-{time.time_ns()}"
+        job = self.run("sbatch", "--parsable", "--hold", f"--job-name={name}", "-o/dev/null", "--wrap=true")
+        state = self.root / "state" / "job_state"
+        self._until(lambda: state.is_file() and name.encode() in state.read_bytes(), "a state that is written down")
+        self.run("scancel", job)
 
     def idle(self) -> list[str]:
         """Nodes that are idle."""
@@ -162,10 +209,11 @@ class Site:
                         found.add(int(entry.name))
         return found
 
-    def _start(self, name: str, *argv: str) -> None:
+    def _start(self, name: str, *argv: str, environment: Mapping[str, str] | None = None) -> None:
+        environment = {**self.environment, **(environment or {})}
         with open(self.root / "log" / f"{name}.out", "ab") as out:
             self._children[name] = subprocess.Popen(
-                argv, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
 
     def _until(self, holds: Callable[[], object], what: str) -> None:
@@ -182,6 +230,9 @@ class Site:
         key = self.root / "munge" / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
+        jwt = self.root / "jwt.key"
+        jwt.write_bytes(os.urandom(32))
+        jwt.chmod(0o600)
         ports = _free_ports(1 + nodes)
         host = socket.gethostname()
         root = self.root
@@ -214,6 +265,7 @@ class Site:
             "SlurmdTimeout=6",
             "MaxJobCount=20000",
             _TUNED if tuned else "",
+            *(["AuthAltTypes=auth/jwt", f"AuthAltParameters=jwt_key={root}/jwt.key"] if _jwt_plugin() else []),
             *(
                 f"NodeName={name} NodeHostname={host} NodeAddr={self._net}.{4 + index} Port={ports[1 + index]} "
                 f"CPUs={cpus} RealMemory=1000 Gres=gpu:2"
@@ -232,6 +284,13 @@ class Site:
         version = tuple(int(part) for part in said.split(".")[:2])
         plugin = "disabled" if version >= (23, 11) else "cgroup/v1"
         (root / "cgroup.conf").write_text(f"CgroupPlugin={plugin}\n")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+        probe.connect(str(path))
+        return True
+    return False
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 
 from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.owners import Owner
 
 
 def test_one_that_reads_its_input_gets_all_of_it() -> None:
@@ -22,3 +24,13 @@ def test_one_that_ends_without_reading_its_input_is_judged_by_its_own_words(loop
     command = (sys.executable, "-c", "import sys; sys.exit('no such partition')")
     with asyncio.Runner(loop_factory=factory) as runner, pytest.raises(Refused, match="no such partition"):
         runner.run(Commands("", 30.0).run(*command, stdin="#!/bin/bash\n" * 100_000))
+
+
+def test_over_ssh_a_user_s_commands_are_run_by_a_login_of_that_user(tmp_path: Path) -> None:
+    """With a double of ssh, which prints what it was to do."""
+    (tmp_path / "ssh").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    commands = Commands("svc@login", 30.0, {"PATH": f"{tmp_path}:/bin"})
+    ann = Owner("ann", 2001, 2001, "/home/ann")
+    said = [asyncio.run(commands.run("scancel", "5", user=user)).split() for user in (None, ann)]
+    assert [words[-4:] for words in said] == [["svc@login", "--", "scancel", "5"], ["ann@login", "--", "scancel", "5"]]

@@ -85,8 +85,9 @@ def test_many_jobs_beside_those_of_others(service: LiveService, slurm_site: Site
     print(
         f"{JOBS} jobs, {len(others)} of others: submitted in {submitted:.1f} s, over after {took:.1f} s; {dict(count)}"
     )
-    assert count["sbatch"] == JOBS
-    assert count["scancel"] == 0, "nobody wanted any to end"
+    assert count["sbatch"] <= JOBS, "one for each, or for several that are alike"
+    # Of elements that have nothing to do any more, together.
+    assert count["scancel"] <= 2 + count["squeue"]
     assert count["squeue"] <= 10 + LOOKS * took
     asked = [call for call in calls if call[0] in ("squeue", "scontrol")]
     assert not [call for call in asked if any(word.startswith(("-j", "--job")) or word == "job" for word in call)]

@@ -10,7 +10,16 @@ import pytest
 
 from trainshed.engines.slurm.kind import KIND
 from trainshed.engines.slurm.node.nodes import per_node
-from trainshed.engines.slurm.script import arguments, comment, job_name, minutes, script, ticket_of
+from trainshed.engines.slurm.script import (
+    arguments,
+    array_arguments,
+    comment,
+    job_name,
+    likeness,
+    minutes,
+    script,
+    ticket_of,
+)
 from trainshed.engines.slurm.settings import InvalidSettings, SlurmSettings
 from trainshed.resources.preemption import StopWarning
 
@@ -82,6 +91,36 @@ def test_a_usual_submission() -> None:
 def test_what_changes_it(more: dict[str, Any], present: list[str], absent: list[str]) -> None:
     found = submitted(**more)
     assert set(present) <= set(found) and not set(absent) & set(found)
+
+
+def test_an_array_says_what_is_its_own_anew() -> None:
+    given = [submitted(name=f"fit-{n}", comment=comment("mark", f"t{n}")) for n in range(3)]
+    made = array_arguments(given, comment("mark", "array-x"), Path("/shared/trainshed/arrays/array-x/output-%a.txt"))
+    own = {
+        "--job-name=fit",
+        "--comment=trainshed:mark:array-x",
+        "--output=/shared/trainshed/arrays/array-x/output-%a.txt",
+        "--array=0-2",
+    }
+    assert made[0] == "--parsable" and own < set(made)
+    assert len(made) == len(set(made)) == len(given[0]) + 1
+    assert set(made) - own == {a for a in given[0] if not a.startswith(("--job-name=", "--comment=", "--output="))}
+
+
+@pytest.mark.parametrize(
+    ("more", "alike"),
+    [
+        ({"name": "another", "comment": "other"}, True),
+        ({"output": Path("/elsewhere")}, True),
+        ({"minutes": 13}, False),
+        ({"options": {"partition": "gpu"}}, False),
+        ({"priority": -1000}, False),
+        ({"gpus": 1}, False),
+    ],
+)
+def test_what_is_alike(more: dict[str, Any], alike: bool) -> None:
+    assert (likeness(submitted(), "script", "cluster") == likeness(submitted(**more), "script", "cluster")) is alike
+    assert likeness(submitted(), "script", "cluster") != likeness(submitted(), "another", "cluster")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,13 @@ from trainshed.engines.slurm.commands import Commands
 from trainshed.engines.slurm.handing import Handing
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places
+from trainshed.engines.slurm.owners import Owner, owner_of
 from trainshed.engines.slurm.parsing import QueueLine
 from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.script import comment
 from trainshed.engines.slurm.watching import Watching
+from trainshed.runner import outcome
+from trainshed.runner.spec import Outcome
 
 
 class SiteDouble:
@@ -27,15 +32,17 @@ class SiteDouble:
     def __init__(self) -> None:
         self.lines: list[QueueLine] = []
         self.cancelled: set[str] = set()
+        self.by: dict[str, Owner | None] = {}
 
-    async def queue(self, *, ended: bool = False) -> list[QueueLine]:
+    async def queue(self, users: Collection[Owner] = (), *, ended: bool = False) -> list[QueueLine]:
         return self.lines
 
     async def ended(self, jobs: Collection[str]) -> dict[str, str]:
         return {}
 
-    async def cancel(self, jobs: Collection[str]) -> None:
+    async def cancel(self, jobs: Collection[str], user: Owner | None = None) -> None:
         self.cancelled |= set(jobs)
+        self.by |= dict.fromkeys(jobs, user)
 
 
 class Bench:
@@ -58,6 +65,31 @@ class Bench:
         if attempt:
             self.records.keep(AttemptRecord(name, name, 0, 1))
         return ticket
+
+    def alike(self, *names: str, job: str = "7") -> list[TicketRecord]:
+        """Tickets that wait, as the elements of one array; nobody has any of them."""
+        tickets = [self.ticket(name, "") for name in names]
+        for ticket in tickets:
+            ticket.alike, ticket.entry = "same", f"0-{ticket.ticket}"
+            self.records.keep(ticket)
+            self.records.wait(ticket)
+        self.records.keep_array("array-x", tickets, job)
+        return tickets
+
+    def take(self, name: str, job: str, of: str = "array-x") -> None:
+        """As that job's first node does."""
+        places.claim(self.root.ticket(name).claim, job, of)
+        (self.root.waiting / "same" / f"0-{name}").unlink()
+
+    def begin(self, job: str, name: str) -> None:
+        """The same, of a job that begins."""
+        places.claim(self.root.submission("array-x").carried(job), job, name)
+
+    def succeed(self, name: str) -> None:
+        """As its runner does."""
+        state = self.root.attempt(name).state(0)
+        state.mkdir()
+        outcome.write(str(state), Outcome("succeeded", 0, ended_at=1))
 
     def look(self) -> list[watching.Event]:
         return asyncio.run(self.watching.look())
@@ -92,10 +124,100 @@ def test_a_second_job_of_one_ticket_is_cancelled(bench: Bench) -> None:
 
 def test_a_job_whose_number_was_lost_is_found_by_its_comment_or_its_claim(bench: Bench) -> None:
     first, second = bench.ticket("a", ""), bench.ticket("b", "")
-    places.write(bench.root.ticket("b").claim, "51")
+    places.claim(bench.root.ticket("b").claim, "51", "b")
     bench.site.lines = [line("50", "a"), line("51", "b"), line("52", "b", "PENDING")]
     bench.look()
     assert (first.job, second.job) == ("50", "51")
+
+
+def element(index: int, state: str = "PENDING", restarts: int = 0) -> QueueLine:
+    return line(f"7_{index}", "array-x", state, restarts)
+
+
+def test_a_ticket_belongs_to_the_job_that_took_it(bench: Bench) -> None:
+    first, second = bench.alike("a", "b")
+    bench.site.lines = [element(0, "RUNNING"), element(1)]
+    bench.begin("7_0", "a")
+    bench.take("a", "7_0")
+    bench.look()
+    assert (first.job, second.job) == ("7_0", "7_1") and bench.site.cancelled == set()
+    bench.succeed("a")
+    bench.take("b", "7_0")
+    (ended,) = [event for event in bench.look() if event]
+    assert (ended.attempt_id, ended.result) == ("a", GangResult.SUCCEEDED)
+    # The other element has nothing to do, and does not begin any more.
+    assert (second.job, bench.site.cancelled) == ("7_0", {"7_1"})
+    assert places.claimant(bench.root.submission("array-x").carried("7_1"))[0] == places.NOBODY
+    assert bench.records.seen["b"].running
+
+
+def test_an_element_that_has_begun_is_not_cancelled_over_a_ticket_that_another_has(bench: Bench) -> None:
+    bench.alike("a", "b")
+    bench.site.lines = [element(0, "RUNNING"), element(1)]
+    bench.take("b", "7_0")
+    # Slurm said that it waits, and it has begun since: with another one, perhaps.
+    bench.begin("7_1", "a")
+    bench.look()
+    assert bench.site.cancelled == set()
+
+
+def test_a_requeued_job_s_next_run_is_for_what_it_had_taken(bench: Bench) -> None:
+    first, second = bench.alike("a", "b")
+    bench.begin("7_0", "a")
+    for name in ("a", "b"):
+        bench.take(name, "7_0")
+    bench.succeed("a")
+    bench.site.lines = [element(0, "PENDING", restarts=1)]
+    ended = {event.attempt_id: event for event in bench.look() if event}
+    assert ended["a"].result is GangResult.SUCCEEDED and not ended["a"].again
+    assert ended["b"].again and (second.attempt, second.run, second.job) == ("", 1, "7_0")
+    bench.look()
+    assert bench.site.cancelled == set(), "nobody wants a to run again, and the job is b's"
+    assert first.closed and bench.records.vacant_ticket("uid-b") is second
+
+
+def test_a_job_that_was_requeued_before_it_began_keeps_its_ticket(bench: Bench) -> None:
+    (ticket,) = bench.alike("a")
+    bench.site.lines = [element(0, "PENDING", restarts=1)]
+    (ended,) = [event for event in bench.look() if event]
+    # Its order is of no attempt any more: nobody else may take it.
+    assert ended.again and places.claimant(bench.root.ticket("a").claim) == ("7_0", "array-x")
+    assert bench.records.entries("same") == set() and ticket.run == 1
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_element_that_was_cancelled_while_it_waited(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """Slurm forgets it at once, and shows the others."""
+    monkeypatch.setattr("trainshed.engines.slurm.verdict.OUTCOME_SECONDS", 0.0)
+    first, second = bench.alike("a", "b")
+    bench.take("a", "7_0")
+    bench.site.lines = [element(0, "RUNNING")]
+    if taken:
+        places.claim(bench.root.ticket("b").claim, "7_0", "array-x")
+        assert [event for event in bench.look() if event] == []
+        assert second.job == "7_0"
+        return
+    (ended,) = [event for event in bench.look() if event]
+    assert (ended.attempt_id, ended.result) == ("b", GangResult.FAILED)
+    assert ended.reason is not None and ended.reason.details["slurmState"] == "CANCELLED"
+    assert places.claimant(bench.root.ticket("b").claim)[0] == places.NOBODY and first.job == "7_0"
+
+
+def test_arrays_are_known_again_and_go_with_their_last_ticket(bench: Bench) -> None:
+    bench.alike("a", "b")
+    again = Records(bench.root)
+    again.load()
+    assert {name: (ticket.job, ticket.named) for name, ticket in again.tickets.items()} == {
+        "a": ("7_0", "array-x"),
+        "b": ("7_1", "array-x"),
+    }
+    folder = bench.root.submission("array-x").folder
+    again.drop(again.tickets["a"])
+    assert folder.is_dir()
+    again.drop(again.tickets["b"])
+    assert not folder.exists() and again.entries("same") == set()
 
 
 def test_what_is_not_ours_is_left_alone(bench: Bench) -> None:
@@ -104,6 +226,22 @@ def test_what_is_not_ours_is_left_alone(bench: Bench) -> None:
     bench.look()
     # Of a ticket that was dropped nothing may run.
     assert bench.site.cancelled == {"8"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the service acts as others where it is root")
+def test_each_user_s_jobs_are_ended_as_that_user_and_a_stranger_s_comment_counts_nothing(bench: Bench) -> None:
+    games, backup = owner_of("games"), owner_of("backup")
+    ticket, other = bench.ticket("a", "42"), bench.ticket("b", "50")
+    ticket.owner, other.owner = asdict(games), asdict(backup)
+    bench.site.lines = [
+        replace(line("42", "a"), uid=games.uid),
+        replace(line("43", "a", "PENDING"), uid=games.uid),
+        replace(line("44", "a", "PENDING"), uid=backup.uid),
+        replace(line("50", "b"), uid=backup.uid),
+        replace(line("51", "b", "PENDING"), uid=backup.uid),
+    ]
+    bench.look()
+    assert bench.site.by == {"43": games, "51": backup}
 
 
 def test_a_requeued_job_that_is_not_taken_up_is_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

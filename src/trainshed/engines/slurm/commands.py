@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from trainshed.engines.protocol import EngineUnavailable
+from trainshed.engines.slurm.owners import Owner
 from trainshed.resources.reasons import Reason, ReasonCode
 
 #: What the tools say when the controller, its network or its key service does not answer (all versions).
@@ -38,6 +39,22 @@ _SSH_FAILED = 255
 #: what is submitted, or how it is printed: the service may itself run in a job.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "KRB5CCNAME", "SSH_AUTH_SOCK")
 _PASSED_OF_SLURM = ("SLURM_CONF", "SLURM_JWT")
+#: Of these, what proves that one is the service's user.
+OF_THE_SERVICE = ("KRB5CCNAME", "SSH_AUTH_SOCK", "SLURM_JWT")
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What commands, and with them jobs, get of the service's environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
+    }
+
+
+def is_away(said: str) -> bool:
+    """Whether these are Slurm's words for a controller that does not answer."""
+    return any(words in said for words in _AWAY)
 
 
 class Refused(Exception):
@@ -54,11 +71,7 @@ class Commands:
     def __init__(self, ssh: str, timeout: float, environment: Mapping[str, str] = os.environ) -> None:
         self._ssh = ssh
         self._timeout = timeout
-        self._environment = {
-            name: value
-            for name, value in environment.items()
-            if name in (*_PASSED, *_PASSED_OF_SLURM) or name.startswith("LC_")
-        }
+        self._environment = passed_on(environment)
         self._at_once = asyncio.Semaphore(8)
 
     @property
@@ -66,23 +79,32 @@ class Commands:
         """Where the commands run, for people."""
         return self._ssh or "this machine"
 
-    async def run(self, name: str, *arguments: str, stdin: str = "") -> str:
-        """What the command prints. Raises Refused, EngineUnavailable; Unsure when it was cut off."""
-        argv = [name, *arguments]
+    async def run(self, name: str, *arguments: str, stdin: str = "", user: Owner | None = None) -> str:
+        """What the command prints that this Unix user runs (None: the service's own; over SSH the one who logs in).
+
+        Raises Refused, EngineUnavailable; Unsure when it was cut off.
+        """
+        argv, environment = [name, *arguments], self._environment
         if self._ssh:
-            argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", self._ssh, "--", shlex.join(argv)]
+            login = self._ssh if user is None else f"{user.name}@{self._ssh.rpartition('@')[2]}"
+            argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", login, "--", shlex.join(argv)]
+        elif user is not None:
+            argv = [*user.command, *argv]
+            environment = {k: v for k, v in environment.items() if k not in OF_THE_SERVICE} | user.environment
         async with self._at_once:
-            code, out, error = await self._carry_out(argv, name, stdin)
+            code, out, error = await self._carry_out(argv, name, stdin, environment)
         if code == 0:
             return out
         said = " ".join((error or out).split()) or f"exit code {code}"
-        if (self._ssh and code == _SSH_FAILED) or any(words in said for words in _AWAY):
+        if (self._ssh and code == _SSH_FAILED) or is_away(said):
             raise EngineUnavailable(self._away(said))
         if code == 127:
             raise EngineUnavailable(self._away(f"{name} is not installed there, or not on the PATH ({said})"))
         raise Refused(said)
 
-    async def _carry_out(self, argv: list[str], name: str, stdin: str) -> tuple[int, str, str]:
+    async def _carry_out(
+        self, argv: list[str], name: str, stdin: str, environment: Mapping[str, str]
+    ) -> tuple[int, str, str]:
         given = _file_with(stdin)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -90,7 +112,7 @@ class Commands:
                 stdin=given,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:

@@ -38,10 +38,15 @@ def digest() -> str:
     return whole.hexdigest()[:16]
 
 
+def start_of(places: Places) -> Path:
+    """The path of what a job starts."""
+    return places.runners / digest() / "trainshed" / "engines" / "slurm" / "node" / "start.py"
+
+
 def deliver(places: Places) -> Path:
     """Put it there, unless it is; the path of what a job starts. Raises OSError."""
     folder = places.runners / digest()
-    start = folder / "trainshed" / "engines" / "slurm" / "node" / "start.py"
+    start = start_of(places)
     if folder.is_dir():
         return start
     # A folder of its own: several jobs, or services, may be about it at once.

@@ -12,21 +12,26 @@ import secrets
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable, NodeCondition
-from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.commands import Refused
+from trainshed.engines.slurm.doctor_users import examine_users
+from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.start import OLDEST
 from trainshed.engines.slurm.parsing import NodeLine, parse_version
 from trainshed.engines.slurm.reasons import condition_of
 from trainshed.engines.slurm.settings import SlurmSettings
-from trainshed.engines.slurm.site import Site
+from trainshed.engines.slurm.site import Site, site_of
 
 #: Oldest version whose commands are known to say what the engine reads.
 _OLDEST_SLURM = (22, 5)
 #: Jobs whose start is measured, and seconds that one may take.
 _PROBES, _PROBE_SECONDS = 3, 30.0
+#: Seconds for the job that shows what a node sees.
+_NODE_SECONDS = 15.0
 #: Seconds from submission to start above which a site is slow at it.
 _SLOW_SECONDS = 1.0
 #: Each with Slurm's default in seconds: SchedulerParameters that delay the start of small jobs.
@@ -38,22 +43,33 @@ _CREDENTIAL_SECONDS = 120
 
 async def examine(settings: SlurmSettings, environment: Mapping[str, str] = os.environ) -> list[Check]:
     """Every check; the first that fails may make others pointless."""
-    site = Site(commands := Commands(settings.ssh, settings.seconds, environment))
+    site = site_of(settings, environment)
+    try:
+        return await _examine(settings, site)
+    finally:
+        await site.close()
+
+
+async def _examine(settings: SlurmSettings, site: Site) -> list[Check]:
     directory = _directory(settings)
     try:
         version, config, nodes = await site.version(), await site.config(), await site.nodes()
     except EngineUnavailable as error:
         mend = "scontrol ping; systemctl status slurmctld munge (on the controller and on this machine)"
+        if settings.rest_url:
+            mend = "systemctl status slurmrestd; look at its log, and at the token: scontrol token"
         return [Check("slurm", False, error.reason.text, mend), directory]
-    checks = [_version(version, config, commands), directory, _nodes(settings, nodes)]
+    checks = [_version(version, config, site), directory, _nodes(settings, nodes)]
     if directory.ok and checks[-1].ok:
-        checks.append(await _what_a_node_sees(settings, commands))
+        checks.append(await _what_a_node_sees(settings, site))
         checks.append(await _speed(settings, site, config))
-    return [*checks, _requeue(config)]
+    checks += await examine_users(settings, site)
+    return [*checks, _requeue(config)] if config else checks
 
 
-def _version(version: str, config: Mapping[str, str], commands: Commands) -> Check:
-    detail = f"{version}, cluster {config.get('ClusterName', '?')}, commands on {commands.place}"
+def _version(version: str, config: Mapping[str, str], site: Site) -> Check:
+    cluster = f", cluster {config['ClusterName']}" if "ClusterName" in config else ""
+    detail = f"{version}{cluster}, {site.place}"
     known = parse_version(version)
     if known is not None and known < _OLDEST_SLURM:
         return Check("slurm", False, detail, "use Slurm 22.05 or later")
@@ -64,6 +80,8 @@ def _directory(settings: SlurmSettings) -> Check:
     path = Path(settings.directory)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if settings.map:
+            Places(path).make(passable=True)
         probe = path / f".doctor-{secrets.token_hex(4)}"
         probe.touch(0o600)
         probe.unlink()
@@ -85,26 +103,33 @@ def _nodes(settings: SlurmSettings, nodes: list[NodeLine]) -> Check:
     return Check("partition", True, detail)
 
 
-async def _what_a_node_sees(settings: SlurmSettings, commands: Commands) -> Check:
+async def _what_a_node_sees(settings: SlurmSettings, site: Site) -> Check:
     """The directory, the interpreter and the node's own directory, by a job of a moment."""
     name, word = "a node", secrets.token_hex(8)
     probe = Path(settings.directory, f".doctor-{secrets.token_hex(4)}")
+    said, back = Path(f"{probe}.said"), Path(f"{probe}.back")
     _put(probe, word)
     setup = f"{settings.setup}\n" if settings.setup else ""
     script = (
         f"#!/bin/bash\n{setup}cat {probe}; echo; {settings.python} -c 'import sys; print(*sys.version_info[:2])'; "
-        f"test -w {settings.node_directory} && echo writable; touch {probe}.back && echo back\n"
+        f"test -w {settings.node_directory} && echo writable; touch {back}\n"
     )
     try:
-        told = await commands.run("srun", *_small(settings), "--immediate=10", "--nodes=1", "bash", "-c", script)
+        job = await site.submit([*_small(settings), "--nodes=1", f"--output={said}"], script)
+        seen = await _comes(back, _NODE_SECONDS)
+        waits = not seen and any(line.job == job and line.queued for line in await site.queue())
+        if not seen:
+            await site.cancel([job])
+        lines = _lines(said)
     except (Refused, EngineUnavailable) as error:
         text = error.reason.text if isinstance(error, EngineUnavailable) else str(error)
-        return Check(name, False, f"not tried, no node was free for it: {text[:200]}", "srun hostname", needed=False)
+        return Check(name, False, f"not tried, Slurm did not take a job: {text[:200]}", "srun hostname", needed=False)
     finally:
-        back = _take(Path(f"{probe}.back"))
-        _take(probe)
-    lines = told.split("\n")
-    if word not in lines or not back:
+        for path in (probe, said, back):
+            _take(path)
+    if waits:
+        return Check(name, False, "not tried, no node was free for it", "srun hostname", needed=False)
+    if word not in lines or not seen:
         mend = "mount the same file system there under the same path, writable for the service's user"
         return Check(name, False, f"it does not see {settings.directory} as this machine does", mend)
     found = next((tuple(map(int, line.split())) for line in lines if re.fullmatch(r"\d+ \d+", line)), None)
@@ -120,7 +145,7 @@ async def _what_a_node_sees(settings: SlurmSettings, commands: Commands) -> Chec
 async def _speed(settings: SlurmSettings, site: Site, config: Mapping[str, str]) -> Check:
     """From ``sbatch`` to the first line of a job that nothing keeps from starting."""
     name = "time to start"
-    slow = _what_delays(config)
+    slow = _what_delays(config) if config else []
     try:
         seconds = [await _start_seconds(settings, site) for _ in range(_PROBES)]
     except (Refused, EngineUnavailable) as error:
@@ -153,18 +178,28 @@ async def _start_seconds(settings: SlurmSettings, site: Site) -> float | None:
     mark = Path(settings.directory, f".doctor-{secrets.token_hex(4)}")
     begin = time.monotonic()
     job = await site.submit(
-        ["--parsable", *_small(settings), "--nodes=1", "--output=/dev/null"],
+        [*_small(settings), "--nodes=1", "--output=/dev/null"],
         f"#!/bin/sh\ntouch {mark}\n",
     )
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            while not _take(mark):  # noqa: ASYNC110 - a file of another machine: nobody tells
-                await asyncio.sleep(0.02)
+    if await _comes(mark, _PROBE_SECONDS):
         return time.monotonic() - begin
-    except TimeoutError:
-        await site.cancel([job])
-        _take(mark)
-        return None
+    await site.cancel([job])
+    _take(mark)
+    return None
+
+
+async def _comes(path: Path, seconds: float) -> bool:
+    """Wait for a file of another machine, of which nobody tells, and remove it; whether it came in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not _take(path):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return True
+    return False
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").split("\n") if path.exists() else []
 
 
 def _put(path: Path, text: str) -> None:
@@ -182,7 +217,14 @@ def _take(path: Path) -> bool:
 
 def _small(settings: SlurmSettings) -> list[str]:
     options = settings.options({}).sbatch
-    return ["--job-name=trainshed-doctor", "--ntasks=1", "--time=1", "--chdir=/", *(f"--{n}={v}" for n, v in options)]
+    return [
+        "--parsable",
+        "--job-name=trainshed-doctor",
+        "--ntasks=1",
+        "--time=1",
+        "--chdir=/",
+        *(f"--{n}={v}" for n, v in options),
+    ]
 
 
 def _requeue(config: Mapping[str, str]) -> Check:

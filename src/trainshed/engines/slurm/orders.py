@@ -14,6 +14,7 @@ from typing import Any
 from trainshed.engines.protocol import ClusterSpec, EngineError, GangSpec
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import Places, Ticket
+from trainshed.engines.slurm.owners import Owner, acting_as, make_folder
 from trainshed.engines.slurm.settings import ClusterOptions, SlurmSettings
 from trainshed.resources.preemption import warning_of
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -80,15 +81,15 @@ class SetupSecrets:
     private: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def check_gang(gang: GangSpec, settings: SlurmSettings) -> None:
-    """Raises EngineError for what cannot run on this site."""
+def check_own_user(gang: GangSpec, settings: SlurmSettings) -> None:
+    """Raises EngineError for a job that must not run as the service's own user."""
     if gang.user is not None and not settings.shares_user:
         raise EngineError(
             Reason(
                 ReasonCode.JOB_LAUNCH_FAILED,
                 "The service keeps the jobs of different workspaces apart by Unix users of their own, and on this "
-                "Slurm site all run as the service's user. Set the engine's 'share_user' to yes where that is "
-                "acceptable.",
+                "Slurm site it would run as the service's user. Give it a 'unix_user' in the engine's map of users, or "
+                "set the engine's 'share_user' to yes where that is acceptable.",
                 {"setting": "share_user"},
             )
         )
@@ -103,18 +104,19 @@ def write_order(
     settings: SlurmSettings,
     setup_secrets: SetupSecrets,
     *,
+    owner: Owner | None,
     addresses: Mapping[str, str],
     former: tuple[str, int] | None,
     kill_wait: float,
     minutes: int | None,
+    alike: str = "",
+    entry: str = "",
 ) -> None:
-    """Put down what this run carries out, secrets last. Raises OSError."""
+    """Put down what this run carries out, for its user (None: the service's). Raises OSError."""
     attempt = root.attempt(gang.attempt_id)
-    attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ticket.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = _put_code(gang, attempt.code)
-    # It is there from the beginning: a network file system tells at once that a file has grown, not that it has come.
-    attempt.told.touch(0o600)
+    make_folder(attempt.folder, owner)
+    make_folder(ticket.folder, owner)
+    store = _put_code(gang, attempt.code, owner)
     grace = min(_GRACE, max(1.0, kill_wait - 1.0))
     stop = Reason(ReasonCode.JOB_TERMINATED, "Slurm asked the job's processes to end.")
     first, count = settings.port_range
@@ -133,6 +135,8 @@ def write_order(
         "warning": _warning(gang, grace),
         "expiring": _expiring(gang, grace, minutes),
         "ending": {"stop": stop.to_json(), "grace": grace},
+        "alike": alike,
+        "entry": entry,
         "former": {"attempt_id": former[0], "nodes": former[1]} if former else None,
     }
     private = {
@@ -142,8 +146,11 @@ def write_order(
         "setup_secrets": dict(setup_secrets.variables),
         "token": secrets.token_hex(16),
     }
-    places.write(ticket.private(run), private)
-    places.write(ticket.order(run), order, durable=True)
+    with acting_as(owner):
+        # It is there from the beginning: a network file system tells at once that a file has grown, not that it came.
+        attempt.told.touch(0o600)
+        places.write(ticket.private(run), private)
+        places.write(ticket.order(run), order, durable=True)
 
 
 def node_count(gang: GangSpec) -> int:
@@ -215,20 +222,25 @@ def _spec(gang: GangSpec, root: Places, cluster: Cluster, grace: float, store: s
     return data
 
 
-def _put_code(gang: GangSpec, target: Path) -> str | None:
-    """The files of the job's snapshot, where nodes see them: linked where that can be, else copied."""
+def _put_code(gang: GangSpec, target: Path, owner: Owner | None) -> str | None:
+    """The files of the job's snapshot, where nodes see them: linked where that can be, else copied.
+
+    Another user's are copies: a link would be the service's own file.
+    """
     if gang.code_store is None or gang.code_manifest is None:
         return None
     for digest in {entry["sha256"] for entry in gang.code_manifest.values()}:
-        place = Path(blob_path(str(target), digest))
-        if place.exists():
-            continue
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        source = blob_path(gang.code_store, digest)
-        with suppress(OSError):
-            os.link(source, place)
-            continue
-        new = place.with_name(f"{place.name}.new")
-        shutil.copyfile(source, new)
-        new.rename(place)
+        place, source = Path(blob_path(str(target), digest)), blob_path(gang.code_store, digest)
+        with open(source, "rb") as blob, acting_as(owner):
+            if place.exists():
+                continue
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if owner is None:
+                with suppress(OSError):
+                    os.link(source, place)
+                    continue
+            new = place.with_name(f"{place.name}.new")
+            with open(new, "wb") as copy:
+                shutil.copyfileobj(blob, copy)
+            new.rename(place)
     return str(target)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 #: Fields of ``squeue --Format``. Each has a size: without one, squeue cuts at 20 characters.
-QUEUE_FORMAT = "JobID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300"
+QUEUE_FORMAT = "JobArrayID:24,State:24,RestartCnt:12,StartTime:24,Comment:160,Reason:300,UserID:12"
 _QUEUE_SIZES = tuple(int(part.rpartition(":")[2]) for part in QUEUE_FORMAT.split(","))
 #: Fields of ``sinfo -N``; what may hold anything comes last.
 NODES_FORMAT = "%N|%P|%l|%T|%o|%c|%m|%G|%E"
-ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode"
+#: A job, or one element of a job array.
+_JOB = r"\d+(_\d+)?"
+ACCOUNTING_FORMAT = "JobID,State,ExitCode"
 
 #: States in which Slurm has the job queued, or will run it once more.
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
@@ -36,6 +38,7 @@ ENDED = frozenset(
 class QueueLine:
     """One job."""
 
+    #: Its number; of an element of an array the array's, "_" and its index.
     job: str
     #: In capitals, without what Slurm adds ("CANCELLED by 1000").
     state: str
@@ -45,6 +48,8 @@ class QueueLine:
     start: int | None
     comment: str
     reason: str
+    #: Number of the Unix user whose it is; -1 when unknown.
+    uid: int = -1
 
     @property
     def queued(self) -> bool:
@@ -99,10 +104,18 @@ def parse_queue(text: str) -> list[QueueLine]:
         for size in _QUEUE_SIZES:
             parts.append(line[at : at + size].strip())
             at += size
-        job, state, restarts, start, comment, reason = parts
-        if re.fullmatch(r"\d+(_\S+)?", job) and state:
+        job, state, restarts, start, comment, reason, uid = parts
+        if re.fullmatch(_JOB, job) and state:
             found.append(
-                QueueLine(job, state_of(state), _number(restarts), time_of(start), _given(comment), _given(reason))
+                QueueLine(
+                    job,
+                    state_of(state),
+                    _number(restarts),
+                    time_of(start),
+                    _given(comment),
+                    _given(reason),
+                    int(uid) if uid.isdigit() else -1,
+                )
             )
     return found
 
@@ -138,7 +151,7 @@ def parse_accounting(text: str) -> list[AccountingLine]:
     found = []
     for line in text.splitlines():
         parts = line.split("|")
-        if len(parts) >= 3 and parts[0].isdigit():
+        if len(parts) >= 3 and re.fullmatch(_JOB, parts[0]):
             by = re.fullmatch(r"CANCELLED by (\S+)", parts[1].strip())
             found.append(
                 AccountingLine(parts[0], state_of(parts[1]), _number(parts[2].partition(":")[0]), by[1] if by else "")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainshed.engines.protocol import GangResult, GangStatus
 from trainshed.engines.slurm.node import places
-from trainshed.engines.slurm.node.places import AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Places, Ticket
+from trainshed.engines.slurm.owners import Owner, acting_as
 from trainshed.resources.reasons import Reason
 
 
@@ -24,7 +26,8 @@ class TicketRecord:
     cluster_uid: str
     #: Arguments of its submission, which may have to be repeated.
     arguments: list[str]
-    #: Slurm's number of it; empty until that is known.
+    #: Slurm's number of the job that carries it out; empty until that is known. An own one, or one of a ticket that is
+    #: alike and was done (see ``node.turns``).
     job: str = ""
     #: The attempt that its present run belongs to; empty while Slurm has queued it again and no attempt took it up.
     attempt: str = ""
@@ -33,6 +36,31 @@ class TicketRecord:
     past: list[str] = field(default_factory=list)
     #: Nothing of it is to run any more.
     closed: bool = False
+    #: What the comment of ``job`` names: the ticket itself, another one, or an array.
+    of: str = ""
+    #: The array that it was submitted in, if any, and its place there.
+    array: str = ""
+    index: int = 0
+    #: What it is alike (``script.likeness``), and its entry there while it waits; empty where its own job alone has it.
+    alike: str = ""
+    entry: str = ""
+    #: The Unix user that it runs as and whose its folders are (``Owner``); None: the service's own.
+    owner: dict[str, Any] | None = None
+
+    @property
+    def submission(self) -> str:
+        """What the comment of its own job names."""
+        return self.array or self.ticket
+
+    @property
+    def named(self) -> str:
+        """What the comment of the job that carries it out names."""
+        return self.of or self.submission
+
+    @property
+    def user(self) -> Owner | None:
+        """The same, as a value."""
+        return Owner.from_json(self.owner)
 
 
 @dataclass(slots=True)
@@ -74,28 +102,87 @@ class Records:
 
     def load(self) -> None:
         """Read what an earlier service left, and remove what it had only begun to write."""
-        for folder in sorted(self._root.tickets.iterdir()):
-            record = places.read(Ticket(folder).record)
-            if record is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                self.tickets[folder.name] = TicketRecord(**record)
-        kept = {past for ticket in self.tickets.values() for past in ticket.past}
-        for folder in sorted(self._root.attempts.iterdir()):
-            record = places.read(AttemptFolder(folder).record)
-            if record is not None:
-                self.attempts[folder.name] = AttemptRecord(**record)
-                self.seen[folder.name] = Seen()
-            elif folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        for ticket_id, record in _kept(self._root.tickets):
+            self.tickets[ticket_id] = TicketRecord(**record)
+        for attempt_id, record in _kept(self._root.attempts):
+            self.attempts[attempt_id] = AttemptRecord(**record)
+            self.seen[attempt_id] = Seen()
+        self._load_arrays()
+        needed = self.attempts.keys() | {past for ticket in self.tickets.values() for past in ticket.past}
+        jobs = self.tickets.keys() | {ticket.of for ticket in self.tickets.values()}
+        for above, known in ((self._root.tickets, jobs), (self._root.attempts, needed)):
+            for path in above.iterdir():
+                if path.is_dir() and path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)
 
-    def keep(self, record: TicketRecord | AttemptRecord) -> None:
-        """Remember it, durably."""
+    def _load_arrays(self) -> None:
+        """What an array's own file says of its tickets is not kept with each of them."""
+        for folder in sorted(self._root.arrays.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True):
+            known = places.read(self._root.submission(folder.name).elements) or {"tickets": [], "job": ""}
+            for index, ticket_id in enumerate(known["tickets"]):
+                ticket = self.tickets.get(ticket_id)
+                if ticket is not None and ticket.array in ("", folder.name):
+                    self.submitted(ticket, folder.name, index, known["job"])
+        for ticket in self.tickets.values():
+            if ticket.entry:
+                self.note_claim(ticket)
+        for folder in self._root.arrays.iterdir():
+            self._drop_submission(folder.name)
+        for folder in self._root.waiting.iterdir():
+            with suppress(OSError):  # Of an earlier version of the service, say: nothing is alike that any more.
+                folder.rmdir()
+
+    def submitted(self, ticket: TicketRecord, array: str, index: int, job: str) -> None:
+        """It has this job of its own, an element of an array or not; no number: not known yet. In memory."""
+        former, ticket.array, ticket.index = ticket.array, array, index
+        if job and not ticket.job:
+            ticket.job, ticket.of = f"{job}_{index}" if array else job, ticket.submission
+        if former != array:
+            self._drop_submission(former)
+
+    def note_claim(self, ticket: TicketRecord) -> str:
+        """Whose it is since somebody took it, perhaps another ticket's job; empty while nobody did. In memory."""
+        job, of = places.claimant(self._root.ticket(ticket.ticket).claim)
+        if job and job != NOBODY:
+            ticket.job, ticket.of = job, of
+        if job:
+            self.leave(ticket)
+        return job
+
+    def keep_array(self, name: str, tickets: list[TicketRecord], job: str) -> None:
+        """Remember them as elements of this array, durably."""
+        submission = self._root.submission(name)
+        submission.folder.mkdir(mode=0o700, exist_ok=True)
+        known = {"tickets": [ticket.ticket for ticket in tickets], "alike": tickets[0].alike, "job": job}
+        places.write(submission.elements, known, durable=True)
+        for index, ticket in enumerate(tickets):
+            self.submitted(ticket, name, index, job)
+
+    def give_up_array(self, name: str, tickets: list[TicketRecord]) -> None:
+        """It was refused."""
+        for ticket in tickets:
+            ticket.array = ""
+        self._drop_submission(name)
+
+    def wait(self, ticket: TicketRecord) -> None:
+        """From now on any job that is alike may take it."""
+        folder = self._root.waiting / ticket.alike
+        folder.mkdir(mode=0o700, exist_ok=True)
+        entry = folder / ticket.entry
+        entry.touch(0o600)
+        if self._root.ticket(ticket.ticket).claim.exists():
+            # It was there before, and was taken.
+            entry.unlink(missing_ok=True)
+
+    def keep(self, record: TicketRecord | AttemptRecord, *, durable: bool = True) -> None:
+        """Remember it; ``durable``: over a power cut too."""
+        # Not ``asdict``, which copies what is in it: this is done several times a job.
+        known = {name: getattr(record, name) for name in record.__slots__}
         if isinstance(record, TicketRecord):
-            places.write(self._root.ticket(record.ticket).record, asdict(record), durable=True)
+            places.write(self._root.ticket(record.ticket).record, known, durable=durable)
             self.tickets[record.ticket] = record
         else:
-            places.write(self._root.attempt(record.attempt_id).record, asdict(record), durable=True)
+            places.write(self._root.attempt(record.attempt_id).record, known, durable=durable)
             self.attempts[record.attempt_id] = record
             self.seen.setdefault(record.attempt_id, Seen())
 
@@ -139,15 +226,50 @@ class Records:
             with suppress(FileNotFoundError):
                 self._root.attempt(attempt_id).record.unlink()
         else:
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
 
     def drop(self, ticket: TicketRecord) -> None:
         """Slurm no longer has the job, and no attempt of it is alive: its files go."""
         self.tickets.pop(ticket.ticket, None)
         self.vacant.pop(ticket.ticket, None)
-        shutil.rmtree(self._root.ticket(ticket.ticket).folder, ignore_errors=True)
+        self.leave(ticket)
+        for name in {ticket.ticket, ticket.array, ticket.of}:
+            self._drop_submission(name)
+        with suppress(FileNotFoundError):
+            self._root.ticket(ticket.ticket).record.unlink()
         for attempt_id in {*ticket.past, ticket.attempt} - {""} - self.attempts.keys():
-            shutil.rmtree(self._root.attempt(attempt_id).folder, ignore_errors=True)
+            self._remove(self._root.attempt(attempt_id))
+
+    def _remove(self, what: Ticket | AttemptFolder) -> None:
+        """The folder first: what is left without a record is removed at the next start."""
+        shutil.rmtree(what.folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            what.record.unlink()
+
+    def owner(self, record: AttemptRecord) -> Owner | None:
+        """Whose the folder of an attempt is."""
+        ticket = self.tickets.get(record.ticket)
+        return ticket.user if ticket is not None else None
+
+    def leave(self, ticket: TicketRecord) -> None:
+        """It waits for no job any more."""
+        if ticket.entry:
+            with suppress(OSError):
+                (self._root.waiting / ticket.alike / ticket.entry).unlink(missing_ok=True)
+            ticket.entry = ""
+
+    def entries(self, alike: str) -> set[str]:
+        """Of tickets that wait and are alike, as they are there now."""
+        try:
+            return set(os.listdir(self._root.waiting / alike))  # noqa: PTH208 - the listing is what asks the server
+        except FileNotFoundError:
+            return set()
+
+    def _drop_submission(self, name: str) -> None:
+        """Once no ticket needs its folder. A job that begins all the same finds nothing."""
+        needed = any(name in (t.ticket, t.array, t.of) for t in list(self.tickets.values()))
+        if name and not needed:
+            shutil.rmtree(self._root.submission(name).folder, ignore_errors=True)
 
     def folder_of(self, attempt_id: str) -> AttemptFolder:
         """Its folder."""
@@ -155,11 +277,9 @@ class Records:
 
     def output(self, ticket: TicketRecord, limit: int = 4096) -> str:
         """The end of what the job's script and Slurm itself said."""
-        path: Path = self._root.ticket(ticket.ticket).output
-        with suppress(OSError), open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - limit))
-            return file.read().decode(errors="replace")
+        path: Path = self._root.submission(ticket.named).output(ticket.job)
+        with suppress(OSError), acting_as(ticket.user):
+            return places.end_of(path, limit)
         return ""
 
     def status(self, record: AttemptRecord) -> GangStatus:
@@ -179,3 +299,9 @@ class Records:
             hosts=tuple(final["hosts"]),
             again=final["again"],
         )
+
+
+def _kept(above: Path) -> list[tuple[str, Any]]:
+    """Records in this folder, by id."""
+    found = ((path.stem, places.read(path)) for path in sorted(above.glob("[!.]*.json")))
+    return [(name, record) for name, record in found if record is not None]

@@ -5,11 +5,15 @@ Neither holds a secret: the script lies in Slurm's own files, and arguments can 
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from trainshed.engines.slurm.node.start import FLAGS
 from trainshed.engines.slurm.settings import ClusterOptions, SlurmSettings
 from trainshed.resources.preemption import StopWarning
 
@@ -90,8 +94,27 @@ def arguments(
     return [*found, *settings.sbatch_arguments]
 
 
-def script(settings: SlurmSettings, start: Path, ticket: Path) -> str:
+def script(settings: SlurmSettings, start: Path, submission: Path) -> str:
     """What Slurm runs on the first node; the process becomes the one that starts all others."""
     setup = f"{settings.setup}\n" if settings.setup else ""
-    command = shlex.join([settings.python, str(start), "lead", str(ticket)])
+    command = shlex.join([settings.python, *FLAGS, str(start), "lead", str(submission)])
     return f"#!/bin/bash\n{setup}exec {command}\n"
+
+
+#: What differs between jobs that are alike to Slurm, and is said anew for an array of them.
+_OWN = ("--job-name=", "--comment=", "--output=")
+
+
+def array_arguments(given: Sequence[Sequence[str]], comment: str, output: Path) -> list[str]:
+    """Of ``sbatch`` for one job array in the place of jobs with these arguments, which are alike."""
+    names = [next(a for a in one if a.startswith(_OWN[0])).removeprefix(_OWN[0]) for one in given]
+    common = os.path.commonprefix(names).strip("-_.")  # noqa: RUF071 - of names, not of paths
+    found = [argument for argument in given[0] if not argument.startswith(_OWN)]
+    own = [f"{_OWN[0]}{common or names[0]}", f"--comment={comment}", f"--output={output}"]
+    return [*found[:1], *own, f"--array=0-{len(given) - 1}", *found[1:]]
+
+
+def likeness(given: Sequence[str], script: str, cluster_uid: str) -> str:
+    """The same for jobs that want the same of Slurm: any of their jobs can carry out any of them."""
+    same = [argument for argument in given if not argument.startswith(_OWN)]
+    return hashlib.sha256("\0".join([cluster_uid, script, *same]).encode()).hexdigest()[:20]

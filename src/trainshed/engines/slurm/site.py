@@ -1,88 +1,79 @@
-"""What a Slurm site says now: jobs, nodes, how jobs ended. Few calls, however many jobs there are."""
+"""What is asked of a Slurm site, however it is reached: its command line tools, here or on a login node, or slurmrestd.
+
+What is submitted is said in arguments of ``sbatch``: they are kept, and may be needed again after a restart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+import os
+from collections.abc import Collection, Mapping
+from typing import Protocol
 
-from trainshed.engines.protocol import EngineUnavailable
-from trainshed.engines.slurm import parsing
-from trainshed.engines.slurm.commands import Commands, Refused
+from trainshed.engines.slurm.command_site import CommandSite
+from trainshed.engines.slurm.commands import Commands, passed_on
+from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import NodeLine, QueueLine
-from trainshed.resources.reasons import Reason, ReasonCode
+from trainshed.engines.slurm.rest.connection import Connection
+from trainshed.engines.slurm.rest.site import RestSite
+from trainshed.engines.slurm.rest.token import Token
+from trainshed.engines.slurm.settings import SlurmSettings
 
-#: Jobs that one call names at most.
-_AT_ONCE = 500
 
+class Site(Protocol):
+    """One site. Methods raise EngineUnavailable when it does not answer."""
 
-class Site:
-    """Questions to one site. Methods raise EngineUnavailable."""
+    @property
+    def place(self) -> str:
+        """How it is reached, for people."""
+        ...
 
-    def __init__(self, commands: Commands) -> None:
-        self._commands = commands
-
-    async def queue(self, *, ended: bool = False) -> list[QueueLine]:
-        """The user's jobs that are not over; with ``ended`` all that slurmctld still knows (MinJobAge)."""
-        arguments = ["--me", "--noheader", f"--Format={parsing.QUEUE_FORMAT}"]
-        if ended:
-            arguments.append("--states=all")
-        return parsing.parse_queue(await self._ask("squeue", *arguments))
+    async def queue(self, users: Collection[Owner] = (), *, ended: bool = False) -> list[QueueLine]:
+        """Jobs of the service's own user, and of these: at least those that are not over; with ``ended`` all that
+        slurmctld still knows (MinJobAge). One call, however many there are.
+        """
+        ...
 
     async def nodes(self) -> list[NodeLine]:
         """All nodes, once for each of their partitions."""
-        return parsing.parse_nodes(await self._ask("sinfo", "--noheader", "--Node", f"--format={parsing.NODES_FORMAT}"))
+        ...
 
     async def config(self) -> dict[str, str]:
-        """``scontrol show config``."""
-        return parsing.parse_config(await self._ask("scontrol", "show", "config"))
+        """As ``scontrol show config`` has it; empty where that is not told."""
+        ...
 
     async def version(self) -> str:
         """As Slurm says it."""
-        return (await self._ask("sinfo", "--version")).strip()
+        ...
 
     async def ended(self, jobs: Collection[str]) -> dict[str, str]:
         """Final states of jobs that slurmctld has dropped, by number; none where there is no accounting."""
-        found: dict[str, str] = {}
-        with suppress(Refused):
-            for part in _parts(jobs):
-                told = await self._commands.run(
-                    "sacct",
-                    "--allocations",
-                    "--noheader",
-                    "--parsable2",
-                    f"--jobs={','.join(part)}",
-                    f"--format={parsing.ACCOUNTING_FORMAT}",
-                )
-                found |= {line.job: line.state for line in parsing.parse_accounting(told)}
-        return found
+        ...
 
-    async def cancel(self, jobs: Collection[str]) -> None:
-        """``scancel``; of those that have ended nothing is said."""
-        for part in _parts(jobs):
-            with suppress(Refused):
-                await self._commands.run("scancel", *part)
+    async def cancel(self, jobs: Collection[str], user: Owner | None = None) -> None:
+        """End jobs of this user (None: the service's own); of those that have ended nothing is said."""
+        ...
 
-    async def submit(self, arguments: list[str], script: str) -> str:
-        """The job's number. Raises Refused with Slurm's own words; Unsure when it may have been taken."""
-        said = await self._commands.run("sbatch", *arguments, stdin=script)
-        job = parsing.parse_submitted(said)
-        if not job:
-            raise Refused(f"sbatch said no number of a job: {said.strip()[:200]}")
-        return job
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
+        """The number of a job of this user. Raises Refused with Slurm's words; Unsure when it may have been taken."""
+        ...
 
-    async def _ask(self, name: str, *arguments: str) -> str:
-        try:
-            return await self._commands.run(name, *arguments)
-        except Refused as error:
-            raise EngineUnavailable(
-                Reason(
-                    ReasonCode.ENGINE_UNAVAILABLE,
-                    f"{name} on {self._commands.place} says: {error}. Check that Slurm's commands work there.",
-                    {"said": str(error)[:500]},
-                )
-            ) from error
+    async def associations(self) -> set[tuple[str, str]]:
+        """Accounts with their users, as accounting has them. Raises Refused where nobody tells."""
+        ...
+
+    async def try_out(self, arguments: list[str], user: Owner | None = None) -> bool:
+        """Whether Slurm was asked if it would take such a job. Raises Refused when it would not."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
-def _parts(jobs: Iterable[str]) -> Iterable[list[str]]:
-    ordered = sorted(jobs)
-    return (ordered[at : at + _AT_ONCE] for at in range(0, len(ordered), _AT_ONCE))
+def site_of(settings: SlurmSettings, environment: Mapping[str, str] = os.environ) -> Site:
+    """As the settings say. ``environment``: from which commands and jobs get what they need."""
+    if not settings.rest_url:
+        return CommandSite(Commands(settings.ssh, settings.seconds, environment))
+    given = passed_on(environment)
+    token = Token(settings.token_file, settings.token_command, settings.seconds, given)
+    return RestSite(Connection(settings.rest_url, settings.rest_user, token, settings.seconds), given)

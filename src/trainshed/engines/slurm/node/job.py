@@ -15,12 +15,16 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainshed.engines.slurm.node import nodes, places
-from trainshed.engines.slurm.node.places import Places, Ticket
-from trainshed.engines.slurm.node.start import CANNOT_START
-from trainshed.engines.slurm.node.watch import LOOK_AGAIN, Watch, warning
+from trainshed.engines.slurm.node import places
+from trainshed.engines.slurm.node.places import LOOK_AGAIN, Places, Ticket
+from trainshed.engines.slurm.node.start import CANNOT_START, FLAGS
+from trainshed.engines.slurm.node.turns import Turns
+
+# A job that finds nothing to carry out loads no more than this: the runner comes where there is something.
+if TYPE_CHECKING:
+    from trainshed.engines.slurm.node.own import Own
 
 #: Seconds for which a run waits for the service to say what it is to carry out.
 ORDER_SECONDS = 600.0
@@ -34,59 +38,82 @@ def main(arguments: list[str]) -> int:
         os.environ.pop(name, None)
     match arguments:
         case ["lead", folder]:
-            return _lead(Ticket(Path(folder)), slurm)
+            return _lead(Turns(Path(folder), slurm), slurm)
         case ["member", folder, index]:
+            from trainshed.engines.slurm.node.own import Own
+            from trainshed.engines.slurm.node.watch import Watch
+
             secret = json.loads(sys.stdin.readline() or "{}")
             order = places.read(Path(folder))
             hosts = places.read(Places(Path(order["root"])).attempt(order["spec"]["attempt_id"]).hosts)
-            return Watch(order, hosts, int(slurm.get("SLURM_PROCID", index)), secret, slurm).run()
+            own = Own(order["node_directory"], slurm)
+            try:
+                return Watch(order, hosts, int(slurm.get("SLURM_PROCID", index)), secret, slurm, own).run()
+            finally:
+                own.close()
     sys.stderr.write("usage: start.py lead TICKET | member ORDER INDEX\n")
     return CANNOT_START
 
 
-def _lead(ticket: Ticket, slurm: dict[str, str]) -> int:
-    run, job = int(slurm.get("SLURM_RESTART_COUNT") or 0), slurm["SLURM_JOB_ID"]
-    if not _claim(ticket, job):
-        print(f"trainshed: job {places.read(ticket.claim)} has this ticket, so job {job} runs nothing", flush=True)
+def _lead(turns: Turns, slurm: dict[str, str]) -> int:
+    ticket, code = turns.first(), 0
+    own: Own | None = None
+    if ticket is None:
+        print(f"trainshed: others carry out what job {turns.job} was for, so it runs nothing", flush=True)
         return 0
-    order = _order(ticket, run)
-    if order is None:
-        print(f"trainshed: the service has not said within {ORDER_SECONDS:g} s what run {run} is to do", flush=True)
-        return CANNOT_START
+    from trainshed.engines.slurm.node.own import Own
+    from trainshed.engines.slurm.node.watch import Watch
+
+    try:
+        while ticket is not None:
+            ticket, order = _order(ticket, turns)
+            if order is None:
+                told = f"the service has not said within {ORDER_SECONDS:g} s what run {turns.run} is to do"
+                print(f"trainshed: {told}", flush=True)
+                return CANNOT_START
+            turns.begins(order)
+            secret = _take_secret(ticket, turns.run)
+            hosts = _begin(ticket, order, turns, slurm)
+            if len(hosts["hosts"]) > 1:
+                return _start_members(ticket, order, secret, slurm)
+            own = own or Own(order["node_directory"], slurm)
+            watch = Watch(order, hosts, 0, secret, slurm, own)
+            code = watch.run()
+            ticket = turns.following() if watch.succeeded and not watch.asked else None
+    finally:
+        if own is not None:
+            own.close()
+    return code
+
+
+def _take_secret(ticket: Ticket, run: int) -> dict[str, Any]:
+    """Nobody reads it a second time."""
     secret = places.read(ticket.private(run)) or {}
     ticket.private(run).unlink(missing_ok=True)
-    places.write(ticket.fence, run)
-    if run:
+    return dict(secret)
+
+
+def _begin(ticket: Ticket, order: dict[str, Any], turns: Turns, slurm: dict[str, str]) -> dict[str, Any]:
+    """Once nothing of an earlier run lives; on which nodes, which the service learns too."""
+    from trainshed.engines.slurm.node import nodes
+
+    places.write(ticket.fence, turns.run)
+    if turns.run:
         _wait_for_former(Places(Path(order["root"])), order)
-    attempt = Places(Path(order["root"])).attempt(order["spec"]["attempt_id"])
     found = [asdict(host) for host in nodes.hosts(slurm, order)]
-    hosts = {"hosts": found, "started_at": time.time_ns() // 1_000_000, "slurm_job": job}
-    places.write(attempt.hosts, hosts)
-    if len(found) == 1:
-        return Watch(order, hosts, 0, secret, slurm).run()
-    return _start_members(ticket, order, secret, slurm)
+    hosts = {"hosts": found, "started_at": time.time_ns() // 1_000_000, "slurm_job": turns.job}
+    places.write(Places(Path(order["root"])).attempt(order["spec"]["attempt_id"]).hosts, hosts)
+    return hosts
 
 
-def _claim(ticket: Ticket, job: str) -> bool:
-    """Whether the ticket is this job's. Two jobs have one ticket when a submission was taken for lost and was not."""
-    try:
-        descriptor = os.open(ticket.claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return str(places.read(ticket.claim)) == job
-    except FileNotFoundError:
-        return False  # The engine has given the ticket up.
-    with os.fdopen(descriptor, "w") as out:
-        json.dump(job, out)
-    return True
-
-
-def _order(ticket: Ticket, run: int) -> dict[str, Any] | None:
+def _order(ticket: Ticket, turns: Turns) -> tuple[Ticket, dict[str, Any] | None]:
     until = time.monotonic() + ORDER_SECONDS
     while time.monotonic() < until and ticket.folder.is_dir():
-        if places.is_there(ticket.order(run)) and (order := places.read(ticket.order(run))) is not None:
-            return dict(order)
+        if places.is_there(ticket.order(turns.run)) and (order := places.read(ticket.order(turns.run))) is not None:
+            return ticket, dict(order)
         time.sleep(LOOK_AGAIN)
-    return None
+        ticket = turns.still(ticket)
+    return ticket, None
 
 
 def _wait_for_former(root: Places, order: dict[str, Any]) -> None:
@@ -118,6 +145,8 @@ def _wait_for_former(root: Places, order: dict[str, Any]) -> None:
 
 def _start_members(ticket: Ticket, order: dict[str, Any], secret: dict[str, Any], slurm: dict[str, str]) -> int:
     """srun passes its standard input on to each task: so secrets are on no command line and in no file."""
+    from trainshed.engines.slurm.node.watch import warning
+
     count, run = slurm["SLURM_JOB_NUM_NODES"], int(slurm.get("SLURM_RESTART_COUNT") or 0)
     started = subprocess.Popen(
         [
@@ -132,6 +161,7 @@ def _start_members(ticket: Ticket, order: dict[str, Any], secret: dict[str, Any]
             "--unbuffered",
             *order["srun"],
             sys.executable,
+            *FLAGS,
             str(Path(__file__).with_name("start.py")),
             "member",
             str(ticket.order(run)),

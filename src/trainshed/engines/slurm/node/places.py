@@ -8,23 +8,35 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Seconds between two looks at what the service says; more in a large gang, whose nodes all look at one file.
+LOOK_AGAIN = 0.25
+#: Claims in the name of no job: what is claimed so is carried out by none.
+NOBODY = "nobody"
+_ARRAY = "array-"
+#: No file of these is larger; what belongs to a job's user may be anything.
+_MOST_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """The folder of one job of Slurm's. When Slurm starts it once more, that run belongs to another attempt."""
+    """The folder of one job of Slurm's. When Slurm starts it once more, that run belongs to another attempt.
+
+    It belongs to the user whom the job runs as; what the engine keeps lies beside it.
+    """
 
     folder: Path
 
     @property
     def record(self) -> Path:
         """What the engine knows of it."""
-        return self.folder / "ticket.json"
+        return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def claim(self) -> Path:
@@ -51,15 +63,36 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """The folder that the comment of a job of Slurm's names: its ticket's, or that of its job array."""
+
+    folder: Path
+
+    @property
+    def elements(self) -> Path:
+        """Of an array: ``tickets``, each at the index of its element; what they are ``alike``; the array's ``job``."""
+        return self.folder / "elements.json"
+
+    def carried(self, job: str) -> Path:
+        """Holds the ticket that this job carries out now, from the moment it begins; ``NOBODY`` when it must not."""
+        return self.folder / f"carried-{job}"
+
+    def output(self, job: str) -> Path:
+        """What the script of this job says."""
+        _, element, index = job.partition("_")
+        return self.folder / (f"output-{index}.txt" if element else "output.txt")
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptFolder:
-    """The folder of one attempt."""
+    """The folder of one attempt; the same holds for it."""
 
     folder: Path
 
     @property
     def record(self) -> Path:
         """What the engine knows of it."""
-        return self.folder / "attempt.json"
+        return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def told(self) -> Path:
@@ -130,6 +163,20 @@ class Places:
         """What travels with jobs, a folder for each state of it."""
         return self.root / "runner"
 
+    @property
+    def arrays(self) -> Path:
+        """A folder each job array of Slurm's."""
+        return self.root / "arrays"
+
+    @property
+    def waiting(self) -> Path:
+        """A folder for each kind of job that waits, with an empty file for each ticket, the oldest first by name."""
+        return self.root / "waiting"
+
+    def submission(self, name: str) -> Submission:
+        """By what the comment of a job names."""
+        return Submission((self.arrays if is_array(name) else self.tickets) / name)
+
     def cluster(self, uid: str) -> Path:
         """What the engine knows of a cluster."""
         return self.clusters / uid / "cluster.json"
@@ -146,10 +193,40 @@ class Places:
         """By id."""
         return AttemptFolder(self.attempts / attempt_id)
 
-    def make(self) -> None:
-        """Make the folders, for the owner only. Raises OSError."""
-        for folder in (self.clusters, self.tickets, self.attempts, self.runners):
+    def make(self, *, passable: bool = False) -> None:
+        """Make the folders, for the owner only; ``passable``: others get through to what is theirs. Raises OSError."""
+        theirs = (self.root, self.clusters, self.tickets, self.attempts, self.runners)
+        for folder in (*theirs, self.arrays, self.waiting):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if passable and folder in theirs:
+                folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o111)
+
+
+def is_array(name: str) -> bool:
+    """Whether the comment of a job that names this is that of a job array."""
+    return name.startswith(_ARRAY)
+
+
+def array_name(unique: str) -> str:
+    """Of a new array."""
+    return f"{_ARRAY}{unique}"
+
+
+def claim(path: Path, job: str, of: str = "") -> bool:
+    """Whether the file is this job's now, since nobody had it. ``of``: what its comment names. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w") as out:
+        out.write(json.dumps({"job": job, "of": of}))
+    return True
+
+
+def claimant(path: Path) -> tuple[str, str]:
+    """The job that claimed it and what its comment names; empty while nobody did."""
+    found = read(path)
+    return (str(found.get("job", "")), str(found.get("of", ""))) if isinstance(found, dict) else ("", "")
 
 
 def write(path: Path, value: Any, *, durable: bool = False) -> None:
@@ -157,7 +234,7 @@ def write(path: Path, value: Any, *, durable: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        json.dump(value, out, separators=(",", ":"))
+        out.write(json.dumps(value, separators=(",", ":")))
         if durable:
             out.flush()
             os.fsync(out.fileno())
@@ -172,8 +249,8 @@ def write(path: Path, value: Any, *, durable: bool = False) -> None:
 
 def read(path: Path) -> Any:
     """What ``write`` wrote, or None when there is none (or it is damaged)."""
-    with suppress(OSError, ValueError):
-        return json.loads(path.read_text())
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads(_text(path))
     return None
 
 
@@ -197,7 +274,30 @@ def append(path: Path, value: Any) -> None:
 def lines(path: Path) -> list[Any]:
     """The complete lines of such a file; none when it is not there."""
     try:
-        text = path.read_text()
+        text = _text(path)
     except OSError:
         return []
     return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def end_of(path: Path, limit: int) -> str:
+    """The last so many bytes of a text. Raises OSError."""
+    with open(_opened(path), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit).decode(errors="replace")
+
+
+def _text(path: Path) -> str:
+    with open(_opened(path), encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            raise OSError(27, "it is too large to be of the engine", str(path))
+        return file.read(_MOST_BYTES)
+
+
+def _opened(path: Path) -> int:
+    """A descriptor. Raises OSError, also for a pipe, at which a reader would wait for ever, and for a link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(22, "it is no file", str(path))
+    return descriptor

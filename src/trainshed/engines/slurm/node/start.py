@@ -3,9 +3,12 @@
 It lies in what travels with the job, and takes everything else from there.
 """
 
+import gc
 import sys
 
 OLDEST = (3, 11)
+#: The interpreter is started with these: packages and variables of the user's do not change it, nor slow its start.
+FLAGS = ("-S", "-E")
 #: Exit code of a node that cannot carry out anything; the output of the script says why.
 CANNOT_START = 120
 
@@ -27,6 +30,7 @@ def main() -> int:
     here = __file__.rsplit("/trainshed/engines/slurm/node/", 1)[0]
     # Not the folder of this file: its modules have names that others have too.
     sys.path[0] = here
+    gc.disable()  # Until all is loaded that stays; collecting meanwhile finds nothing.
     from trainshed.engines.slurm.node import job
 
     return job.main(sys.argv[1:])

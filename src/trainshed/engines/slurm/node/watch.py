@@ -5,33 +5,28 @@ The runner is a child; should this process die, the runner kills everything at o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from trainshed.engines.slurm.node import places
+from trainshed.engines.slurm.node.own import Own
 from trainshed.engines.slurm.node.places import Places, Ticket
+from trainshed.engines.slurm.node.turns import job_of
 from trainshed.resources import directories
-from trainshed.runner import isolation
-from trainshed.runner import main as runner
 from trainshed.runner.failure import SUCCEEDED
 from trainshed.runner.outcome import read as read_outcome
 from trainshed.runner.spec import RunnerSpec
 
-#: Seconds between two looks at what the service says; more in a large gang, whose nodes all look at one file.
-LOOK_AGAIN = 0.25
-#: Seconds in which the runner kills everything once its parent is gone.
-_KILL_SECONDS = 15.0
-_LOCK = "lock"
+#: Signals that came and were not looked at; those that come between two attempts are for the second.
+_received: list[int] = []
 #: Beside the folders of jobs: which clusters' setup tasks have succeeded on the node.
 _SETUPS = "setups"
 
@@ -46,22 +41,26 @@ class Watch:
         index: int,
         secret: dict[str, Any],
         slurm: dict[str, str],
+        own: Own,
     ) -> None:
+        """``own``: the job's on this node, which has the runner of an attempt before, or gets one."""
         self._order = order
         self._run = int(slurm.get("SLURM_RESTART_COUNT") or 0)
         self._ticket = Ticket(Path(order["ticket"]))
         self._attempt = Places(Path(order["root"])).attempt(order["spec"]["attempt_id"])
         self._index = index
         self._secret = secret
-        self._own = _own_folder(order, slurm)
+        self._own = own
         self._hosts = hosts["hosts"]
         self._spec = self._runner_spec(hosts, slurm)
         self._begun = time.monotonic()
         self._passed = [0, 0]
-        self._signals: list[int] = []
-        self._line: socket.socket | None = None
-        self._child = 0
+        self._warned = False
+        self._woken, self._waker = socket.socketpair()
+        self._said = b""
         self._code: int | None = None
+        #: Whether the attempt succeeded, and whether anybody wanted it to end; once it has run.
+        self.succeeded = self.asked = False
 
     def run(self) -> int:
         """Until nothing of the attempt lives on this node; the exit code of the task."""
@@ -69,76 +68,55 @@ class Watch:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._touch()
         for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, lambda number, _frame: self._signals.append(number))
-        lock = _take_own(self._own, self._order["node_directory"])
+            signal.signal(number, lambda number, _frame: _received.append(number))
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         try:
-            self._start()
+            self._own.run(self._spec, self._data(), self._secret)
+            self._secret = {}
             self._watch()
         finally:
-            shutil.rmtree(self._own, ignore_errors=True)
-            os.close(lock)
+            signal.set_wakeup_fd(-1)
+            self._woken.close()
+            self._waker.close()
         outcome = read_outcome(str(state))
         if outcome is None:
             return self._code or 1
+        self.asked = self._wanted_to_end()
+        self.succeeded = outcome.result == SUCCEEDED
         return 0 if outcome.result == SUCCEEDED else outcome.exit_code or 1
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        waking, self._waker = socket.socketpair()
-        self._woken = waking
-        self._waker.setblocking(False)
-        self._child = os.fork()
-        if self._child == 0:
-            try:
-                # Signals of a terminal's kind, sent to the group, are not for it; Slurm's reach it all the same.
-                os.setsid()
-                ours.close()
-                secret = self._secret
-                with suppress(OSError):
-                    # Volumes that a killed runner leaves are seen by nobody then who removes directories here.
-                    isolation.enter_own_mounts()
-                runner.run(
-                    self._spec,
-                    secret.get("secrets") or {},
-                    theirs.detach(),
-                    secret.get("private"),
-                    secret.get("setup_secrets"),
-                )
-            finally:
-                os._exit(0)
-        theirs.close()
-        self._secret = {}
-        self._line = ours
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-
     def _watch(self) -> None:
-        while not self._ended():
+        while (code := self._own.reap()) is None:
             self._pass_on()
             self._touch()
-            ready, _, _ = select.select([self._woken, *([self._line] if self._line else [])], [], [], self._pause)
+            line = self._own.line
+            ready, _, _ = select.select([self._woken, *([line] if line else [])], [], [], self._pause)
             if self._woken in ready:
                 self._woken.recv(4096)
-            if self._line in ready and self._line is not None and not self._line.recv(65536):
-                # The runner says nothing any more: its end comes.
-                self._line.close()
-                self._line = None
+            if line is not None and line in ready and self._goes_on(line):
+                return
+        self._code = code
+
+    def _goes_on(self, line: socket.socket) -> bool:
+        """Whether the runner has ended the attempt and takes another one."""
+        with suppress(OSError):
+            if said := line.recv(65536):
+                *lines, self._said = (self._said + said).split(b"\n")
+                return any(json.loads(told).get("again") for told in lines)
+        # It says nothing any more: its end comes.
+        self._own.hang_up()
+        return False
 
     @property
     def _pause(self) -> float:
         return float(self._order["look_again"])
 
-    def _ended(self) -> bool:
-        pid, status = os.waitpid(self._child, os.WNOHANG)
-        if pid == 0:
-            return False
-        code = os.waitstatus_to_exitcode(status)
-        self._code = 128 - code if code < 0 else code
-        return True
-
     def _pass_on(self) -> None:
-        while self._signals:
-            number = self._signals.pop(0)
+        while _received:
+            self._warned = True
+            number = _received.pop(0)
             if number == signal.SIGUSR2:
                 self._tell(warning(self._order, time.monotonic() - self._begun))
             else:
@@ -154,24 +132,17 @@ class Watch:
             self._kill()
 
     def _tell(self, message: dict[str, Any]) -> None:
-        if self._line is not None:
-            with suppress(OSError):
-                self._line.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._own.send({**message, "attempt": self._spec.attempt_id})
+
+    def _wanted_to_end(self) -> bool:
+        told = places.lines(self._attempt.told) or places.lines(self._attempt.heard)
+        fenced = int(places.read(self._ticket.fence) or 0) > self._run
+        return bool(told) or self._warned or fenced or bool(_received)
 
     def _kill(self) -> None:
         """Another run of the job has begun: nothing of this one may go on."""
-        if self._line is not None:
-            self._line.close()
-            self._line = None
-        until = time.monotonic() + _KILL_SECONDS
-        while not self._ended():
-            if time.monotonic() > until:
-                os.kill(self._child, signal.SIGKILL)
-                until = float("inf")
-            self._touch()
-            time.sleep(0.05)
-        # ``_ended`` has reaped it; the loop must not ask again.
-        os._exit(self._code or 1)
+        self._own.end_runner(self._touch)
+        os._exit(1)
 
     def _touch(self) -> None:
         with suppress(OSError):
@@ -179,18 +150,22 @@ class Watch:
             alive.touch()
             os.utime(alive)
 
+    def _data(self) -> dict[str, Any]:
+        volumes = {name: self._order["spec"][name] for name in ("volumes", "cluster_volumes")}
+        return {**asdict(self._spec), **volumes}
+
     def _runner_spec(self, hosts: dict[str, Any], slurm: dict[str, str]) -> RunnerSpec:
         order = self._order
         spec = RunnerSpec.from_dict({**order["spec"], "hosts": hosts["hosts"], "node_index": self._index})
         identity = spec.identity
-        jobs = self._own / "jobs"
+        jobs = self._own.folder / "jobs"
         shared = self._attempt.shared
         if len(spec.hosts) == 1:
             job_temp = directories.job_temp(str(jobs), identity.workspace, identity.experiment, identity.job)
             shared = Path(job_temp) / "shared"
         setup = spec.setup
         if setup is not None:
-            setup = replace(setup, folder=str(self._own.parent / _SETUPS))
+            setup = replace(setup, folder=str(self._own.folder.parent / _SETUPS))
         own_gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(order["gpus"])))
         gpus = [",".join(map(str, range(order["gpus"])))] * len(spec.hosts)
         gpus[self._index] = own_gpus if order["gpus"] else ""
@@ -201,9 +176,9 @@ class Watch:
                 job_temp_root=str(jobs),
                 shared_job_temp=str(shared),
                 state=str(self._attempt.state(self._index)),
-                images=str(self._own / "images"),
-                containers=str(self._own / "containers"),
-                volumes=str(self._own / "volumes"),
+                images=str(self._own.folder / "images"),
+                containers=str(self._own.folder / "containers"),
+                volumes=str(self._own.folder / "volumes"),
             ),
             setup=setup,
             port=order["port_base"] + int(slurm["SLURM_JOB_ID"]) % order["port_count"],
@@ -211,7 +186,7 @@ class Watch:
             gpu_devices=tuple(gpus) if order["gpus"] else (),
             extra_environment={
                 **spec.extra_environment,
-                "TRAINSHED_SLURM_JOB_ID": slurm["SLURM_JOB_ID"],
+                "TRAINSHED_SLURM_JOB_ID": job_of(slurm),
                 "TRAINSHED_SLURM_NODELIST": slurm.get("SLURM_JOB_NODELIST", ""),
             },
         )
@@ -221,39 +196,3 @@ def warning(order: dict[str, Any], age: float) -> dict[str, Any]:
     """What Slurm's warning means to a run of so many seconds: its time is up, or it is pre-empted."""
     expiring = order["expiring"]
     return dict(expiring["tell"] if expiring and age >= expiring["after"] else order["warning"])
-
-
-def _own_folder(order: dict[str, Any], slurm: dict[str, str]) -> Path:
-    """What is local to this node and this run of the job."""
-    name = f"{slurm['SLURM_JOB_ID']}-{slurm.get('SLURM_RESTART_COUNT') or 0}-{slurm.get('SLURMD_NODENAME', 'node')}"
-    return Path(order["node_directory"], f"trainshed-{os.geteuid()}", name)
-
-
-def _take_own(folder: Path, above: str) -> int:
-    """Make the folder, and remove what killed jobs left beside it: a lock says which of them live.
-
-    Returns the descriptor of the own lock. Raises OSError, PermissionError for a foreign folder.
-    """
-    if not Path(above).is_dir():
-        raise FileNotFoundError(2, "the engine's node_directory is not there", above)
-    folder.parent.mkdir(mode=0o700, exist_ok=True)
-    status = folder.parent.lstat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    new = folder / f".{_LOCK}"
-    own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Under its name it is locked from the first moment.
-    new.rename(folder / _LOCK)
-    for other in folder.parent.iterdir():
-        if other != folder:
-            with suppress(OSError):
-                descriptor = os.open(other / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(other, ignore_errors=True)
-                finally:
-                    os.close(descriptor)
-    return own
