@@ -38,7 +38,8 @@ def report(quick: bool = False) -> None:
         server = job_server(nodes)
         nodes.start_head(*(server[1] if server else ()))
         for _ in range(2):
-            nodes.add_node()
+            # Agents of several machines on one would want the same port.
+            nodes.add_node(f"--dashboard-agent-listen-port={_free_port()}")
         nodes.wait_for(2)
         ours = asyncio.run(_ours(nodes, jobs))
         tasks, actors = _bare(nodes, jobs, with_actors)
@@ -56,14 +57,17 @@ def report(quick: bool = False) -> None:
 
 def job_server(nodes: RayNodes) -> tuple[str, tuple[str, ...]] | None:
     """The address of a server of Ray's job API, and what its head is started with; None where it cannot be had."""
-    if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "aiohttp_cors", "opencensus")):
+    if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "aiohttp_cors", "grpc", "opencensus")):
         return None
-    host = f"{nodes.network}.1"
-    with socket.socket() as trial:
-        trial.bind((host, 0))
-        port = trial.getsockname()[1]
+    host, port = f"{nodes.network}.1", _free_port()
     options = ("--include-dashboard=true", f"--dashboard-host={host}", f"--dashboard-port={port}")
     return f"http://{host}:{port}", options
+
+
+def _free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("", 0))
+        return int(trial.getsockname()[1])
 
 
 async def _ours(nodes: RayNodes, jobs: int) -> float:

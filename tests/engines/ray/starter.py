@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import traceback
@@ -18,6 +19,8 @@ from ray.scripts.scripts import cli
 def _run(arguments: list[str], output: str) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
+    # Forks may go on with one and the same state of Ray's random numbers, and nodes of one id are one node.
+    os.environ["RAY_OVERRIDE_NODE_ID_FOR_TESTING"] = secrets.token_hex(28)
     null, out = os.open(os.devnull, os.O_RDONLY), os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(descriptor, target)
