@@ -76,7 +76,8 @@ class SlurmGround(Ground):
     def left(self, service: LiveService) -> list[str]:
         """What a killed starter leaves on its node is removed by the next job there, such as the last of a run."""
         queue = [f"Slurm's job {job} is {state}" for job, state in self._site.states().items()]
-        folders = [*self._directory.glob("attempts/*"), *self._directory.glob("jobs/*"), *self._local.glob("*/*")]
+        own = [path for path in self._local.glob("*/*") if path.name != ".lock"]
+        folders = [*self._directory.glob("attempts/*"), *self._directory.glob("jobs/*"), *own]
         processes = [*self.ranks(service), *self._ours()]
         return [*queue, *map(str, folders), *(f"{one.pid}: {one.command}" for one in processes)]
 

@@ -78,7 +78,7 @@ def run_on(
         finally_()
         site.clear()
     # What was set up stays set up.
-    left = [path for path in (home / "nodes").glob("*/*") if path.name != "setups"]
+    left = [path for path in (home / "nodes").glob("*/*") if path.name not in ("setups", ".lock")]
     assert left == [], f"left on the nodes: {left}"
 
 
@@ -116,7 +116,7 @@ def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | No
     finally:
         site.clear()
     for name in site.names:
-        left = [path for path in site.own_of(name).glob("*/*") if path.name not in ("setups", "runner")]
+        left = [path for path in site.own_of(name).glob("*/*") if path.name not in ("setups", "runner", ".lock")]
         assert left == [], f"left on {name}: {left}"
 
 

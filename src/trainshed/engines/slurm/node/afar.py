@@ -151,7 +151,7 @@ def carry_out(
         _fetch_code(relay, order, run)
         root = Places(Path(order["root"]))
         attempt = root.attempt(order["spec"]["attempt_id"])
-        own = Own(order["node_directory"], slurm, apart=True)
+        own = Own(order["node_directory"], slurm)
         watch = Watch(order, hosts, index, secret, slurm, own)
         reporter = Reporter(relay, order, attempt, Path(order["ticket"], "fence"), watch.spec, run, slurm)
         if order["spec"]["attempt_number"] > 1:

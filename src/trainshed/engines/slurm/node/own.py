@@ -10,8 +10,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,19 @@ _LOCK = "lock"
 class Own:
     """Made once for all attempts that a job carries out on this node."""
 
-    def __init__(self, node_directory: str, slurm: dict[str, str], *, apart: bool = False) -> None:
-        """Make the folder; ``apart``: of one path on all nodes, whose disks are their own. Raises OSError,
-        PermissionError for a foreign folder.
+    def __init__(self, node_directory: str, slurm: dict[str, str]) -> None:
+        """Make the folder. Raises OSError, PermissionError for a foreign folder.
+
+        It has one path on all nodes: launchers of MPI start on each node in the directory that they have on the first.
+        Only of nodes that share a machine's directory one has the name, and the others add their own to it.
         """
         name = f"{slurm['SLURM_JOB_ID']}-{slurm.get('SLURM_RESTART_COUNT') or 0}"
-        node = "" if apart else f"-{slurm.get('SLURMD_NODENAME', 'node')}"
-        self.folder = own_directory(node_directory, slurm) / f"{name}{node}"
-        self._lock = take_own(self.folder)
+        self.folder = own_directory(node_directory, slurm) / name
+        try:
+            self._lock = take_own(self.folder)
+        except FileExistsError:
+            self.folder = self.folder.with_name(f"{name}-{slurm.get('SLURMD_NODENAME', 'node')}")
+            self._lock = take_own(self.folder)
         #: The runner's process, and the line to it; 0 and None while there is none.
         self.runner = 0
         self.line: socket.socket | None = None
@@ -140,19 +145,28 @@ def take_own(folder: Path) -> int:
     status = folder.parent.lstat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise PermissionError(1, "must belong to this user and be closed to others", str(folder.parent))
-    if not _remove_unless_alive(folder):
-        what = "another node uses it: give the engine a node_directory that is each node's own, or one with %n in it"
-        raise FileExistsError(17, what, str(folder))
-    folder.mkdir(mode=0o700)
-    new = folder / f".{_LOCK}"
-    own = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Under its name it is locked from the first moment.
-    new.rename(folder / _LOCK)
-    for other in folder.parent.iterdir():
-        if other != folder and (other / _LOCK).exists():
-            _remove_unless_alive(other)
+    with _alone(folder.parent):
+        if not _remove_unless_alive(folder):
+            what = "another node uses it: give each node a node_directory of its own, or put %n in its name"
+            raise FileExistsError(17, what, str(folder))
+        folder.mkdir(mode=0o700)
+        own = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for other in folder.parent.iterdir():
+            if other != folder and (other / _LOCK).exists():
+                _remove_unless_alive(other)
     return own
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else of the machine takes or removes folders in there meanwhile."""
+    descriptor = os.open(folder / f".{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_unless_alive(folder: Path) -> bool:
