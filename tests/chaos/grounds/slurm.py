@@ -92,9 +92,13 @@ class SlurmGround(Ground):
         return [one for one in ours if one.parent not in {other.pid for other in ours} and "srun" not in one.command]
 
     def _runners(self) -> list[Process]:
-        """Forked by the starter, whose command line they keep."""
+        """Forked by the starter, whose command line they keep. So do their own children, which hold namespaces."""
         ours = {one.pid: one for one in self._ours()}
-        return [one for one in ours.values() if one.parent in ours and ours[one.parent].command == one.command]
+
+        def is_forked(one: Process) -> bool:
+            return one.parent in ours and ours[one.parent].command == one.command
+
+        return [one for one in ours.values() if is_forked(one) and not is_forked(ours[one.parent])]
 
     def _kill_node(self, chance: random.Random) -> str:
         name, away = chance.choice(self._site.names), round(chance.uniform(*_NODE_AWAY), 1)

@@ -25,6 +25,8 @@ from trainshed.engines.local.leftovers import kill_trees
 PATIENCE = 60.0
 _NOBODY = 65534
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+#: Begins the names of jobs that only show what slurmctld has written down.
+_SAVED = "saved-"
 #: Without an Epilog, slurmctld 22.05 looks for the next job only at its tick of a second (reference: engines).
 _TUNED = """\
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=2
@@ -135,7 +137,13 @@ class Site:
         return self.run("scontrol", "token", f"lifespan={lifespan}", "username=root").partition("=")[2]
 
     def kill(self, name: str) -> None:
-        """SIGKILL to ``slurmctld`` or to the slurmd of a node; what a slurmd had started goes on."""
+        """SIGKILL to ``slurmctld`` or to the slurmd of a node; what a slurmd had started goes on.
+
+        A slurmctld that forgets jobs gives their numbers to others, and takes nodes that have them away ("Duplicate
+        jobid"): it has written all down before.
+        """
+        if name == "slurmctld":
+            self.save()
         child = self._children.pop(name)
         child.kill()
         child.wait()
@@ -150,7 +158,7 @@ class Site:
 
     def save(self) -> None:
         """Wait until slurmctld has written down all jobs as they are now: one that is killed forgets the others."""
-        name = f"saved-{time.time_ns()}"
+        name = f"{_SAVED}{time.time_ns()}"
         job = self.run("sbatch", "--parsable", "--hold", f"--job-name={name}", "-o/dev/null", "--wrap=true")
         state = self.root / "state" / "job_state"
         self._until(lambda: state.is_file() and name.encode() in state.read_bytes(), "a state that is written down")
@@ -171,7 +179,15 @@ class Site:
 
     def states(self) -> dict[str, str]:
         """State of each job that is queued, runs or is completing, by id."""
-        return dict(line.split() for line in self.run("squeue", "-h", "-o", "%i %T").splitlines())
+        found = {}
+        for line in self.run("squeue", "-h", "-o", "%i %T %j").splitlines():
+            job, state, name = line.split(" ", 2)
+            if name.startswith(_SAVED):
+                # A slurmctld that was killed at once knows again what ``save`` had cancelled.
+                self.run("scancel", job, check=False)
+            else:
+                found[job] = state
+        return found
 
     def clear(self) -> None:
         """Cancel all jobs and wait until all nodes are idle again, restarting what a test killed."""

@@ -32,7 +32,7 @@ class SiteDouble:
         self.taken: list[list[str]] = []
         self.refuse: Any = lambda arguments: None
 
-    async def submit(self, arguments: list[str], script: str, user: Owner | None = None) -> str:
+    async def submit(self, arguments: list[str], script: str, user: Owner | None = None, token: str = "") -> str:
         self.taken.append(arguments)
         if (error := self.refuse(arguments)) is not None:
             raise error

@@ -73,7 +73,6 @@ def test_an_absent_controller_loses_nothing(slurm_site: Site, on_site: OnSite) -
         staying = await lab.run(sleeper(name), nodes, cluster)
         await eventually(lambda: living(name) and (mounts(lab, cluster.uid) / "up").exists(), "both jobs")
         await lab.until(lambda view: _started(view, ending) and _started(view, staying), "both starts")
-        await asyncio.to_thread(slurm_site.save)
         slurm_site.kill("slurmctld")
         (mounts(lab, cluster.uid) / "go").touch()
         # The runner's word is enough: nobody has to ask Slurm.
