@@ -192,8 +192,9 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
         job = now.jobs[attempt.job_id]
         truth = context.truth.get(job.uid, _UNKNOWN)
         result = truth.results.get(attempt.id, GangResult.LOST)
-        # A job that ends badly while it makes room for others has made room.
-        made_room = was is not None and was.state == "stopping" and job.returned
+        # A job that ends badly while it makes room for others has made room, also if nobody wants it any more since.
+        asked = was is not None and was.state == "stopping"
+        made_room = asked and ReasonCode.PREEMPTED in (attempt.stop_reason or "")
         as_told = result.value == attempt.state or (
             made_room and (result, attempt.state) == (GangResult.FAILED, "stopped")
         )
@@ -207,7 +208,7 @@ def truth_is_told(before: Snapshot, now: Snapshot, context: Context) -> Iterator
         retried = cluster is None or cluster.state == "deleting"
         if (
             job.execution == "failed"
-            and result is GangResult.FAILED
+            and attempt.state == "failed"
             and job.exit_code != attempt.exit_code
             and not (retried and job.exit_code is None)
         ):

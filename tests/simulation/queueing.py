@@ -44,9 +44,12 @@ class Past:
         for job in now.jobs.values():
             if job.execution in FINAL:
                 self.ended[job.uid] = job.execution
-        # One that ended and was deleted in one transaction has left its story only.
+        # One that began or ended and was deleted in one transaction has left its story only.
+        begun = {event.key for event in now.events if event.kind == "job" and event.after == "running"}
         last = {event.key: event.after for event in now.events if event.kind == "job" and event.after in FINAL}
         for id, job in before.jobs.items():
+            if id not in now.jobs and job.key in begun:
+                self.started.add(job.uid)
             if id not in now.jobs and job.key in last:
                 self.ended.setdefault(job.uid, str(last[job.key]))
         self.gone.update(job.uid for id, job in before.jobs.items() if id not in now.jobs)

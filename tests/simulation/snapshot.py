@@ -60,6 +60,8 @@ class Attempt(NamedTuple):
     ended_at: int | None
     waiting: str | None
     began_at: int | None
+    #: JSON of why it was to stop.
+    stop_reason: str | None
 
     @property
     def live(self) -> bool:
@@ -142,7 +144,7 @@ _JOBS = """SELECT id, uid, key, name, cluster_uid, state, execution, node_count,
     retries, not_before, exit_code, definition, errors, returned, experiment_key, submitted_by, blocked, waits_turn,
     array_id, handed_over FROM jobs"""
 _ATTEMPTS = """SELECT id, job_id, number, cluster_uid, node_ids, state, exit_code, placed_at, ended_at, waiting,
-    began_at FROM attempts ORDER BY job_id, number"""
+    began_at, stop_reason FROM attempts ORDER BY job_id, number"""
 _NODES = "SELECT id, cluster_uid, state, reason FROM nodes WHERE state <> 'gone'"
 _CLUSTERS = "SELECT uid, key, name, vm_size, scale, state, allocation FROM clusters"
 _EVENTS = """SELECT seq, at, kind, resource_key, event, from_state, to_state, details, reason FROM events

@@ -35,7 +35,7 @@ from trainshed.control.nodes import missing_nodes, refused_nodes, sync_gangs, sy
 from trainshed.control.outcomes import record_start, settle
 from trainshed.control.placing import Held, place_jobs
 from trainshed.control.settings import ControlSettings
-from trainshed.control.settling import settle_gang
+from trainshed.control.settling import let_go_or_take_up, settle_gangs
 from trainshed.engines.protocol import (
     Engine,
     EngineError,
@@ -276,8 +276,9 @@ class Controller:
         for attempt_id in started:
             record_start(tx, attempt_id, now)
         draining = is_draining(tx, self._settings)
-        for status in ended.values():
-            settle_gang(tx, status, actions, self._settings, now, draining=draining)
+        statuses = tuple(ended.values())
+        settle_gangs(tx, statuses, actions, self._settings, now)
+        let_go_or_take_up(tx, statuses, actions, self._settings, now, draining=draining)
         end_jobs(tx, actions, now)
         if draining and is_draining(tx, self._settings):
             # Should it be taken back, nodes that are idle now are to be looked at.

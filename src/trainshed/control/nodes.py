@@ -13,7 +13,7 @@ from trainshed.control.gangs import plan_of, start_of
 from trainshed.control.mirroring import mirror_gang
 from trainshed.control.outcomes import record_start
 from trainshed.control.settings import ControlSettings
-from trainshed.control.settling import settle_gang
+from trainshed.control.settling import let_go_or_take_up, settle_gangs
 from trainshed.engines.protocol import EngineView, NodeCondition, NodeSpec, NodeStatus
 from trainshed.resources.lifecycle import NODE, AttemptState, NodeEvent, NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -141,13 +141,12 @@ def sync_gangs(
     tx: Connection, view: EngineView, fleet: Fleet, settings: ControlSettings, actions: Actions, now: int
 ) -> None:
     """Settle what has ended, start again what was recorded but never reached the engine, end what nobody wants."""
-    draining = is_draining(tx, settings)
     seen = {gang.attempt_id: gang for gang in view.gangs}
     live = {attempt.id: attempt for attempt in attempts.live(tx)}
+    ended = [gang for gang in view.gangs if gang.result is not None]
+    settle_gangs(tx, ended, actions, settings, now)
     for gang in view.gangs:
-        if gang.result is not None:
-            settle_gang(tx, gang, actions, settings, now, draining=draining)
-        elif gang.attempt_id not in live:
+        if gang.result is None and gang.attempt_id not in live:
             actions.stops.append(StopGang(gang.attempt_id, _UNKNOWN_GANG))
     for attempt in live.values():
         gang_seen = seen.get(attempt.id)
@@ -164,6 +163,7 @@ def sync_gangs(
             actions.stops.append(StopGang(attempt.id, attempt.stop_reason, attempt.stop_warning))
         elif gang_seen.result is None:
             record_start(tx, attempt.id, now)
+    let_go_or_take_up(tx, ended, actions, settings, now, draining=is_draining(tx, settings))
 
 
 def refused_nodes(
