@@ -31,7 +31,13 @@ def settle_gangs(
 
 
 def let_go_or_take_up(
-    tx: Connection, ended: Sequence[GangStatus], actions: Actions, settings: ControlSettings, now: int, *, draining: bool
+    tx: Connection,
+    ended: Sequence[GangStatus],
+    actions: Actions,
+    settings: ControlSettings,
+    now: int,
+    *,
+    draining: bool,
 ) -> None:
     """Have the engine forget gangs that are settled, unless it queued them again and they may run again.
 
