@@ -16,7 +16,7 @@ from trainshed.control.nodes import take_away
 from trainshed.engines.protocol import GangResult, NodeCondition
 from trainshed.resources.lifecycle import AttemptState, JobState, NodeState
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.store import attempts, clusters, jobs, nodes
+from trainshed.store import attempts, clusters, events, jobs, nodes
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord, NodeRecord
 
 MINUTE = 60_000
@@ -61,6 +61,13 @@ async def submit(world: World, cluster: ClusterRecord, name: str, **more: Any) -
 
 async def node_of(world: World, node_id: str) -> NodeRecord:
     return await world.db.read(lambda tx: nodes.get(tx, node_id))
+
+
+def why_it_left(tx: Connection, cluster: ClusterRecord, node_id: str) -> Reason | None:
+    """As the cluster's story tells; None as long as the node is wanted."""
+    told = events.page(tx, resource_key=cluster.key, kind=events.Kind.NODE)
+    left = (one for one in told if one.details.get("node") == node_id and one.to_state == NodeState.LEAVING.value)
+    return next((one.reason for one in left), None)
 
 
 def codes(cluster: ClusterRecord) -> Callable[[Connection], list[ReasonCode]]:
@@ -206,6 +213,9 @@ def test_a_job_whose_nodes_die_for_good_is_stopped_at_the_limit(run: Run, code: 
                 lambda tx, of=attempt.id: (found := attempts.get(tx, of)).state is AttemptState.LOST and found
             )
             assert lost.reason == why
+            # It is gone soon; its story tells what became of it.
+            left = await world.until(lambda tx, of=node_id: why_it_left(tx, cluster, of))
+            assert left == why
         failed = await world.until(in_state(job, JobState.FAILED))
         assert failed is not None and failed.errors[0].code is ReasonCode.TOO_MANY_LOST_ATTEMPTS
         # Each was taken out of the engine, and another came.

@@ -252,6 +252,27 @@ def test_limits_of_the_workspace_hold_there_too(on_site: Any) -> None:
     on_site(scenario)
 
 
+def test_what_others_used_is_known_before_a_job_is_taken_up(on_site: Any) -> None:
+    """Two began since the engine was last asked; one of them ended and is queued again, the other spent the budget."""
+
+    async def scenario(site: Site) -> None:
+        cluster = await site.cluster(nodes=4)
+        one, other = await site.job(cluster, "one"), await site.job(cluster, "other", nodes=2)
+        first, spender = await site.handed(one), await site.handed(other)
+        rules = {"limits": [{"scope": "workspace", "measure": "nodeHours", "amount": 1, "hard": True}]}
+        now = site.world.clock.now = 2 * 3_600_000
+        await site.world.db.write(lambda tx: workspaces.set_scheduling(tx, WORKSPACE_KEY, rules, 1))
+        site.hpc.begin(spender.id, "n1", "n2", at=now - 3_600_000)
+        site.hpc.end_again(first.id, NODE_FAIL)
+        await site.world.until(lambda tx: first.id in site.hpc.forgotten)
+        assert (await site.now(one)).execution is JobState.QUEUED
+        assert (await site.why(one)).code is ReasonCode.BUDGET_SPENT
+        assert site.hpc.taken_up == []
+        assert (await site.now(other)).execution is JobState.RUNNING
+
+    on_site(scenario)
+
+
 def test_a_job_wider_than_the_cluster_is_kept(on_site: Any) -> None:
     async def scenario(site: Site) -> None:
         cluster = await site.cluster(nodes=2)

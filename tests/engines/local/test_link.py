@@ -62,6 +62,8 @@ def test_a_daemon_that_is_late_does_not_outlive_the_other(tmp_path: Path, monkey
             second = LocalEngine(tmp_path / "home")
             await second.start(lambda status: None)
         assert [process.poll() for process in late] == [None]
+        # The first engine would miss its daemon and start another one.
+        await lab.engine.close()
         await second.shut_down()
         await second.close()
         assert marked(Layout(tmp_path / "home").mark) == []
