@@ -1,0 +1,199 @@
+"""Ranks of MPI that ``srun`` starts (the cluster's ``mpi``): Open MPI by PMIx and MPICH by PMI-2, two ranks a node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.lab import Lab, eventually, living, mark
+from tests.engines.slurm.laboratory import run_on
+from tests.engines.slurm.slurm_site import Site, end_signal
+from tests.engines.slurm.test_losses import running
+from tests.support.mpi import Mpi, mpich, open_mpi, open_mpi_4
+from trainshed.engines.protocol import ClusterSpec, GangResult, GangSpec, GangStatus
+from trainshed.resources.reasons import Reason, ReasonCode
+
+pytestmark = pytest.mark.slow
+
+STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
+#: Each rank adds its number up with the others' and tells what it found around it, in one write.
+SCRIPT = """
+import json, os
+from mpi4py import MPI
+comm = MPI.COMM_WORLD
+told = {"rank": comm.rank, "size": comm.size, "sum": comm.allreduce(comm.rank), "library": MPI.Get_library_version(),
+        "host": os.uname().nodename, "folder": os.getcwd(), "user": os.getuid(), "environment": dict(os.environ)}
+for line in comm.gather(json.dumps(told)) or ():
+    print(line, flush=True)
+"""
+#: What Slurm, PMIx, MPI's own launchers and the shells between say to ranks.
+LAUNCHERS = ("SLURM", "SRUN", "PMI", "PMIX", "PRTE", "OMPI_", "MPI_", "MPIR_", "HYDI_", "GFORTRAN", "IPATH_", "HFI_")
+#: Differs from one attempt to the next, or from one start of a shell to the next.
+OF_THE_RUN = ("TRAINSHED_ATTEMPT_ID", "TRAINSHED_JOB_ID", "MASTER_PORT", "TRAINSHED_AGENT_", "TRAINSHED_SLURM_", "SHLVL")
+
+
+@pytest.fixture(params=[("pmix", open_mpi_4), ("pmix", open_mpi), ("pmi2", mpich)], ids=lambda pair: pair[1].__name__)
+def pair(request: pytest.FixtureRequest, slurm_site: Site) -> tuple[str, Mpi]:
+    """A plugin of Slurm's and an MPI that speaks with it."""
+    kind, find = request.param
+    skip_without(slurm_site, kind)
+    return kind, find()
+
+
+@pytest.fixture(params=["", "export TRAINSHED_ISOLATION=none"], ids=["namespaces", "none"])
+def setup(request: pytest.FixtureRequest) -> str:
+    """With namespaces for each attempt, and without."""
+    return str(request.param)
+
+
+def skip_without(site: Site, kind: str) -> None:
+    if "Couldn't load" in (said := site.run("sh", "-c", f"srun -n1 --mpi={kind} true 2>&1", check=False)):
+        pytest.skip(f"Slurm cannot load mpi/{kind}: apt-get install --no-install-recommends libpmix-dev ({said[:99]})")
+
+
+def ranks(lab: Lab, cluster: ClusterSpec, nodes: tuple[str, ...], command: str, count: int, **more: Any) -> GangSpec:
+    gang = lab.gang("", nodes, cluster, **more)
+    del gang.properties["customToolkitSettings"]
+    gang.properties["customMpiSettings"] = {"commandLine": command, "processCount": count}
+    return gang
+
+
+def log_of(lab: Lab, cluster: ClusterSpec, gang: GangSpec, name: str = "stdout.txt") -> str:
+    root = lab.engine.mount_root(cluster.uid)
+    found = [path for path in Path(root or "/").rglob(name) if gang.job in str(path) and path.parent.name != "ranks"]
+    return found[0].read_text() if found else ""
+
+
+def described(lab: Lab, cluster: ClusterSpec, gang: GangSpec, status: GangStatus) -> str:
+    return "\n".join([str(status), *(log_of(lab, cluster, gang, f"{name}") for name in ("stderr.txt", "execution.log"))])
+
+
+def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
+    slurm_site: Site, tmp_path: Path, pair: tuple[str, Mpi]
+) -> None:
+    kind, mpi = pair
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    async def told(lab: Lab, launcher: str) -> tuple[list[dict[str, Any]], GangStatus]:
+        cluster = lab.cluster(options={"mpi": launcher})
+        nodes = await lab.add_nodes(2, cluster)
+        prepare = "echo export PREPARED=on-$(hostname) >> ~/.bashrc"
+        gang = ranks(lab, cluster, nodes, f"{mpi.python} {script}", 4, secrets={"KEY": "s3cr3t"}, preparation=prepare)
+        gang.properties["secrets"] = [{"name": "KEY"}]
+        gang.properties["environmentVariables"] = [{"name": "MINE", "value": "of the job"}, *mpi.variables]
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.exit_code) == (GangResult.SUCCEEDED, 0), described(lab, cluster, gang, ended)
+        assert log_of(lab, cluster, gang, "stderr.txt") == ""
+        return [json.loads(line) for line in log_of(lab, cluster, gang).splitlines()], ended
+
+    def own(rank: dict[str, Any]) -> dict[str, str]:
+        """What neither Slurm nor a launcher of MPI has said."""
+        found = {n: v for n, v in rank["environment"].items() if not n.startswith((*LAUNCHERS, *OF_THE_RUN))}
+        job, attempt = (rank["environment"][f"TRAINSHED_{name}_ID"] for name in ("JOB", "ATTEMPT"))
+        slurm = rank["environment"]["TRAINSHED_SLURM_JOB_ID"]
+        places = rank["environment"]["AZ_BATCHAI_MOUNT_ROOT"], "MOUNTS"
+        changes = [places, (attempt, "ATTEMPT"), (job, "JOB"), (f"/{slurm}-0", "/OWN")]
+        for old, new in changes:
+            found = {name: value.replace(old, new) for name, value in found.items()}
+        return found
+
+    async def body(lab: Lab) -> None:
+        found, ended = await told(lab, kind)
+        hosts = [host.partition("-")[2] for host in ended.hosts]
+        assert [rank["rank"] for rank in found] == [0, 1, 2, 3]
+        assert {(rank["size"], rank["sum"]) for rank in found} == {(4, 6)}
+        assert [rank["host"] for rank in found] == [hosts[0], hosts[0], hosts[1], hosts[1]]
+        assert all(mpi.library in rank["library"] for rank in found)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "SLURM_PROCID", "PREPARED")
+        assert [[rank["environment"].get(name) for name in names] for rank in found] == [
+            [str(n), "4", str(n % 2), "2", str(n // 2), str(n), f"on-{hosts[n // 2]}"] for n in range(4)
+        ]
+        assert {rank["environment"]["KEY"] for rank in found} == {"s3cr3t"}
+        others, _ = await told(lab, "runners")
+        assert [own(rank) for rank in found] == [own(rank) for rank in others]
+        assert [rank["user"] for rank in found] == [rank["user"] for rank in others]
+
+    run_on(slurm_site, tmp_path, body)
+
+
+@pytest.mark.parametrize(("nodes", "count", "spread"), [(3, 7, [3, 2, 2]), (3, 2, [1, 1, 0]), (1, 3, [3])])
+def test_counts_that_do_not_divide_are_spread_as_ever(
+    slurm_site: Site, tmp_path: Path, nodes: int, count: int, spread: list[int]
+) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        taken = await lab.add_nodes(nodes, cluster)
+        gang = ranks(lab, cluster, taken, "echo $RANK $PMI_RANK $LOCAL_RANK $LOCAL_WORLD_SIZE $HOSTNAME", count)
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is GangResult.SUCCEEDED, described(lab, cluster, gang, ended)
+        hosts = [host.partition("-")[2] for host in ended.hosts]
+        places = [(host, local, size) for host, size in zip(hosts, spread, strict=True) for local in range(size)]
+        wanted = [f"{rank} {rank} {local} {size} {host}" for rank, (host, local, size) in enumerate(places)]
+        assert sorted(log_of(lab, cluster, gang).splitlines()) == wanted
+
+    run_on(slurm_site, tmp_path, body)
+
+
+def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_path: Path, setup: str) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        command = f"[ $RANK = 2 ] && {{ echo no >&2; exit 7; }}; exec -a {name} sleep 1000"
+        gang = ranks(lab, cluster, nodes, command, 4)
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.exit_code) == (GangResult.FAILED, 7), described(lab, cluster, gang, ended)
+        assert ended.reason is not None and ended.reason.details["process"] == "rank 2"
+        assert ended.reason.details["stdErrFile"] == "ranks/stderr-2.txt"
+        assert living(name) == []
+
+    run_on(slurm_site, tmp_path, body, setup=setup)
+
+
+Ending = Callable[[Lab, GangSpec, Site, str], Any]
+
+
+def srun_of(site: Site) -> int:
+    """The srun of the ranks, not the one that has started the runners."""
+    found = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _arguments(entry)[:1] == [b"srun"] and b"--job-name=ranks" in _arguments(entry)
+    ]
+    return min(found)
+
+
+def _arguments(entry: Path) -> list[bytes]:
+    try:
+        return (entry / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def test_all_ranks_hear_of_the_end_and_say_their_last_words(slurm_site: Site, tmp_path: Path, setup: str) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        command = (
+            f"(exec -a {name} setsid sleep 1000) & "
+            "trap 'sleep 0.5; echo $RANK saved; exit 3' TERM; echo $RANK up; while :; do sleep 0.02; done"
+        )
+        gang = ranks(lab, cluster, nodes, command, 4)
+        await lab.engine.start_gang(gang)
+        await eventually(lambda: log_of(lab, cluster, gang).count("up") == 4, "all ranks")
+        await lab.engine.stop_gang(gang.attempt_id, STOP, 20.0)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.reason) == (GangResult.STOPPED, STOP), described(lab, cluster, gang, ended)
+        assert sorted(log_of(lab, cluster, gang).splitlines()[4:]) == [f"{rank} saved" for rank in range(4)]
+        assert living(name) == []
+
+    run_on(slurm_site, tmp_path, body, setup=setup)
