@@ -118,7 +118,7 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
                 switchboard = Switchboard(node.host.address, node.spec.port, node.spec.token, node.loop)
             if plan.launched_by_engine:
                 flavor = MpiFlavor(facts["mpi"]) if facts["mpi"] else None
-                Joining(node, switchboard, environment, numbers(plan, node.spec.node_index, flavor))
+                Joining(node, switchboard, environment, numbers(plan, node.spec.node_index, flavor), crew.rank_ended)
             else:
                 Launching(node, switchboard, environment, crew.daemon_ended)
     crew.begin(plan)
@@ -164,8 +164,12 @@ def _hear_ranks(node: Node, crew: Crew, logs: ranklogs.RankLogs) -> str:
         logs.rank_began(rank)
         crew.rank_began(rank)
 
+    def ended(rank: int, code: int, asked: bool) -> None:
+        node.spoken.add(rank)
+        crew.rank_ended(rank, code, asked)
+
     try:
-        ranks.RankWords(node.inside.make_fifo(path), node.loop, began, crew.rank_ended)
+        ranks.RankWords(node.inside.make_fifo(path), node.loop, began, ended)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_JOB_TEMP", path, error) from error
     return path

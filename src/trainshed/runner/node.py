@@ -92,6 +92,8 @@ class Node:
         self.launcher = 0
         #: Ranks here that the engine started (``joining``): who keeps each of them -> its process.
         self.joined: dict[int, int] = {}
+        #: Ranks here that have said how they ended.
+        self.spoken: set[int] = set()
         #: The processes have been asked to end: no rank may join them.
         self.ended = False
         #: Notes how the logs grow, once there are processes; it has to be closed.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import pytest
 from tests.engines.lab import Lab, eventually, living, mark
 from tests.engines.slurm.laboratory import run_on
 from tests.engines.slurm.slurm_site import Site, end_signal
-from tests.engines.slurm.test_losses import running
 from tests.support.mpi import Mpi, mpich, open_mpi, open_mpi_4
 from trainshed.engines.protocol import ClusterSpec, GangResult, GangSpec, GangStatus
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -30,10 +31,31 @@ told = {"rank": comm.rank, "size": comm.size, "sum": comm.allreduce(comm.rank), 
 for line in comm.gather(json.dumps(told)) or ():
     print(line, flush=True)
 """
-#: What Slurm, PMIx, MPI's own launchers and the shells between say to ranks.
-LAUNCHERS = ("SLURM", "SRUN", "PMI", "PMIX", "PRTE", "OMPI_", "MPI_", "MPIR_", "HYDI_", "GFORTRAN", "IPATH_", "HFI_")
+#: What Slurm, PMIx and MPI's own launchers say to ranks; Open MPI's puts its folders before the others too.
+LAUNCHERS = (
+    "SLURM",
+    "PMI",
+    "PRTE",
+    "OMPI_",
+    "OPAL_",
+    "MPI_",
+    "HYDI_",
+    "IPATH_",
+    "HFI_",
+    "GFORTRAN_",
+    "PATH",
+    "LD_",
+    "DYLD_",
+)
 #: Differs from one attempt to the next, or from one start of a shell to the next.
-OF_THE_RUN = ("TRAINSHED_ATTEMPT_ID", "TRAINSHED_JOB_ID", "MASTER_PORT", "TRAINSHED_AGENT_", "TRAINSHED_SLURM_", "SHLVL")
+OF_THE_RUN = (
+    "TRAINSHED_ATTEMPT_ID",
+    "TRAINSHED_JOB_ID",
+    "MASTER_PORT",
+    "TRAINSHED_AGENT_",
+    "TRAINSHED_SLURM_",
+    "SHLVL",
+)
 
 
 @pytest.fixture(params=[("pmix", open_mpi_4), ("pmix", open_mpi), ("pmi2", mpich)], ids=lambda pair: pair[1].__name__)
@@ -69,7 +91,9 @@ def log_of(lab: Lab, cluster: ClusterSpec, gang: GangSpec, name: str = "stdout.t
 
 
 def described(lab: Lab, cluster: ClusterSpec, gang: GangSpec, status: GangStatus) -> str:
-    return "\n".join([str(status), *(log_of(lab, cluster, gang, f"{name}") for name in ("stderr.txt", "execution.log"))])
+    return "\n".join(
+        [str(status), *(log_of(lab, cluster, gang, f"{name}") for name in ("stderr.txt", "execution.log"))]
+    )
 
 
 def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
@@ -89,7 +113,7 @@ def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
         await lab.engine.start_gang(gang)
         ended = await lab.end_of(gang.attempt_id)
         assert (ended.result, ended.exit_code) == (GangResult.SUCCEEDED, 0), described(lab, cluster, gang, ended)
-        assert log_of(lab, cluster, gang, "stderr.txt") == ""
+        assert launcher == "runners" or log_of(lab, cluster, gang, "stderr.txt") == ""
         return [json.loads(line) for line in log_of(lab, cluster, gang).splitlines()], ended
 
     def own(rank: dict[str, Any]) -> dict[str, str]:
@@ -97,10 +121,13 @@ def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
         found = {n: v for n, v in rank["environment"].items() if not n.startswith((*LAUNCHERS, *OF_THE_RUN))}
         job, attempt = (rank["environment"][f"TRAINSHED_{name}_ID"] for name in ("JOB", "ATTEMPT"))
         slurm = rank["environment"]["TRAINSHED_SLURM_JOB_ID"]
-        places = rank["environment"]["AZ_BATCHAI_MOUNT_ROOT"], "MOUNTS"
-        changes = [places, (attempt, "ATTEMPT"), (job, "JOB"), (f"/{slurm}-0", "/OWN")]
+        # Of nodes that share a machine's directory all but one add their names.
+        changes = [(f"/{slurm}-0(-n[0-9])?", "/OWN"), (attempt, "ATTEMPT"), (job, "JOB")]
+        changes.append((rank["environment"]["AZ_BATCHAI_MOUNT_ROOT"], "MOUNTS"))
+        changes += [(at, "ADDRESS") for at in rank["environment"]["AZ_BATCH_HOST_LIST"].split(",")]
+        changes.append((f"\\b{rank['host']}\\b", "HOST"))
         for old, new in changes:
-            found = {name: value.replace(old, new) for name, value in found.items()}
+            found = {name: re.sub(old, new, value) for name, value in found.items()}
         return found
 
     async def body(lab: Lab) -> None:
@@ -116,8 +143,11 @@ def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
         ]
         assert {rank["environment"]["KEY"] for rank in found} == {"s3cr3t"}
         others, _ = await told(lab, "runners")
-        assert [own(rank) for rank in found] == [own(rank) for rank in others]
-        assert [rank["user"] for rank in found] == [rank["user"] for rank in others]
+        for rank, other in zip(found, others, strict=True):
+            ours, theirs = own(rank), own(other)
+            differ = {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}
+            assert {name: (ours.get(name), theirs.get(name)) for name in differ} == {}
+            assert rank["user"] == other["user"]
 
     run_on(slurm_site, tmp_path, body)
 
@@ -158,24 +188,30 @@ def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_pat
     run_on(slurm_site, tmp_path, body, setup=setup)
 
 
-Ending = Callable[[Lab, GangSpec, Site, str], Any]
+def facts(pid: int, name: str) -> str:
+    with suppress(OSError):
+        return (Path("/proc") / str(pid) / name).read_text(errors="replace")
+    return ""
 
 
-def srun_of(site: Site) -> int:
-    """The srun of the ranks, not the one that has started the runners."""
-    found = [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _arguments(entry)[:1] == [b"srun"] and b"--job-name=ranks" in _arguments(entry)
-    ]
-    return min(found)
+def parent_of(pid: int) -> int:
+    return int(facts(pid, "stat").rpartition(")")[2].split()[1])
 
 
-def _arguments(entry: Path) -> list[bytes]:
-    try:
-        return (entry / "cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def srun_of_ranks() -> int:
+    """Not the one that has started the runners."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208
+    return min(p for p in pids if facts(p, "cmdline").startswith("srun\0") and "=ranks\0" in facts(p, "cmdline"))
+
+
+def runner_of_ranks() -> int:
+    """Of the first node: its child has become srun."""
+    return parent_of(srun_of_ranks())
+
+
+def keeper_of(rank: int) -> int:
+    """What Slurm has started for it, outside of the job's namespaces: above the wrapper."""
+    return parent_of(parent_of(rank))
 
 
 def test_all_ranks_hear_of_the_end_and_say_their_last_words(slurm_site: Site, tmp_path: Path, setup: str) -> None:
@@ -195,5 +231,48 @@ def test_all_ranks_hear_of_the_end_and_say_their_last_words(slurm_site: Site, tm
         assert (ended.result, ended.reason) == (GangResult.STOPPED, STOP), described(lab, cluster, gang, ended)
         assert sorted(log_of(lab, cluster, gang).splitlines()[4:]) == [f"{rank} saved" for rank in range(4)]
         assert living(name) == []
+
+    run_on(slurm_site, tmp_path, body, setup=setup)
+
+
+@pytest.mark.parametrize("whom", ["srun", "runner", "keeper of a rank"])
+def test_nothing_is_left_when_somebody_in_between_is_killed(
+    slurm_site: Site, tmp_path: Path, setup: str, whom: str
+) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        gang = ranks(lab, cluster, nodes, f"echo up; trap '' TERM; exec -a {name} sleep 1000", 4)
+        await lab.engine.start_gang(gang)
+        await eventually(lambda: len(living(name)) == 4, "all ranks")
+        rank = living(name)[-1]
+        if whom == "srun":
+            end_signal(srun_of_ranks())
+        elif whom == "runner":
+            end_signal(runner_of_ranks())
+        else:
+            end_signal(keeper_of(rank))
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is (GangResult.LOST if whom == "runner" else GangResult.FAILED), ended
+        await eventually(lambda: living(name) == [], "the end of all ranks")
+
+    run_on(slurm_site, tmp_path, body, setup=setup)
+
+
+def test_a_warning_reaches_the_ranks_of_all_nodes_and_they_leave(slurm_site: Site, tmp_path: Path, setup: str) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        command = "trap 'sleep 0.$RANK; echo $RANK warned; exit 3' USR1; echo up; while :; do sleep 0.02; done"
+        gang = ranks(lab, cluster, nodes, command, 4)
+        gang.properties["preemption"] = {"signal": "SIGUSR1", "gracePeriod": "PT1M"}
+        await lab.engine.start_gang(gang)
+        await eventually(lambda: log_of(lab, cluster, gang).count("up") == 4, "all ranks")
+        (job,) = slurm_site.states()
+        slurm_site.run("scancel", "--batch", "--signal=USR2", job)
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.reason is not None and ended.reason.code is ReasonCode.PREEMPTED, ended
+        assert sorted(log_of(lab, cluster, gang).splitlines()[4:]) == [f"{rank} warned" for rank in range(4)]
 
     run_on(slurm_site, tmp_path, body, setup=setup)

@@ -194,7 +194,7 @@ def carry_out(runner: Runner, arguments: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     code = -1
     try:
-        runner.say({"rank": child})
+        runner.say({"rank": int(os.environ.get("SLURM_PROCID", "0")), "process": child})
         runner.hear()
         os.write(writing, b"g")
         os.close(writing)

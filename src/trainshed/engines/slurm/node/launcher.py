@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FLAGS = ("-I", "-S", "-E")
 FAILED = 255
 #: Seconds for which a controller that is away is waited for, between two looks, and for one.
-_CONTROLLER_SECONDS, _PAUSE, _PING_SECONDS = 600.0, 1.0, 30.0
+_CONTROLLER_SECONDS, _PAUSE, _ASK_SECONDS = 600.0, 1.0, 30.0
 #: Of the Slurm job that the runner belongs to: what makes ``srun`` a part of it, and no more.
 _OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_WORKING_CLUSTER", "SLURM_CLUSTER_NAME")
 _OF_THE_NODE = ("PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ")
@@ -72,24 +72,30 @@ def arguments_of(told: Mapping[str, Any], counts: Sequence[int], rank: Iterable[
 def environment_of(told: Mapping[str, Any], job: Mapping[str, str]) -> dict[str, str]:
     """Of ``srun``, which passes it on: nothing of the job's but what is meant for it. Ranks get the job's otherwise."""
     own = {name: value for name, value in job.items() if name.startswith(_OF_THE_USER) or name in _OURS}
-    return {"SLURM_CPU_BIND": "none", **own, **told["environment"]}
+    return {**own, **told["environment"]}
 
 
-def wait_for_controller(environment: Mapping[str, str]) -> None:
-    """Until it answers, or has not for long: what ``srun`` says then is the job's error."""
+def configuration(environment: Mapping[str, str]) -> str:
+    """What the controller says of the site, once it answers; empty when it has not for long: ``srun`` says why."""
     until = time.monotonic() + _CONTROLLER_SECONDS
     while time.monotonic() < until:
         try:
-            ping = subprocess.run(
-                ["scontrol", "ping"], env=environment, capture_output=True, text=True, timeout=_PING_SECONDS
+            asked = subprocess.run(
+                ["scontrol", "show", "config"], env=environment, capture_output=True, text=True, timeout=_ASK_SECONDS
             )
         except FileNotFoundError:
-            return
+            break
         except subprocess.TimeoutExpired:
             continue
-        if " UP" in ping.stdout:
-            return
+        if asked.returncode == 0:
+            return asked.stdout
         time.sleep(_PAUSE)
+    return ""
+
+
+def binds(config: str) -> bool:
+    """Whether the site binds tasks to cores; srun complains of being told about it where it does not."""
+    return any("affinity" in line for line in config.splitlines() if line.startswith("TaskPlugin "))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -100,7 +106,9 @@ def main(arguments: Sequence[str]) -> int:
     with open(os.path.join(os.path.dirname(__file__), "join.py")) as text:  # noqa: PTH118, PTH120
         join = text.read()
     environment = environment_of(told, os.environ)
-    wait_for_controller(environment)
+    if binds(configuration(environment)):
+        # As mpirun is told; the job's own variable goes before.
+        environment.setdefault("SLURM_CPU_BIND", "none")
     command = arguments_of(told, list(map(int, counts.split(","))), rank, join)
     try:
         os.execvpe(command[0], command, environment)
