@@ -2,9 +2,10 @@
 
 Where an engine has a launcher of ranks of its own (``RunnerSpec.rank_launcher``), what that starts on a node calls the
 runner there: ``{"join": pid}``. The answer has the environment and the runner's process id, whose namespaces are to be
-entered. ``{"rank": number, "process": pid}`` says which process will be which rank, at the head of a session of its own,
-and is answered by ``{"go": true}``: from then on it is ended with the attempt. A connection is kept while the rank lives. When the runner cuts it, the rank
-is to end; when the other end does, and the rank itself has not said how it ended, it was killed.
+entered. ``{"rank": number, "process": pid}`` says which process will be which rank, at the head of a session of its
+own, and is answered by ``{"go": true}``: from then on it is ended with the attempt. A connection is kept while the rank
+lives. When the runner cuts it, the rank is to end; when the other end does, and the rank itself has not said how it
+ended, it was killed.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,11 +13,15 @@ from typing import Any
 import pytest
 
 from tests.engines.lab import Lab, eventually, living, mark
-from tests.engines.slurm.laboratory import run_on
+from tests.engines.slurm.laboratory import run_afar, run_on, settings
 from tests.engines.slurm.slurm_site import Site, end_signal
+from tests.engines.slurm.test_users import home, mapped, of
 from tests.support.mpi import Mpi, mpich, open_mpi, open_mpi_4
 from trainshed.engines.protocol import ClusterSpec, GangResult, GangSpec, GangStatus
+from trainshed.engines.slurm.doctor import examine
 from trainshed.resources.reasons import Reason, ReasonCode
+
+__all__ = ["home"]
 
 pytestmark = pytest.mark.slow
 
@@ -233,6 +238,94 @@ def test_all_ranks_hear_of_the_end_and_say_their_last_words(slurm_site: Site, tm
         assert living(name) == []
 
     run_on(slurm_site, tmp_path, body, setup=setup)
+
+
+def test_a_job_waits_for_a_controller_that_is_away_when_its_ranks_are_to_start(
+    slurm_site: Site, tmp_path: Path
+) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        going, go = tmp_path / "going", tmp_path / "go"
+        prepare = f"touch {going}-$HOSTNAME; until [ -e {go} ]; do sleep 0.05; done"
+        gang = ranks(lab, cluster, nodes, "echo $RANK of $WORLD_SIZE", 2, preparation=prepare)
+        await lab.engine.start_gang(gang)
+        await eventually(lambda: len(list(tmp_path.glob("going-*"))) == 2, "the preparation")
+        slurm_site.kill("slurmctld")
+        go.touch()
+        await eventually(lambda: "master 0 started" in log_of(lab, cluster, gang, "execution.log"), "the launcher")
+        slurm_site.start_controller()
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is GangResult.SUCCEEDED, described(lab, cluster, gang, ended)
+        assert sorted(log_of(lab, cluster, gang).splitlines()) == ["0 of 2", "1 of 2"]
+
+    run_on(slurm_site, tmp_path, body)
+
+
+def test_nodes_without_a_shared_file_system(slurm_site: Site) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        gang = ranks(lab, cluster, nodes, "echo $RANK $PMI_RANK $HOSTNAME; [ $RANK != 3 ] || exit 9", 4)
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.exit_code) == (GangResult.FAILED, 9), described(lab, cluster, gang, ended)
+        hosts = [host.partition("-")[2] for host in ended.hosts]
+        wanted = [f"{rank} {rank} {hosts[rank // 2]}" for rank in range(4)]
+        assert sorted(log_of(lab, cluster, gang).splitlines()) == wanted
+
+    run_afar(slurm_site, body)
+
+
+def test_ranks_of_a_mapped_user_are_that_user_s(slurm_site: Site, home: Path) -> None:
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmi2"})
+        nodes = await lab.add_nodes(2, cluster)
+        name = mark()
+        command = f"echo $RANK $(id -un) $(hostname); [ $RANK = 3 ] && exit 5; trap '' TERM; exec -a {name} sleep 1000"
+        gang = of(ranks(lab, cluster, nodes, command, 4), "ann")
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.exit_code) == (GangResult.FAILED, 5), described(lab, cluster, gang, ended)
+        hosts = [host.partition("-")[2] for host in ended.hosts]
+        wanted = [f"{rank} games {hosts[rank // 2]}" for rank in range(4)]
+        assert sorted(log_of(lab, cluster, gang).splitlines()) == wanted
+        assert living(name) == []
+
+    mapped(slurm_site, home, body)
+
+
+@pytest.mark.parametrize("launcher", ["runners", "pmi2"])
+def test_a_job_of_one_node(slurm_site: Site, tmp_path: Path, launcher: str) -> None:
+    mpi = mpich()
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": launcher})
+        nodes = await lab.add_nodes(1, cluster)
+        gang = ranks(lab, cluster, nodes, "echo $RANK of $WORLD_SIZE $LOCAL_RANK $MPI_LOCALRANKID", 2)
+        gang.properties["environmentVariables"] = mpi.variables
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert ended.result is GangResult.SUCCEEDED, described(lab, cluster, gang, ended)
+        assert sorted(log_of(lab, cluster, gang).splitlines()) == ["0 of 2 0 0", "1 of 2 1 1"]
+
+    run_on(slurm_site, tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ok", "said"),
+    [
+        ("pmi2", True, "srun --mpi=pmi2 starts ranks"),
+        ("cray_shasta", False, "starts no ranks: the rank was told nothing"),
+    ],
+)
+def test_doctor_has_srun_start_a_rank(slurm_site: Site, tmp_path: Path, kind: str, ok: bool, said: str) -> None:
+    given = settings(tmp_path, cluster=f"mpi={kind}")
+    check = {check.name: check for check in asyncio.run(examine(given, slurm_site.environment))}["mpi"]
+    assert (check.ok, bool(check.mend)) == (ok, not ok) and said in check.detail
+    assert ok or "pmi2" in check.detail.partition("Its plugins: ")[2]
+    assert list((tmp_path / "shared").iterdir()) == []
+    slurm_site.clear()
 
 
 @pytest.mark.parametrize("whom", ["srun", "runner", "keeper of a rank"])

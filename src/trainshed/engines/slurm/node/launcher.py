@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ FLAGS = ("-I", "-S", "-E")
 FAILED = 255
 #: Seconds for which a controller that is away is waited for, between two looks, and for one.
 _CONTROLLER_SECONDS, _PAUSE, _ASK_SECONDS = 600.0, 1.0, 30.0
+#: Seconds for which a controller is new.
+_NEW_SECONDS = 60.0
 #: Of the Slurm job that the runner belongs to: what makes ``srun`` a part of it, and no more.
 _OF_THE_JOB = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_WORKING_CLUSTER", "SLURM_CLUSTER_NAME")
 _OF_THE_NODE = ("PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ")
@@ -77,25 +80,39 @@ def environment_of(told: Mapping[str, Any], job: Mapping[str, str]) -> dict[str,
 
 def configuration(environment: Mapping[str, str]) -> str:
     """What the controller says of the site, once it answers; empty when it has not for long: ``srun`` says why."""
-    until = time.monotonic() + _CONTROLLER_SECONDS
-    while time.monotonic() < until:
-        try:
-            asked = subprocess.run(
-                ["scontrol", "show", "config"], env=environment, capture_output=True, text=True, timeout=_ASK_SECONDS
-            )
-        except FileNotFoundError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-        if asked.returncode == 0:
-            return asked.stdout
-        time.sleep(_PAUSE)
-    return ""
+    asked = _insist(("scontrol", "show", "config"), environment)
+    return asked.stdout if asked is not None else ""
 
 
 def binds(config: str) -> bool:
     """Whether the site binds tasks to cores; srun complains of being told about it where it does not."""
     return any("affinity" in line for line in config.splitlines() if line.startswith("TaskPlugin "))
+
+
+def is_new(config: str, now: float) -> bool:
+    """Whether the controller has begun a moment ago. It refuses steps then for want of memory, until it knows nodes."""
+    for line in config.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "BOOT_TIME":
+            with suppress(ValueError):
+                return abs(now - time.mktime(time.strptime(value.strip(), "%Y-%m-%dT%H:%M:%S"))) < _NEW_SECONDS
+    return False
+
+
+def _insist(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str] | None:
+    """Until it succeeds; None when it does not for long, or is not there."""
+    until = time.monotonic() + _CONTROLLER_SECONDS
+    while time.monotonic() < until:
+        try:
+            asked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_ASK_SECONDS)
+        except FileNotFoundError:
+            return None
+        except subprocess.TimeoutExpired:
+            continue
+        if asked.returncode == 0:
+            return asked
+        time.sleep(_PAUSE)
+    return None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,9 +123,12 @@ def main(arguments: Sequence[str]) -> int:
     with open(os.path.join(os.path.dirname(__file__), "join.py")) as text:  # noqa: PTH118, PTH120
         join = text.read()
     environment = environment_of(told, os.environ)
-    if binds(configuration(environment)):
+    config = configuration(environment)
+    if binds(config):
         # As mpirun is told; the job's own variable goes before.
         environment.setdefault("SLURM_CPU_BIND", "none")
+    if is_new(config, time.time()):
+        _insist(("srun", "--overlap", "--overcommit", "--mpi=none", "--chdir=/", "true"), environment)
     command = arguments_of(told, list(map(int, counts.split(","))), rank, join)
     try:
         os.execvpe(command[0], command, environment)
