@@ -193,6 +193,29 @@ def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_pat
     run_on(slurm_site, tmp_path, body, setup=setup)
 
 
+def test_a_rank_that_dies_in_the_middle_of_mpi_is_the_one_to_blame(slurm_site: Site, tmp_path: Path) -> None:
+    """PMIx kills the step then, and the other ranks' wrappers with it."""
+    skip_without(slurm_site, "pmix")
+    mpi = open_mpi_4()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, time\nfrom mpi4py import MPI\nMPI.COMM_WORLD.Barrier()\n"
+        "MPI.COMM_WORLD.rank == 2 and os._exit(7)\ntime.sleep(600)\n"
+    )
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster(options={"mpi": "pmix"})
+        nodes = await lab.add_nodes(2, cluster)
+        gang = ranks(lab, cluster, nodes, f"{mpi.python} {script}", 4)
+        gang.properties["environmentVariables"] = mpi.variables
+        await lab.engine.start_gang(gang)
+        ended = await lab.end_of(gang.attempt_id)
+        assert (ended.result, ended.exit_code) == (GangResult.FAILED, 7), described(lab, cluster, gang, ended)
+        assert ended.reason is not None and ended.reason.details["process"] == "rank 2"
+
+    run_on(slurm_site, tmp_path, body)
+
+
 def facts(pid: int, name: str) -> str:
     with suppress(OSError):
         return (Path("/proc") / str(pid) / name).read_text(errors="replace")
