@@ -31,6 +31,7 @@ def test_the_first_seeds_reach_everything() -> None:
     assert results.not_reached == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", FOUND_ONCE)
 def test_what_was_found_once_is_not_found_again(seed: int) -> None:
     results = many.run(range(seed, seed + 1))
