@@ -34,6 +34,8 @@ from trainshed.store import (
 )
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord, PrincipalRecord
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 HPC = {"name": "hpc", "options": {"partition": "gpu"}}
 PRIORITY = Reason(ReasonCode.WAITING_BEHIND_JOBS, "Reason=Priority", {"said": "Priority"})
