@@ -25,6 +25,8 @@ __all__ = ["home"]
 
 pytestmark = pytest.mark.slow
 
+#: What an engine's ``setup`` says for attempts without namespaces.
+ALONE = "export TRAINSHED_ISOLATION=none"
 STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
 #: Each rank adds its number up with the others' and tells what it found around it, in one write.
 SCRIPT = """
@@ -69,12 +71,6 @@ def pair(request: pytest.FixtureRequest, slurm_site: Site) -> tuple[str, Mpi]:
     kind, find = request.param
     skip_without(slurm_site, kind)
     return kind, find()
-
-
-@pytest.fixture(params=["", "export TRAINSHED_ISOLATION=none"], ids=["namespaces", "none"])
-def setup(request: pytest.FixtureRequest) -> str:
-    """With namespaces for each attempt, and without."""
-    return str(request.param)
 
 
 def skip_without(site: Site, kind: str) -> None:
@@ -157,10 +153,9 @@ def test_ranks_have_their_numbers_their_nodes_and_the_job_s_environment(
     run_on(slurm_site, tmp_path, body)
 
 
-@pytest.mark.parametrize(("nodes", "count", "spread"), [(3, 7, [3, 2, 2]), (3, 2, [1, 1, 0]), (1, 3, [3])])
-def test_counts_that_do_not_divide_are_spread_as_ever(
-    slurm_site: Site, tmp_path: Path, nodes: int, count: int, spread: list[int]
-) -> None:
+def test_a_count_that_does_not_divide_is_spread_as_ever(slurm_site: Site, tmp_path: Path) -> None:
+    nodes, count, spread = 3, 7, [3, 2, 2]
+
     async def body(lab: Lab) -> None:
         cluster = lab.cluster(options={"mpi": "pmi2"})
         taken = await lab.add_nodes(nodes, cluster)
@@ -176,7 +171,7 @@ def test_counts_that_do_not_divide_are_spread_as_ever(
     run_on(slurm_site, tmp_path, body)
 
 
-def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_path: Path, setup: str) -> None:
+def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_path: Path) -> None:
     async def body(lab: Lab) -> None:
         cluster = lab.cluster(options={"mpi": "pmi2"})
         nodes = await lab.add_nodes(2, cluster)
@@ -190,7 +185,7 @@ def test_a_rank_that_fails_fails_the_job_with_its_code(slurm_site: Site, tmp_pat
         assert ended.reason.details["stdErrFile"] == "ranks/stderr-2.txt"
         assert living(name) == []
 
-    run_on(slurm_site, tmp_path, body, setup=setup)
+    run_on(slurm_site, tmp_path, body, setup=ALONE)
 
 
 def test_a_rank_that_dies_in_the_middle_of_mpi_is_the_one_to_blame(slurm_site: Site, tmp_path: Path) -> None:
@@ -242,6 +237,7 @@ def keeper_of(rank: int) -> int:
     return parent_of(parent_of(rank))
 
 
+@pytest.mark.parametrize("setup", ["", ALONE], ids=["namespaces", "none"])
 def test_all_ranks_hear_of_the_end_and_say_their_last_words(slurm_site: Site, tmp_path: Path, setup: str) -> None:
     async def body(lab: Lab) -> None:
         cluster = lab.cluster(options={"mpi": "pmi2"})
@@ -351,7 +347,7 @@ def test_doctor_has_srun_start_a_rank(slurm_site: Site, tmp_path: Path, kind: st
     slurm_site.clear()
 
 
-@pytest.mark.parametrize("whom", ["srun", "runner", "keeper of a rank"])
+@pytest.mark.parametrize(("whom", "setup"), [("srun", ""), ("runner", ALONE), ("keeper of a rank", ALONE)])
 def test_nothing_is_left_when_somebody_in_between_is_killed(
     slurm_site: Site, tmp_path: Path, setup: str, whom: str
 ) -> None:
@@ -376,7 +372,7 @@ def test_nothing_is_left_when_somebody_in_between_is_killed(
     run_on(slurm_site, tmp_path, body, setup=setup)
 
 
-def test_a_warning_reaches_the_ranks_of_all_nodes_and_they_leave(slurm_site: Site, tmp_path: Path, setup: str) -> None:
+def test_a_warning_reaches_the_ranks_of_all_nodes_and_they_leave(slurm_site: Site, tmp_path: Path) -> None:
     async def body(lab: Lab) -> None:
         cluster = lab.cluster(options={"mpi": "pmi2"})
         nodes = await lab.add_nodes(2, cluster)
@@ -391,4 +387,4 @@ def test_a_warning_reaches_the_ranks_of_all_nodes_and_they_leave(slurm_site: Sit
         assert ended.reason is not None and ended.reason.code is ReasonCode.PREEMPTED, ended
         assert sorted(log_of(lab, cluster, gang).splitlines()[4:]) == [f"{rank} warned" for rank in range(4)]
 
-    run_on(slurm_site, tmp_path, body, setup=setup)
+    run_on(slurm_site, tmp_path, body, setup=ALONE)
