@@ -60,6 +60,7 @@ class Gathering:
         for one in gathered:
             groups.setdefault(self._likeness(one[0]), []).append(one)
         for group in groups.values():
+            group.sort(key=lambda one: one[0].entry)  # The longest waiting first.
             self._start(self._hand_over(group))
 
     async def _hand_over(self, group: list[tuple[TicketRecord, asyncio.Future[GangStatus | None]]]) -> None:
