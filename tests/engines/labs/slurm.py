@@ -1,4 +1,4 @@
-"""Slurm: a whole site of four nodes on this machine, one for the session."""
+"""Slurm: a whole site of four nodes on this machine, one for the session; with a shared directory, and without."""
 
 from __future__ import annotations
 

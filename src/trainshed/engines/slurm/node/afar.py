@@ -25,6 +25,7 @@ from trainshed.engines.slurm.node.members import run_members
 from trainshed.engines.slurm.node.own import Own, own_directory, take_own
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.reporting import Reporter
+from trainshed.engines.slurm.node.runners import drop_unused
 from trainshed.engines.slurm.node.start import CANNOT_START
 from trainshed.engines.slurm.node.watch import Watch
 from trainshed.runner import linux
@@ -116,6 +117,7 @@ def carry_out(
     folder = own_directory(order["node_directory"], slurm) / name
     lock, own = take_own(folder), None
     try:
+        drop_unused(folder.parent / "runner")
         order = _localised(order, folder)
         _fetch_code(relay, order, run)
         root = Places(Path(order["root"]))
