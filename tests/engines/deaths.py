@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from dataclasses import replace
 
+import pytest
+
 from tests.engines.conformance import STOP, Promise
 from tests.engines.lab import Lab, eventually, living, mark, sleeper, stubborn
+from tests.engines.processes import holder_of
+from tests.support.machine import why_no_namespaces
 from trainshed.engines.protocol import EngineView, GangResult, GangStatus, NodeSpec
 from trainshed.resources.reasons import ReasonCode
 
@@ -45,6 +51,24 @@ async def what_was_lost_with_a_node_is_gone_before_it_runs_again(lab: Lab) -> No
     assert not lab.queues or victim not in status.hosts
     assert living(first) + living(left) == []
     assert (here / "runs").read_text().split() == ["1", "2"]
+
+
+async def a_job_whose_namespaces_are_ended_by_others_is_lost(lab: Lab) -> None:
+    """By a kill of the process that holds them: the job's end is none of its own."""
+    if why := why_no_namespaces():
+        pytest.skip(f"jobs cannot have namespaces here: {why}")
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(1, cluster)
+    detached, foreground = mark(), mark()
+    attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
+    await eventually(lambda: living(foreground) and living(detached), "the job")
+    os.kill(holder_of(living(foreground)[0]), signal.SIGKILL)
+    status = await lab.end_of(attempt)
+    assert living(foreground) + living(detached) == []
+    assert (status.result, status.exit_code) == (GangResult.LOST, None), status
+    assert status.reason is not None and status.reason.code is ReasonCode.RUNNER_LOST, status.reason
+    # The node itself is whole.
+    assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
 
 
 async def a_service_that_is_restarted_at_every_stage_finds_everything_again(lab: Lab) -> None:
@@ -133,6 +157,7 @@ def _status(view: EngineView, attempt_id: str) -> GangStatus | None:
 
 DEATHS: tuple[Promise, ...] = (
     what_was_lost_with_a_node_is_gone_before_it_runs_again,
+    a_job_whose_namespaces_are_ended_by_others_is_lost,
     a_service_that_is_restarted_at_every_stage_finds_everything_again,
 )
 

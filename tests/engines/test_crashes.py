@@ -17,7 +17,6 @@ from tests.engines.conformance import STOP, mounts
 from tests.engines.conftest import InLab, run_in_lab
 from tests.engines.lab import Lab, cluster_spec, eventually, living, mark, sleeper, stubborn
 from tests.engines.processes import ancestor_below, daemon_pid, everything_below, groups_of
-from tests.runner.harness import keeper_of
 from trainshed.engines.local.job_users import hindrance
 from trainshed.engines.local.layout import Layout
 from trainshed.engines.local.leftovers import marked
@@ -60,27 +59,6 @@ def test_killed_runner(in_lab: InLab, home: Path) -> None:
         assert status.reason is not None and status.reason.code is ReasonCode.RUNNER_LOST
         # The node itself is whole.
         assert (await lab.node(nodes[0])).boot == 1
-        assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
-
-    in_lab(body)
-
-
-def test_killed_keeper_of_the_namespaces(in_lab: InLab, home: Path, isolation: str) -> None:
-    if isolation == "none":
-        pytest.skip("without namespaces nobody keeps them")
-
-    async def body(lab: Lab) -> None:
-        cluster = cluster_spec()
-        nodes = await lab.add_nodes(1, cluster)
-        foreground, detached = mark(), mark()
-        attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
-        await eventually(lambda: living(foreground) and living(detached), "the job")
-        os.kill(keeper_of(ancestor_below(living(foreground)[0], daemon_pid(home))[1]), signal.SIGKILL)
-        status = await lab.end_of(attempt)
-        assert living(foreground) + living(detached) == []
-        assert (status.result, status.exit_code) == (GangResult.LOST, None)
-        assert status.reason is not None and status.reason.code is ReasonCode.RUNNER_LOST
-        assert status.reason.details["nodeId"] == nodes[0]
         assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
 
     in_lab(body)
