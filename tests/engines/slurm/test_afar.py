@@ -188,6 +188,8 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
 ) -> None:
     """A gang whose processes outlive a slurmd: the service tells them to end. A single one on a node that is cut off
     from the service too: it ends when its lease is over, since Slurm says that it is not the present run.
+
+    It is also what the conformance suite has of a node's death, where there is more to it than with a shared directory.
     """
 
     async def body(lab: Lab) -> None:
@@ -211,6 +213,10 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
         for gang in (wide, single):
             status = await lab.end_of(gang.attempt_id)
             assert status.result is GangResult.LOST and status.again, status
+            assert status.reason is not None and status.reason.code is ReasonCode.NODE_LOST, status.reason
+            await lab.restart_service()
+            assert await lab.end_of(gang.attempt_id) == status
+            await lab.engine.forget_gang((gang.attempt_id,))
             await lab.engine.start_gang(next_attempt(gang))
 
         async def second_run(gang: GangSpec, name: str) -> None:
