@@ -10,7 +10,6 @@ from tests.engines.deaths import what_was_lost_with_a_node_is_gone_before_it_run
 from tests.engines.labs.kind import Body, LabKind
 from tests.engines.slurm.laboratory import run_afar, run_on
 
-
 _TESTED_HARDER = "tests/engines/slurm/test_afar.py has it, where a node is cut off too; it takes half a minute"
 
 
