@@ -301,7 +301,7 @@ def test_ranks_of_a_mapped_user_are_that_user_s(slurm_site: Site, home: Path) ->
         cluster = lab.cluster(options={"mpi": "pmi2"})
         nodes = await lab.add_nodes(2, cluster)
         name = mark()
-        command = f"echo $RANK $(id -un) $(hostname); [ $RANK = 3 ] && exit 5; trap '' TERM; exec -a {name} sleep 1000"
+        command = f"echo $RANK $(id -un) $(hostname); [ $RANK = 3 ] && exit 5; exec -a {name} sleep 1000"
         gang = of(ranks(lab, cluster, nodes, command, 4), "ann")
         await lab.engine.start_gang(gang)
         ended = await lab.end_of(gang.attempt_id)
@@ -355,7 +355,7 @@ def test_nothing_is_left_when_somebody_in_between_is_killed(
         cluster = lab.cluster(options={"mpi": "pmi2"})
         nodes = await lab.add_nodes(2, cluster)
         name = mark()
-        gang = ranks(lab, cluster, nodes, f"echo up; trap '' TERM; exec -a {name} sleep 1000", 4)
+        gang = ranks(lab, cluster, nodes, f"exec -a {name} sleep 1000", 4)
         await lab.engine.start_gang(gang)
         await eventually(lambda: len(living(name)) == 4, "all ranks")
         rank = living(name)[-1]
