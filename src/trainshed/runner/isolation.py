@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from trainshed.runner import linux, warned
+from trainshed.runner.descent import descendants, living_parent, signal_each
 from trainshed.runner.spec import View
 
 ISOLATION_VARIABLE = "TRAINSHED_ISOLATION"
@@ -345,9 +346,9 @@ def _warn(channel: socket.socket) -> None:
         try:
             roots = [pid for tree in trees if (pid := _number_here(tree)) > 0]
             if what.get("but"):
-                sent = warned.tell_others(what["number"], roots, _living_parent)
+                sent = warned.tell_others(what["number"], roots, living_parent)
             else:
-                sent = warned.warn(what["number"], roots, what["wrapper"], _living_parent)
+                sent = warned.warn(what["number"], roots, what["wrapper"], living_parent)
         finally:
             for tree in trees:
                 os.close(tree)
@@ -420,11 +421,11 @@ class Subreaper:
     def terminate(self, spared: Iterable[int] = ()) -> None:
         """SIGTERM to every descendant."""
         left_out = {pid for root in spared for pid in (root, *descendants(root))}
-        _signal_each(set(self._processes()) - left_out, signal.SIGTERM)
+        signal_each(set(self._processes()) - left_out, signal.SIGTERM)
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
         """To whom it may concern among the descendants."""
-        return warned.warn(number, roots, wrapper, _living_parent, set(self._processes()))
+        return warned.warn(number, roots, wrapper, living_parent, set(self._processes()))
 
     def watch_empty(self) -> int | None:
         """Unknown: every detached process comes back as the runner's own child, which the runner watches anyway."""
@@ -434,8 +435,8 @@ class Subreaper:
         """Stop the descendants, so that none forks on, and kill them, until there are none."""
         while True:
             found = self._processes()
-            _signal_each(found, signal.SIGSTOP)
-            _signal_each(set(self._processes()) | set(found), signal.SIGKILL)
+            signal_each(found, signal.SIGSTOP)
+            signal_each(set(self._processes()) | set(found), signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
                 while os.waitpid(-1, os.WNOHANG)[0]:
@@ -450,45 +451,10 @@ class Subreaper:
         return descendants(os.getpid()) + self._joined()
 
     def _joined(self) -> list[int]:
-        found = [rank for rank in self.joined.values() if _living_parent(rank) is not None]
+        found = [rank for rank in self.joined.values() if living_parent(rank) is not None]
         return found + [pid for keeper in self.joined for pid in descendants(keeper)]
 
     def clear(self, children: Iterable[int]) -> bool:
         """Nothing is kept that a later attempt could meet."""
         self.kill()
         return True
-
-
-def _signal_each(pids: set[int] | list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-def descendants(root: int, read: Callable[[int], int | None] | None = None) -> list[int]:
-    """Every living descendant of a process, parents first. Zombies are left out."""
-    parent_of = read or _living_parent
-    children: dict[int, list[int]] = {}
-    with os.scandir("/proc") as entries:
-        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
-    for pid in pids:
-        parent = parent_of(pid)
-        if parent is not None:
-            children.setdefault(parent, []).append(pid)
-    found: list[int] = []
-    frontier = [root]
-    while frontier:
-        below = children.get(frontier.pop(), [])
-        found.extend(below)
-        frontier.extend(below)
-    return found
-
-
-def _living_parent(pid: int) -> int | None:
-    """Parent of a living process from ``/proc/PID/stat``, whose second field may hold any character."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, parent = file.read().rpartition(b")")[2].split()[:2]
-    except (OSError, ValueError):
-        return None
-    return None if state in b"ZX" else int(parent)

@@ -13,6 +13,7 @@ from typing import Protocol
 from trainshed.resources import directories
 from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import isolation
+from trainshed.runner.descent import descendants
 from trainshed.runner.events import Ended, EventLoop
 from trainshed.runner.execution_log import ExecutionLog
 from trainshed.runner.failure import SIGNALLED, directory_error, failed, isolation_broken
@@ -285,5 +286,5 @@ class Node:
 
     def _wait_for_orphans(self, until: float) -> None:
         """Orphans that were adopted end one by one: look again at each interval until none is left."""
-        while isolation.descendants(os.getpid()) and (left := until - time.monotonic()) > 0:
+        while descendants(os.getpid()) and (left := until - time.monotonic()) > 0:
             self.loop.run_until(lambda: False, min(0.05, left))

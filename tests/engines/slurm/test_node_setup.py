@@ -15,7 +15,7 @@ from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.conftest import OnSite
 from trainshed.engines.protocol import EngineUnavailable, GangResult
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner.isolation import descendants
+from trainshed.runner.descent import descendants
 from trainshed.volumes.unmanaged import is_mounted
 
 pytestmark = pytest.mark.slow

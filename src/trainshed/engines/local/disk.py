@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner import isolation
+from trainshed.runner.descent import descendants
 
 RESERVE_VARIABLE = "TRAINSHED_DISK_RESERVE"
 _MIB = 2**20
@@ -144,7 +144,7 @@ def written(writer: Writer, segments_of_others: set[str]) -> int:
 
 def _open_files(roots: tuple[int, ...]) -> Iterator[os.stat_result]:
     """Also those that have no name any more."""
-    for pid in {below for root in roots for below in isolation.descendants(root)}:
+    for pid in {below for root in roots for below in descendants(root)}:
         with suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - numbers are all that is needed
                 with suppress(OSError):

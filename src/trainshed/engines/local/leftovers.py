@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from trainshed.engines.local import cgroups
-from trainshed.runner import isolation
+from trainshed.runner.descent import descendants
 
 #: In the environment of the daemon, its forks and their jobs.
 MARK_VARIABLE = "TRAINSHED_NODE_MARK"
@@ -66,12 +66,12 @@ def children() -> set[int]:
         with open(f"/proc/{me}/task/{me}/children") as file:
             return {int(pid) for pid in file.read().split()}
     except FileNotFoundError:  # A kernel without CONFIG_PROC_CHILDREN.
-        parents = isolation.descendants(me)
+        parents = descendants(me)
         return {pid for pid in parents if _parent(pid) == me}
 
 
 def _with_descendants(roots: Iterable[int]) -> set[int]:
-    return {below for root in roots for below in (root, *isolation.descendants(root))}
+    return {below for root in roots for below in (root, *descendants(root))}
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:
