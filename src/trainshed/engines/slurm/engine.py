@@ -59,7 +59,7 @@ _FRESH_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 #: Seconds between two looks at Slurm: after something happened, and when nothing does.
 _SOON, _LATE = 0.2, 5.0
-#: A look that takes long makes the next one come so many times later.
+#: When Slurm takes long to answer, the next look comes so many times later.
 _SHARE = 5.0
 #: Seconds in which what happens at about the same time is waited for.
 _TOGETHER_SECONDS = 0.02
@@ -320,7 +320,7 @@ class SlurmEngine:
         """
         pause, due = _SOON, 0.0
         while True:
-            running = any(seen.running for seen in list(self._records.seen.values()))
+            running = self._watching.active
             idle = not self._records.tickets
             wait = _NODES_SECONDS if idle else max(0.0, due - time.monotonic())
             with suppress(TimeoutError):
@@ -352,7 +352,7 @@ class SlurmEngine:
         async with self._looking:
             if self._away is None and time.monotonic() - self._asked_at < max_age:
                 return False
-            was_away, begun = self._away, time.monotonic()
+            was_away = self._away
             try:
                 changed = await self._look_at_nodes()
                 events = await self._watching.look()
@@ -363,7 +363,7 @@ class SlurmEngine:
                 self._lost(self._unwritable(error))
                 raise EngineUnavailable(self._unwritable(error)) from error
             self._asked_at = time.monotonic()
-            self._interval = min(_LATE, max(_SOON, _SHARE * (self._asked_at - begun)))
+            self._interval = min(_LATE, max(_SOON, _SHARE * self._watching.answered_in))
             self._away = None
         if changed or was_away is not None:
             self._listener(None)

@@ -63,6 +63,16 @@ class Watching:
         self._last: dict[str, QueueLine] = {}
         self._unwritten: dict[str, float] = {}
         self._digesting = asyncio.Lock()
+        #: Seconds that Slurm took to answer last.
+        self.answered_in = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether files may tell something before Slurm does: attempts run, or a job that does may take what waits."""
+        if any(seen.running for seen in list(self._records.seen.values())):
+            return True
+        waits = any(ticket.entry for ticket in list(self._records.tickets.values()))
+        return waits and any(line.alive for line in list(self._last.values()))
 
     async def look(self) -> list[Event]:
         """Ask Slurm about all jobs at once, and draw the conclusions. Raises EngineUnavailable, OSError."""
@@ -73,8 +83,9 @@ class Watching:
         }
         if not asked:
             return []
-        users = self._users()
+        users, begun = self._users(), time.monotonic()
         look = self._look_of(await self._site.queue(users), asked, complete=False)
+        self.answered_in = time.monotonic() - begun
         if self._missing(look):
             look = self._look_of(await self._site.queue(users, ended=True), asked, complete=True)
             missing = {job for job in self._missing(look) if job}
@@ -152,11 +163,14 @@ class Watching:
 
     def _note_taken(self) -> None:
         """Tickets that waited and were taken, perhaps by a job that was another one's: that is theirs now."""
-        waiting = [ticket for ticket in list(self._records.tickets.values()) if ticket.entry]
-        for alike in {ticket.alike for ticket in waiting}:
+        waiting = defaultdict(list)
+        for ticket in list(self._records.tickets.values()):
+            if ticket.entry:
+                waiting[ticket.alike].append(ticket)
+        for alike, tickets in waiting.items():
             there = self._records.entries(alike)
-            for ticket in waiting:
-                if ticket.alike == alike and ticket.entry not in there:
+            for ticket in tickets:
+                if ticket.entry not in there:
                     self._note_claim(ticket)
 
     def _note_claim(self, ticket: TicketRecord) -> None:
