@@ -215,17 +215,20 @@ class Watching:
             return
         line = self._line(ticket, ticket.job, look)
         gone = look.complete and line is None and look.asked.get(ticket.ticket) == ticket.job
-        if (gone or (line is not None and line.over)) and not self._withdraw(ticket):
+        over = gone or (line is not None and line.over)
+        if over and not self._withdraw(ticket):
             return  # Another job has it.
         # A submission that was taken for lost and was not; or its own job, when another one has the ticket.
-        others = [job for job in look.by_ticket.get(ticket.ticket, ()) if job != ticket.job]
+        of_it = look.by_ticket.get(ticket.ticket, ())
+        others = [job for job in of_it if job != ticket.job and not look.by_job[job].over]
         for job in others:
-            if not look.by_job[job].over and self._unwanted(look.by_job[job], ticket.submission, ticket):
+            if self._unwanted(look.by_job[job], ticket.submission, ticket):
                 look.cancel.add(job)
         record = self._records.attempts.get(ticket.attempt)
         if record is not None and record.final is None:
             self._judge(ticket, record, line, gone, look)
-        else:
+        elif not (over and others):
+            # Else its own job may have taken what nobody knows of yet, and its folder stays until that has ended too.
             self._wind_up(ticket, line, gone, look)
 
     def _find(self, ticket: TicketRecord, look: _Look) -> bool:
