@@ -92,7 +92,13 @@ class Bench:
         outcome.write(str(state), Outcome("succeeded", 0, ended_at=1))
 
     def look(self) -> list[watching.Event]:
-        return asyncio.run(self.watching.look())
+        async def whole() -> list[watching.Event]:
+            events = await self.watching.look()
+            while self.watching.untidy:
+                await self.watching.tidy()
+            return events
+
+        return asyncio.run(whole())
 
 
 @pytest.fixture

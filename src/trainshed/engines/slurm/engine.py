@@ -323,6 +323,8 @@ class SlurmEngine:
             running = self._watching.active
             idle = not self._records.tickets
             wait = _NODES_SECONDS if idle else max(0.0, due - time.monotonic())
+            if self._watching.untidy:
+                wait = 0.0
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, _FILES_SECONDS) if running else wait):
                     await self._wake.wait()
@@ -338,6 +340,8 @@ class SlurmEngine:
                     changed = await self._look(0.0)
                     pause = _SOON if changed else min(_LATE, pause * 1.5)
                     due = time.monotonic() + max(pause, self._interval)
+                if self._watching.untidy:
+                    await self._watching.tidy()
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
                 due = time.monotonic() + pause

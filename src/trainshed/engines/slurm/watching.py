@@ -27,6 +27,9 @@ ADOPTION_SECONDS = 600.0
 #: Seconds after which an attempt whose order was never written is given up.
 _UNWRITTEN_SECONDS = 60.0
 
+#: Tickets whose files are removed between two looks.
+_TIDY_AT_ONCE = 16
+
 #: A status that is final, or None: something else changed.
 Event = GangStatus | None
 
@@ -65,6 +68,8 @@ class Watching:
         self._digesting = asyncio.Lock()
         #: Seconds that Slurm took to answer last.
         self.answered_in = 0.0
+        #: Tickets that nobody needs any more, whose files are still there.
+        self._done: dict[str, TicketRecord] = {}
 
     @property
     def active(self) -> bool:
@@ -97,6 +102,21 @@ class Watching:
             await self._site.cancel(jobs, user)
         look.events += await asyncio.gather(*map(self._handing.submit, look.submit))
         return look.events
+
+    @property
+    def untidy(self) -> bool:
+        """Whether ``tidy`` has something to do."""
+        return bool(self._done)
+
+    async def tidy(self) -> None:
+        """Remove the files of some tickets that are done. Of many that takes seconds, in which ends are not told."""
+        part = [self._done.pop(name) for name in list(self._done)[:_TIDY_AT_ONCE]]
+        async with self._digesting:
+            await asyncio.to_thread(self._drop, part)
+
+    def _drop(self, tickets: list[TicketRecord]) -> None:
+        for ticket in tickets:
+            self._records.drop(ticket)
 
     async def files(self) -> list[Event]:
         """What running attempts have written meanwhile; Slurm is not asked."""
@@ -371,7 +391,10 @@ class Watching:
     def _wind_up(self, ticket: TicketRecord, line: QueueLine | None, gone: bool, look: _Look) -> None:
         """No attempt of it is alive: Slurm may have to be told, and when the job is over its files go."""
         if gone or (line is not None and line.over):
-            self._records.drop(ticket)
+            if ticket.closed:
+                self._done[ticket.ticket] = ticket
+            else:
+                self._records.drop(ticket)
             return
         if line is None:
             return
