@@ -24,6 +24,8 @@ from trainshed.service_home import only_service_of
 from trainshed.store import secrets
 from trainshed.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 KEY, OTHER = bytes(range(32)), bytes(32)
 VALUES = {(f"owner-{number % 7}", f"/secrets/{number}"): f"välue-{number}" for number in range(COUNT)}

@@ -225,6 +225,7 @@ def _body(endpoint: Endpoint, place: dict[str, str]) -> object:
     return None if endpoint.method in ("GET", "DELETE") else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ROLE_OF)
 def test_each_role_may_do_what_the_table_says_and_where(everywhere: Service, letter: str) -> None:
     wrong: list[str] = []
@@ -252,6 +253,7 @@ def test_each_role_may_do_what_the_table_says_and_where(everywhere: Service, let
     assert cells == len(HELD_AT) * len(PLACES) * len(GUARDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ROLE_OF)
 def test_the_cluster_of_a_job_needs_a_role_of_its_own(everywhere: Service, letter: str) -> None:
     may_submit = letter in ALLOWED[f"{B}/workspaces/clusters/submit/action"]

@@ -14,6 +14,8 @@ from trainshed.client.code import snapshot_id
 from trainshed.runner.code import blob_path
 from trainshed.store import code, jobs
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b"print('hello')\n"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 MANIFEST = {"src/train.py": {"sha256": DIGEST, "mode": 0o644}, "größe.txt": {"sha256": DIGEST, "mode": 0o755}}

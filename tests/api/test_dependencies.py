@@ -11,6 +11,8 @@ from trainshed.resources.lifecycle import JobState
 from trainshed.resources.reasons import ReasonCode
 from trainshed.store import dependencies, jobs
 
+pytestmark = pytest.mark.slow
+
 WAITS = f"{EXPERIMENT}/jobs/waits"
 WAITS_KEY = JOB_KEY.rpartition("/")[0] + "/waits"
 

@@ -43,6 +43,12 @@ def test_a_cluster_is_on_the_engine_that_it_names(with_hpc: Service) -> None:
     assert with_hpc.send("GET", CLUSTER, version=NEW).json()["properties"]["engine"] == HPC
 
 
+def test_what_its_scale_settings_limit_is_said_with_the_engine(with_hpc: Service) -> None:
+    limited = {**HPC, "nodeLimit": "cluster"}
+    assert with_hpc.send("PUT", CLUSTER, body(limited), version=NEW).status_code == 202
+    assert with_hpc.send("GET", CLUSTER, version=NEW).json()["properties"]["engine"] == limited
+
+
 def test_an_engine_cannot_be_changed(with_hpc: Service) -> None:
     assert with_hpc.send("PUT", CLUSTER, body(HPC), version=NEW).status_code == 202
     refused = with_hpc.send("PUT", CLUSTER, body({"name": "hpc"}), version=NEW)
@@ -64,6 +70,7 @@ def test_the_service_s_own_is_named_by_nobody(with_hpc: Service) -> None:
         ({"name": "local", "options": {"partition": "x"}}, "properties.engine.options.partition", "Known are: none"),
         ({"name": "hpc", "options": {"share": 1}}, "properties.engine.options.share", "string"),
         ({"options": {}}, "properties.engine.name", "missing"),
+        ({"name": "hpc", "nodeLimit": "queue"}, "properties.engine.nodeLimit", "cluster"),
     ],
 )
 def test_what_an_engine_does_not_have_is_refused(with_hpc: Service, engine: Any, target: str, says: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 from tests.api.service import BASE, CLUSTER, JOB, WS, Service, job_body
 from trainshed.store import jobs
 
+pytestmark = pytest.mark.slow
+
 LIST = f"{JOB}/listOutputFiles"
 CONTENT = b"0123456789"
 

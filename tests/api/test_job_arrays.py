@@ -11,6 +11,8 @@ from trainshed.resources.lifecycle import JobState
 from trainshed.store import dependencies, job_arrays, jobs, secrets
 from trainshed.store.records import JobRecord
 
+pytestmark = pytest.mark.slow
+
 ARRAY = f"{EXPERIMENT}/jobArrays/sweep"
 JOBS = f"{EXPERIMENT}/jobs"
 

@@ -11,6 +11,8 @@ from tests.api.test_logs import append, finish
 from trainshed.resources import joblogs
 from trainshed.resources.joblogs import LogSource
 
+pytestmark = pytest.mark.slow
+
 LOGS = f"{JOB}/logs"
 
 

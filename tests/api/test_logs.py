@@ -13,6 +13,8 @@ import pytest
 from tests.api.service import JOB, NEW, Service
 from trainshed.store import jobs
 
+pytestmark = pytest.mark.slow
+
 LOG = f"{JOB}/logs/stdout.txt"
 
 

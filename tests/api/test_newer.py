@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Connection
 
 from tests.api.service import (
@@ -20,6 +21,8 @@ from tests.api.service import (
 from trainshed.resources.lifecycle import AttemptEvent, NodeEvent, ProvisioningEvent
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes
+
+pytestmark = pytest.mark.slow
 
 BROKEN = Reason(ReasonCode.SETUP_TASK_FAILED, "The setup task failed.", {"exitCode": "1"})
 

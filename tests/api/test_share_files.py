@@ -17,6 +17,8 @@ from tests.api.service import ACCOUNTS, GROUP, NEW, Service
 from trainshed.api import batches, share_files
 from trainshed.volumes import content_hashes
 
+pytestmark = pytest.mark.slow
+
 ACCOUNT = f"{ACCOUNTS}/mydata"
 SHARE = f"{ACCOUNT}/services/files/volumes/data"
 

@@ -10,6 +10,8 @@ import pytest
 from tests.api.service import ACCOUNTS, GROUP, JOB, SUB, WS, Service, cluster_body, job_body
 from trainshed.store import removals, secrets, storage_accounts
 
+pytestmark = pytest.mark.slow
+
 ACCOUNT = f"{ACCOUNTS}/mydata"
 ALL = f"{SUB}/providers/Microsoft.Storage/storageAccounts"
 CHECK = f"{SUB}/providers/Microsoft.Storage/checkNameAvailability"

@@ -13,6 +13,8 @@ from tests.api.test_file_servers import SERVER, mounting, provision
 from tests.api.test_storage import BODY, key_of, volumes
 from trainshed.store import file_servers
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = CLUSTER.partition("/providers/")[0] + "/providers/Microsoft.Storage/storageAccounts"
 LIST = f"{JOB}/listOutputFiles"
 ON_SHARE = "$AZ_BATCHAI_JOB_MOUNT_ROOT/afs"

@@ -27,6 +27,8 @@ from trainshed.store import draining
 from trainshed.store.backend import backend_of
 from trainshed.store.migrate import upgrade
 
+pytestmark = pytest.mark.slow
+
 #: 2026-11-21T12:00:00Z
 NOON = 1_795_262_400_000
 

@@ -13,6 +13,8 @@ from tests.client.stub_service import EXPERIMENT, WORKSPACE, Answer, Asked, Stub
 from trainshed.cli import following
 from trainshed.client.code import read_folder, snapshot_id
 
+pytestmark = pytest.mark.slow
+
 CLUSTER = f"{WORKSPACE}/clusters/default"
 SUBSCRIPTION_PROVIDER = "/subscriptions/00000000-0000-0000-0000-000000000000/providers/Microsoft.BatchAI"
 JOB = f"{EXPERIMENT}/jobs/j"

@@ -13,6 +13,8 @@ from trainshed.client import Client, NotFoundError
 from trainshed.client import merging as merging_module
 from trainshed.client.models import Log
 
+pytestmark = pytest.mark.slow
+
 LOGS = f"{EXPERIMENT}/jobs/j/logs"
 TIMES = "ranks/times-0.txt"
 

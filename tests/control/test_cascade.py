@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from sqlalchemy import Connection, event
 
 from tests.control.conftest import World
@@ -48,6 +49,8 @@ from trainshed.store import (
 from trainshed.store.errors import or_none
 from trainshed.store.records import PrincipalRecord, RoleAssignmentRecord
 from trainshed.store.tables import jobs as jobs_table
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_group_goes_with_everything_in_it(run: Run) -> None:

@@ -25,6 +25,8 @@ from trainshed.store import clusters, experiments, nodes, operations, workspaces
 from trainshed.store.errors import or_none
 from trainshed.store.records import ClusterRecord, OperationRecord
 
+pytestmark = pytest.mark.slow
+
 
 def steady(cluster: ClusterRecord, count: int) -> Any:
     def check(tx: Connection) -> bool:

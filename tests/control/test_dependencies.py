@@ -20,6 +20,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import clusters, dependencies, experiments, jobs
 from trainshed.store.records import ClusterRecord, ExperimentRecord, JobRecord
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 FAILED = Reason(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code")
 LOST = Reason(ReasonCode.NODE_LOST, "Node n1 is gone.")

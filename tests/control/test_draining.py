@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import pytest
+
 from tests.control.conftest import World
 from tests.support.factories import make_cluster, make_job
 from trainshed.engines.protocol import GangResult
 from trainshed.resources.lifecycle import JobState
 from trainshed.resources.reasons import ReasonCode
 from trainshed.store import attempts, draining, jobs, nodes
+
+pytestmark = pytest.mark.slow
 
 
 def test_running_jobs_go_on_to_their_end_and_no_other_starts(run: Callable[..., None]) -> None:

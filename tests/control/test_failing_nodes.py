@@ -19,6 +19,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, events, jobs, nodes
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord, NodeRecord
 
+pytestmark = pytest.mark.slow
+
 MINUTE = 60_000
 BROKEN = Reason(ReasonCode.SETUP_TASK_FAILED, "The setup task ended with exit code 3.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Connection
 
 from tests.control.conftest import World
@@ -14,6 +15,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import file_servers, operations, removals, secrets
 from trainshed.store.errors import or_none
 from trainshed.store.records import FileServerRecord
+
+pytestmark = pytest.mark.slow
 
 KEY = f"{WORKSPACE_KEY}/nfs"
 

@@ -18,6 +18,8 @@ from trainshed.store import clusters, dependencies, experiments, job_arrays, job
 from trainshed.store.errors import or_none
 from trainshed.store.records import JobRecord
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 LOST = Reason(ReasonCode.NODE_LOST, "Node n1 is gone.")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from tests.control.conftest import World
 from tests.support.factories import make_cluster, make_job
 from trainshed.control.housekeeping import Housekeeping
 from trainshed.control.kept_logs import kept
 from trainshed.resources import directories
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 

@@ -18,6 +18,8 @@ from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, events, jobs
 from trainshed.store.records import AttemptRecord, JobRecord
 
+pytestmark = pytest.mark.slow
+
 WANTED = Reason(ReasonCode.PREEMPTED, "somebody is more urgent")
 FAILED = Reason(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code")
 WARNING = StopWarning("SIGUSR2", 30.0)

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.control.conftest import World
+from tests.control.test_clusters import scale_to
 from tests.support.factories import WORKSPACE_KEY, make_cluster, make_job
 from tests.support.simulated_engine import IN_QUEUE, SimulatedEngine
 from trainshed.control.controller import Controller
@@ -32,6 +33,8 @@ from trainshed.store import (
     workspaces,
 )
 from trainshed.store.records import AttemptRecord, ClusterRecord, JobRecord, PrincipalRecord
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 HPC = {"name": "hpc", "options": {"partition": "gpu"}}
@@ -269,6 +272,57 @@ def test_what_others_used_is_known_before_a_job_is_taken_up(on_site: Any) -> Non
         assert (await site.why(one)).code is ReasonCode.BUDGET_SPENT
         assert site.hpc.taken_up == []
         assert (await site.now(other)).execution is JobState.RUNNING
+
+    on_site(scenario)
+
+
+def test_all_jobs_together_stay_within_the_cluster_where_it_says_so(on_site: Any) -> None:
+    async def scenario(site: Site) -> None:
+        within = {**HPC, "nodeLimit": "cluster"}
+        cluster = await site.world.write(lambda tx: make_cluster(tx, "big", engine=within, nodes=3))
+        await site.world.until(lambda tx: cluster.uid in site.hpc.clusters)
+        two, one = await site.job(cluster, "two", nodes=2), await site.job(cluster, "one")
+        first, second = await site.handed(two), await site.handed(one)
+        third, fourth = await site.job(cluster, "third", nodes=2), await site.job(cluster, "fourth")
+        why, behind = await site.why(third), await site.why(fourth)
+        assert why.code is ReasonCode.WAITING_FOR_NODES and "have at most 3 nodes together" in why.text
+        assert "1 job is before it" in behind.text and behind.details["jobsAhead"] == "1"
+        site.hpc.begin(second.id, "n3")
+        site.hpc.end(second.id, GangResult.SUCCEEDED, exit_code=0)
+        await site.until_state(one, JobState.SUCCEEDED)
+        # One node is free; the fourth job does not pass the third, which needs two.
+        assert (await site.why(third)).code is ReasonCode.WAITING_FOR_NODES
+        assert set(site.hpc.gangs) - set(site.hpc.forgotten) <= {first.id, second.id}
+        # What the engine queues again is no more than there was.
+        site.hpc.begin(first.id, "n1", "n2")
+        site.hpc.end_again(first.id, NODE_FAIL)
+        again = await site.handed(two, 2)
+        site.hpc.begin(again.id, "n1", "n2")
+        site.hpc.end(again.id, GangResult.SUCCEEDED, exit_code=0)
+        await site.handed(third)
+        await site.handed(fourth)
+
+    on_site(scenario)
+
+
+def test_what_is_queued_again_may_not_fit_any_more(on_site: Any) -> None:
+    """The cluster was scaled down meanwhile."""
+
+    async def scenario(site: Site) -> None:
+        within = {**HPC, "nodeLimit": "cluster"}
+        cluster = await site.world.write(lambda tx: make_cluster(tx, "big", engine=within, nodes=3))
+        await site.world.until(lambda tx: cluster.uid in site.hpc.clusters)
+        staying, going = await site.job(cluster, "staying", nodes=2), await site.job(cluster, "going")
+        kept, lost = await site.handed(staying), await site.handed(going)
+        for attempt in (kept, lost):
+            site.hpc.begin(attempt.id, "n1")
+        await site.until_state(going, JobState.RUNNING)
+        await scale_to(site.world, cluster, 2)
+        site.hpc.end_again(lost.id, NODE_FAIL)
+        await site.world.until(lambda tx: lost.id in site.hpc.forgotten)
+        assert (await site.why(going)).code is ReasonCode.WAITING_FOR_NODES
+        site.hpc.end(kept.id, GangResult.SUCCEEDED, exit_code=0)
+        await site.handed(going, 2)
 
     on_site(scenario)
 

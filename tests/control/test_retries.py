@@ -21,6 +21,8 @@ from trainshed.store import attempts, events, jobs, tables
 from trainshed.store.encoding import to_json
 from trainshed.store.records import ClusterRecord, JobRecord
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 FAILED = Reason(ReasonCode.JOB_FAILED, "Job failed with non-zero exit code")
 

@@ -16,6 +16,8 @@ import pytest
 from tests.engines.ray import cluster as ray_cluster
 from tests.engines.slurm import slurm_site as site
 from tests.engines.slurm.laboratory import settings
+from tests.support import containers
+from tests.support.containers import Registry, Store
 from tests.support.live_service import LiveService
 from trainshed.cli.main import run
 
@@ -183,6 +185,52 @@ def test_variables_are_the_same(service: LiveService, ran: Ran, engine: str, too
         assert other["OF_THE_JOB"] == "its own"
 
 
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Has ``team/plain:1``, a root file system with a shell."""
+    if why := containers.hindrance() or Registry.hindrance():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("images")
+    store = Store(folder / "store")
+    store.add("localhost/plain", containers.root_file_system(more={"from": "the image\n"}))
+    with Registry(folder / "registry") as running:
+        place = f"docker://{running.address}/team/plain:1"
+        credentials = f"--creds={running.USER}:{running.PASSWORD}"
+        store.podman("push", "--quiet", "--tls-verify=false", credentials, "localhost/plain", place)
+        yield running
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_a_container_runs_alike(
+    service: LiveService, ran: Ran, engine: str, registry: Registry, tmp_path: Path
+) -> None:
+    """From a private registry, on two nodes, with the job's directories in it."""
+    _skip_without(engine, "json", "it")
+    properties = {
+        "nodeCount": 2,
+        "customToolkitSettings": {
+            "commandLine": "cat /from > $AZ_BATCHAI_OUTPUT_ENV/$(cat /from | tr ' ' -); cat /from"
+        },
+        "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/logs",
+        "outputDirectories": [{"id": "ENV", "pathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/env"}],
+        "jobPreparation": {"commandLine": "test -e /from"},
+        "containerSettings": {
+            "imageSourceRegistry": {
+                "serverUrl": registry.address,
+                "image": "team/plain:1",
+                "credentials": {"username": registry.USER, "password": registry.PASSWORD},
+            }
+        },
+    }
+    (tmp_path / "job.json").write_text(json.dumps({"properties": properties}))
+    here, there = (_run(service, ran, cluster, "container", tmp_path) for cluster in ("local", engine))
+    assert _layout(here) == _layout(there)
+    for folders in (here, there):
+        (written,) = (path for name, path in _files(folders).items() if name.startswith("outputs/"))
+        (said,) = (path for name, path in _files(folders).items() if name.endswith("stdout.txt"))
+        assert (written.name, written.read_text(), said.read_text()) == ("the-image", "the image\n", "the image\n")
+
+
 def _skip_without(engine: str, package: str, what: str) -> None:
     if why := WHY_NOT[engine]():
         pytest.skip(why)
@@ -210,9 +258,14 @@ def _run(service: LiveService, ran: Ran, cluster: str, job: str, folder: Path) -
         service.wait_for(lambda: client.jobs.get(name).final, f"the end of {name}", SECONDS)
         ended = client.jobs.get(name)
         assert ended.execution_state.value == "succeeded", ended.errors
-        found = (path for path in service.home.parent.rglob(f"jobs/{name}/*") if "mounts" in path.parts)
-        ran[cluster, job] = sorted(path for path in found if path.is_dir())
+        ran[cluster, job] = _directories(service.home.parent, name)
     return ran[cluster, job]
+
+
+def _directories(place: Path, job: str) -> list[Path]:
+    """Those of the job's runs on volumes. Other directories go while this looks, which ``os.walk`` does not mind."""
+    found = (Path(folder) / name for folder, names, _ in os.walk(place) for name in names)
+    return sorted(path for path in found if path.parts[-3:-1] == ("jobs", job) and "mounts" in path.parts)
 
 
 def _files(folders: list[Path]) -> dict[str, Path]:
@@ -229,7 +282,7 @@ def _accuracy(folders: list[Path]) -> float:
 
 def _layout(folders: list[Path]) -> set[str]:
     """The files that it wrote, without what names nodes."""
-    return {re.sub(r"execution-.*\.log", "execution-NODE.log", name) for name in _files(folders)}
+    return {re.sub(r"(execution|job_prep)-.*(\.\w+)$", r"\1-NODE\2", name) for name in _files(folders)}
 
 
 def _told(folders: list[Path]) -> dict[str, dict[str, str]]:

@@ -20,6 +20,8 @@ from trainshed.identity import oidc_settings
 from trainshed.identity.oidc import Identity, Issuer, IssuerUnavailable, TokenRefused, Verifier
 from trainshed.identity.oidc_settings import InvalidIssuers
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_800_000_000.0
 
 

@@ -14,6 +14,8 @@ from trainshed.resources.definition import definition
 from trainshed.resources.errors import InvalidResource
 from trainshed.resources.parsing import parse_cluster, parse_file_server, parse_job
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -17,6 +17,8 @@ from trainshed.runner import isolation
 from trainshed.runner.spec import NodeSetup, Outcome, RunnerSpec
 from trainshed.volumes.unmanaged import is_mounted
 
+pytestmark = pytest.mark.slow
+
 
 def task(command: str, **more: Any) -> dict[str, Any]:
     return {"commandLine": command, "stdOutErrPathPrefix": "$AZ_BATCHAI_MOUNT_ROOT/setup", **more}

@@ -16,7 +16,7 @@ import pytest
 from tests.runner.harness import Runner, custom, make_spec, stdouterr, wait_for, wait_gone
 from trainshed.runner.spec import HostSpec, Outcome
 
-pytestmark = pytest.mark.usefixtures("isolation_kind")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("isolation_kind")]
 
 
 def gang(stack: ExitStack, root: Path, properties: dict[str, Any], port: int, **changes: Any) -> list[Runner]:

@@ -15,7 +15,7 @@ from tests.runner.harness import Runner, make_spec, run, stdouterr
 from trainshed.runner import supervise
 from trainshed.runner.spec import Outcome
 
-pytestmark = pytest.mark.usefixtures("isolation_kind")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("isolation_kind")]
 
 #: Stands in for MPICH's launcher: starts two ranks on its own node by the wrapper, and never ends by itself.
 STAND_IN = """#!/bin/bash

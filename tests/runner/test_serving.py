@@ -22,6 +22,8 @@ from trainshed.runner import main
 from trainshed.runner.serving import serve
 from trainshed.runner.spec import RunnerSpec
 
+pytestmark = pytest.mark.slow
+
 
 class Server:
     """A serving runner in a process of its own."""

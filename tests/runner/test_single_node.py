@@ -16,7 +16,7 @@ import pytest
 from tests.runner.harness import SEGMENT, Runner, custom, make_spec, marked, run, stdouterr, wait_for, wait_gone
 from trainshed.runner import code, outcome
 
-pytestmark = pytest.mark.usefixtures("isolation_kind")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("isolation_kind")]
 
 #: A process that detaches twice, ignores SIGTERM, and stays.
 DETACH = (

@@ -28,7 +28,10 @@ from trainshed.runner.switchboard import agent_token
 USER = JobUser(1900000100, 1900000101)
 OTHER = JobUser(1900000102, 1900000103)
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user"),
+]
 
 
 @pytest.fixture(autouse=True)

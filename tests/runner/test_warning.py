@@ -19,7 +19,7 @@ from tests.support.mpi import Mpi, mpi
 from trainshed.resources.times import parse_time
 
 __all__ = ["mpi"]
-pytestmark = pytest.mark.usefixtures("isolation_kind")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("isolation_kind")]
 
 #: Installs a handler that counts, says that it is ready, and waits until it was called and ``leave`` is over.
 _LISTENER = """

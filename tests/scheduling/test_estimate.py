@@ -2,6 +2,8 @@
 
 from random import Random
 
+import pytest
+
 from tests.scheduling.values import gang, running
 from trainshed.scheduling.estimate import Estimate, PastRun, Runtimes, estimate
 from trainshed.scheduling.ledger import Ledger
@@ -10,6 +12,8 @@ from trainshed.scheduling.policy import FairShare, Policy
 from trainshed.scheduling.simulation import Simulation
 from trainshed.scheduling.snapshot import NEVER, Owner, RunningGang, Scope
 from trainshed.scheduling.workload import Site, Work
+
+pytestmark = pytest.mark.slow
 
 MINUTE = 60_000
 ANN, BOB = Owner("w", "ann", "w/x"), Owner("w", "bob", "w/y")

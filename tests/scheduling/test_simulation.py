@@ -15,6 +15,8 @@ from trainshed.scheduling.simulation import Simulation
 from trainshed.scheduling.snapshot import NEVER, Arrival, Gang, Owner, RunningGang, Scope
 from trainshed.scheduling.workload import Ending, Faults, Site, Work
 
+pytestmark = pytest.mark.slow
+
 ANN, BOB = Owner("w", "ann", "w/x"), Owner("w", "bob", "w/y")
 TAKE = Policy(preemption=True, grace=5)
 

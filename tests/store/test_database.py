@@ -25,6 +25,8 @@ from trainshed.store.errors import StoreClosed, StoreUnavailable
 from trainshed.store.tickets import Ticket, sync_ticket
 from trainshed.store.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 
 def _increment(tx: Connection) -> int:
     value = int(meta.get(tx, "n") or 0) + 1

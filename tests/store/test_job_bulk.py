@@ -20,6 +20,8 @@ from trainshed.store import attempts, events, experiments, job_bulk, jobs, opera
 from trainshed.store.database import Database
 from trainshed.store.records import ExperimentRecord, JobRecord, OperationRecord
 
+pytestmark = pytest.mark.slow
+
 OTHER = f"{WORKSPACE_KEY}/other"
 
 

@@ -18,6 +18,8 @@ from trainshed.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from trainshed.store.migrate import MIGRATIONS, main, upgrade
 from trainshed.store.schema import HEAD, revision_of
 
+pytestmark = pytest.mark.slow
+
 _POSTGRES_SHAPE = """
     SELECT 'column', table_name || '.' || column_name,
            concat_ws(' ', data_type, collation_name, is_nullable,

@@ -25,6 +25,8 @@ from trainshed.resources.volume_sources import volume_sources
 from trainshed.runner.spec import Outcome, RunnerSpec
 from trainshed.volumes import rclone
 
+pytestmark = pytest.mark.slow
+
 BLOB_KEY = {"/mountVolumes/azureBlobFileSystems/0/credentials/accountKey": servers.BLOB_KEY}
 FILE_KEY = {"/mountVolumes/azureFileShares/0/credentials/accountKey": servers.SMB_PASSWORD}
 #: Seconds within which whatever is waited for has happened.

@@ -26,7 +26,7 @@ S3_PRIVATE = {"/mountVolumes/s3Buckets/0/credentials/secretAccessKey": S3_KEY}
 LOG = "execution.log"
 
 
-pytestmark = needs_namespaces
+pytestmark = [pytest.mark.slow, needs_namespaces]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from trainshed.control.estimating import estimates
 from trainshed.control.fleet import queues, recorded_fleet
 from trainshed.control.policies import Policies
 from trainshed.control.settings import ControlSettings
-from trainshed.control.snapshots import gang_of, handing_snapshot, snapshot_of, waiting_lanes
+from trainshed.control.snapshots import gang_of, handing_snapshot, room_in, snapshot_of, waiting_lanes
 from trainshed.resources.lifecycle import NodeState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.scheduling.decide import Held, Hold, decide
@@ -123,6 +123,8 @@ class QueueExplainer:
         self._settings = settings
         self._now = settings.clock()
         self._queues = queues(settings.engines, cluster.engine)
+        #: Nodes that an engine's queue may still get jobs for; None where only each job is limited.
+        self._room: int | None = None
         self._away = recorded_fleet(tx, settings).why_away(cluster.engine) if engine_available else None
         members = nodes.of_cluster(tx, cluster.uid)
         policies = Policies(tx, self._now, settings.prices)
@@ -131,6 +133,7 @@ class QueueExplainer:
         if self._queues:
             target, draining = len(members), False
             snapshot = handing_snapshot(tx, cluster, policies, self._now)
+            self._room = room_in(cluster, policies)
         else:
             target, step = plan_size(tx, cluster, members, policies, self._now)
             draining, refused = step.draining, recovering.read(cluster)[1] is not None
@@ -209,8 +212,8 @@ class QueueExplainer:
             )
             return Reason(ReasonCode.ENGINE_UNAVAILABLE, text, {"engine": self._cluster.engine})
         held = self._held(job)
-        if self._queues and held is None and self._may_start(job):
-            return _in_engine(self._cluster)
+        if self._queues and self._may_start(job) and (held is None or held.hold is not Hold.LIMITED):
+            return self._why_not_handed_over(job, ahead)
         return explain(
             replace(
                 self._facts,
@@ -225,6 +228,19 @@ class QueueExplainer:
                 wall_clock_seconds=job.wall_clock_seconds,
             )
         )
+
+    def _why_not_handed_over(self, job: JobRecord, ahead: int) -> Reason:
+        if self._room is None or any(job.id == placement.job_id for placement in self._decision.placements):
+            return _in_engine(self._cluster)
+        name, most = self._cluster.name, self._facts.largest
+        before = f", and {ahead} {'job is' if ahead == 1 else 'jobs are'} before it" if ahead else ""
+        text = (
+            f"The jobs of cluster {name} have at most {most} nodes together (engine.nodeLimit is cluster); those that "
+            f"engine {self._cluster.engine} has run or wait there for {most - self._room} of them. The job needs "
+            f"{job.node_count}{before}: it is handed over when so many are free. Larger scale settings let more run."
+        )
+        details = {"engine": self._cluster.engine, "nodesNeeded": str(job.node_count), "jobsAhead": str(ahead)}
+        return Reason(ReasonCode.WAITING_FOR_NODES, text, details)
 
     def _may_start(self, job: JobRecord) -> bool:
         facts = self._facts

@@ -9,7 +9,7 @@ from trainshed.control.fleet import queues
 from trainshed.control.gangs import start_of
 from trainshed.control.policies import Policies, holder_of
 from trainshed.control.settings import ControlSettings
-from trainshed.control.snapshots import HANDED_AT_ONCE, gang_of, handing_snapshot
+from trainshed.control.snapshots import HANDED_AT_ONCE, gang_of, handing_snapshot, room_in
 from trainshed.engines.protocol import GangStatus
 from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -65,14 +65,18 @@ def take_up(
         and cluster.state is ProvisioningState.SUCCEEDED
         and queues(settings.engines, cluster.engine)
     )
-    if not wanted or draining or cluster is None or not _within_limits(tx, job, settings, now):
+    if not wanted or draining or cluster is None or not _within_limits(tx, job, cluster, settings, now):
         return False
     _hand_over(tx, actions, job, cluster, settings, now)
     return True
 
 
-def _within_limits(tx: Connection, job: JobRecord, settings: ControlSettings, now: int) -> bool:
-    rules = Policies(tx, now, settings.prices).of(job.workspace_key)
+def _within_limits(tx: Connection, job: JobRecord, cluster: ClusterRecord, settings: ControlSettings, now: int) -> bool:
+    policies = Policies(tx, now, settings.prices)
+    room = room_in(cluster, policies)
+    if room is not None and job.node_count > room:
+        return False
+    rules = policies.of(job.workspace_key)
     return rules.limits.excess(gang_of(job).owner, job.node_count, rules.ledger) is None
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from trainshed.control.policies import Policies, WorkspacePolicy, limit_ms, owner_of, wall_clock_ms
 from trainshed.control.settings import ControlSettings
-from trainshed.resources.cluster import MAX_NODES
+from trainshed.resources.cluster import MAX_NODES, limits_jobs_together
 from trainshed.resources.lifecycle import AttemptState, NodeState
 from trainshed.resources.preemption import may_preempt, usual_grace
 from trainshed.scheduling.policy import Policy
@@ -108,17 +108,27 @@ def snapshot_of(
 def handing_snapshot(tx: Connection, cluster: ClusterRecord, policies: Policies, now: int) -> ClusterSnapshot:
     """A cluster whose engine queues by itself, as the scheduler sees it: there is always room.
 
-    What is left to decide is what holds for any engine: the order, limits and budgets, and its largest size.
+    What is left to decide is what holds for any engine: the order, limits and budgets, and its largest size, of each
+    job or of all together.
     """
     rules, most = policies.of(cluster.workspace_key), largest_size(cluster.scale)
+    room = room_in(cluster, policies)
     return ClusterSnapshot(
         lanes=[map(gang_of, lane) for lane in waiting_lanes(tx, cluster, rules, now, max_nodes=most)],
-        idle_nodes=("",) * HANDED_AT_ONCE,
+        idle_nodes=("",) * (HANDED_AT_ONCE if room is None else min(room, HANDED_AT_ONCE)),
         attainable_nodes=most,
         now=now,
         policy=Policy(backfill=False, fair_share=rules.fair_share),
         by_owner=rules.by_owner,
     )
+
+
+def room_in(cluster: ClusterRecord, policies: Policies) -> int | None:
+    """Nodes that jobs may still get of a cluster whose engine queues by itself; None when only each job is limited."""
+    if not limits_jobs_together(cluster.definition):
+        return None
+    held = sum(holder.node_count for holder in policies.holders(cluster.uid))
+    return max(0, largest_size(cluster.scale) - held)
 
 
 def waiting_lanes(

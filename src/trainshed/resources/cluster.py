@@ -144,6 +144,11 @@ class ClusterEngine(Model):
     options: Annotated[dict[str, str], Field(max_length=32)] = Field(
         default_factory=dict, description="Its own settings of this cluster", examples=[{"partition": "gpu"}]
     )
+    node_limit: Annotated[Literal["job", "cluster"] | None, BeforeValidator(choice("job", "cluster"))] = Field(
+        default=None,
+        description="What the scale settings limit where the engine queues by itself. job (the default): the nodes of "
+        "each job. cluster: those of all its jobs together, of which the others wait here",
+    )
 
 
 CLUSTER_READ_ONLY = frozenset(
@@ -196,6 +201,11 @@ def vm_priority(definition: Mapping[str, Any]) -> str:
 def engine_of(definition: Mapping[str, Any]) -> str:
     """The engine's name, from a cluster's stored properties."""
     return str((definition.get("engine") or {}).get("name", DEFAULT_ENGINE))
+
+
+def limits_jobs_together(definition: Mapping[str, Any]) -> bool:
+    """Whether scale settings limit all jobs together on an engine that queues, from a cluster's stored properties."""
+    return (definition.get("engine") or {}).get("nodeLimit") == "cluster"
 
 
 def engine_options(definition: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,8 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,32 @@ class SiteMeans:
         self._site.start_controller()
 
 
+#: Stands in for a network that loses sbatch's answer (a double): it submits the job so many times and says nothing.
+_LOSSY_SBATCH = """#!/bin/bash
+script=$(cat)
+[ -e {lost} ] && exec /usr/bin/sbatch "$@" <<< "$script"
+touch {lost}
+for _ in $(seq {times}); do /usr/bin/sbatch "$@" <<< "$script" >/dev/null; done
+echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
+exit 1
+"""
+
+
+@contextmanager
+def losing_an_answer(site: Site, folder: Path, times: int) -> Iterator[Path]:
+    """The first answer of sbatch is lost, which has submitted the job so many times; the file shows that it was."""
+    tools, lost = folder / "tools", folder / "tools" / "lost"
+    tools.mkdir()
+    (tools / "sbatch").write_text(_LOSSY_SBATCH.format(lost=lost, times=times))
+    (tools / "sbatch").chmod(0o755)
+    environment = site.environment
+    site.environment = {**environment, "PATH": f"{tools}:{environment['PATH']}"}
+    try:
+        yield lost
+    finally:
+        site.environment = environment
+
+
 def run_on(
     site: Site,
     home: Path,
@@ -64,16 +91,8 @@ def run_on(
     ``finally_`` undoes what the test did to the site.
     """
 
-    async def whole() -> None:
-        lab = Lab(lambda: engine(site, home, **more), patience=PATIENCE, means=SiteMeans(site))
-        try:
-            await lab.start()
-            await body(lab)
-        finally:
-            await lab.engine.close()
-
     try:
-        asyncio.run(whole())
+        asyncio.run(_with(Lab(lambda: engine(site, home, **more), patience=PATIENCE, means=SiteMeans(site)), body))
     finally:
         finally_()
         site.clear()
@@ -103,21 +122,24 @@ def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | No
         given |= {"report_to": f"127.0.0.1:{gate.port}", "listen": f"127.0.0.1:{port}"}
     settings = SlurmSettings.parse(given)
 
-    async def whole() -> None:
-        lab = Lab(lambda: SlurmEngine("hpc", settings, environment=site.environment, home=str(home)), patience=PATIENCE)
-        try:
-            await lab.start()
-            await body(lab)
-        finally:
-            await lab.engine.close()
+    def make() -> SlurmEngine:
+        return SlurmEngine("hpc", settings, environment=site.environment, home=str(home))
 
     try:
-        asyncio.run(whole())
+        asyncio.run(_with(Lab(make, patience=PATIENCE), body))
     finally:
         site.clear()
     for name in site.names:
         left = [path for path in site.own_of(name).glob("*/*") if path.name not in ("setups", "runner", ".lock")]
         assert left == [], f"left on {name}: {left}"
+
+
+async def _with(lab: Lab, body: Callable[[Lab], Awaitable[None]]) -> None:
+    try:
+        await lab.start()
+        await body(lab)
+    finally:
+        await lab.engine.close()
 
 
 def _python() -> str:

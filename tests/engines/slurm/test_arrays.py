@@ -12,9 +12,9 @@ import pytest
 
 from tests.engines.lab import Lab, eventually, mark, sleeper
 from tests.engines.slurm.conftest import OnSite
-from tests.engines.slurm.laboratory import run_on
+from tests.engines.slurm.laboratory import losing_an_answer, run_on
 from tests.engines.slurm.slurm_site import Site
-from tests.engines.slurm.test_handing import LOSSY_SBATCH, STOP, mounts
+from tests.engines.slurm.test_handing import STOP, mounts
 from tests.engines.slurm.test_losses import next_attempt, running
 from trainshed.engines.protocol import EngineView, GangResult, GangSpec
 from trainshed.engines.slurm.commands import Commands
@@ -174,13 +174,6 @@ def test_gangs_of_several_nodes_are_an_array_too(on_site: OnSite, calls: Counter
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_lost_answer_for_an_array_runs_each_once(slurm_site: Site, tmp_path: Path, times: int) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text(LOSSY_SBATCH.format(folder=tools, times=times, sbatch="/usr/bin/sbatch"))
-    (tools / "sbatch").chmod(0o755)
-    environment = slurm_site.environment
-    slurm_site.environment = {**environment, "PATH": f"{tools}:{environment['PATH']}"}
-
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(1, cluster)
@@ -190,10 +183,8 @@ def test_a_lost_answer_for_an_array_runs_each_once(slurm_site: Site, tmp_path: P
         await eventually(lambda: not slurm_site.states(), "an empty queue")
         assert runs(lab, cluster.uid) == ["0", "1", "2"]
 
-    try:
+    with losing_an_answer(slurm_site, tmp_path, times):
         run_on(slurm_site, tmp_path, body)
-    finally:
-        slurm_site.environment = environment
 
 
 def test_a_site_without_arrays_gets_single_jobs(slurm_site: Site, tmp_path: Path, calls: Counter[str]) -> None:

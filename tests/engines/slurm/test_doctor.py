@@ -25,6 +25,7 @@ def examined(site: Site, given: SlurmSettings, **environment: str) -> dict[str, 
 
 @pytest.mark.slow
 def test_a_site_that_is_well(slurm_site: Site, tmp_path: Path) -> None:
+    slurm_site.clear()
     checks = examined(slurm_site, settings(tmp_path))
     assert [name for name, check in checks.items() if not check.ok and check.needed] == []
     assert "cluster lab" in checks["slurm"].detail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,9 @@ class Bench:
     def hand_over(self, gangs: Sequence[GangSpec]) -> list[GangStatus | None]:
         async def all_of_them() -> list[GangStatus | None]:
             start, cluster = self.handing.start, Cluster.of(SPEC)
-            return await asyncio.gather(*(start(gang, cluster, SetupSecrets(), {}, None) for gang in gangs))
+            return await asyncio.gather(
+                *(start(gang, cluster, SetupSecrets(), {}, None, at) for at, gang in enumerate(gangs))
+            )
 
         return asyncio.run(all_of_them())
 
@@ -79,6 +82,24 @@ def test_a_hundred_that_are_alike_are_a_few_arrays(bench: Bench) -> None:
     assert bench.hand_over(gangs(100)) == [None] * 100
     assert sum(max(size, 1) for size in bench.site.sizes) == 100 and len(bench.site.taken) <= 20
     assert len(set(bench.jobs())) == 100 and all(bench.jobs())
+
+
+def test_they_keep_the_order_in_which_they_were_handed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the first is the last to be written down."""
+    given, put_down, others = gangs(3), Handing._put_down, threading.Semaphore(0)
+
+    def late(handing: Handing, gang: GangSpec, *more: Any) -> Any:
+        for _ in given[1:] if gang is given[0] else ():
+            assert others.acquire(timeout=10)
+        done = put_down(handing, gang, *more)
+        others.release()
+        return done
+
+    monkeypatch.setattr(Handing, "_put_down", late)
+    bench.hand_over(given)
+    tickets = [bench.records.tickets[gang.attempt_id] for gang in given]
+    assert bench.site.sizes == [3] and [ticket.index for ticket in tickets] == [0, 1, 2]
+    assert [ticket.entry for ticket in tickets] == sorted(ticket.entry for ticket in tickets)
 
 
 def test_what_wants_something_else_of_slurm_is_apart(bench: Bench) -> None:
@@ -159,15 +180,23 @@ def test_those_that_come_one_after_another_wait_for_a_submission_that_is_under_w
         return await taken
 
     bench.site.submit = slow  # type: ignore[method-assign]
+    given: list[str] = []
+    to_submit = bench.handing.submit
+
+    async def noting(ticket: Any) -> GangStatus | None:
+        given.append(ticket.ticket)
+        return await to_submit(ticket)
+
+    bench.handing.submit = noting  # type: ignore[method-assign]
 
     async def one_by_one() -> None:
         cluster = Cluster.of(SPEC)
         going = []
-        for gang in (first, *others):
-            going.append(asyncio.create_task(bench.handing.start(gang, cluster, SetupSecrets(), {}, None)))
-            while gang.attempt_id not in bench.handing.submitting or not bench.site.taken:  # noqa: ASYNC110 - threads
+        for at, gang in enumerate((first, *others)):
+            going.append(asyncio.create_task(bench.handing.start(gang, cluster, SetupSecrets(), {}, None, at)))
+            while len(given) <= at or not bench.site.taken:  # noqa: ASYNC110 - threads do not tell
                 await asyncio.sleep(0.01)
-        await bench.handing.start(apart, cluster, SetupSecrets(), {}, None)
+        await bench.handing.start(apart, cluster, SetupSecrets(), {}, None, 9)
         assert bench.site.sizes == [0, 0]
         answers.set()
         await asyncio.gather(*going)

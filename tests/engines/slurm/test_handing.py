@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.lab import Lab, eventually, living, mark, sleeper
 from tests.engines.slurm.conftest import OnSite
-from tests.engines.slurm.laboratory import PATIENCE, run_on
+from tests.engines.slurm.laboratory import PATIENCE, losing_an_answer, run_on
 from tests.engines.slurm.slurm_site import Site
 from trainshed.engines.protocol import EngineError, EngineUnavailable, EngineView, GangResult, GangStatus, NodeCondition
 from trainshed.resources.reasons import Reason, ReasonCode
@@ -19,15 +19,6 @@ from trainshed.resources.users import JobUser
 pytestmark = pytest.mark.slow
 
 STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
-#: Stands in for a network that loses sbatch's answer (a double): it submits the job so many times and says nothing.
-LOSSY_SBATCH = """#!/bin/bash
-script=$(cat)
-[ -e {folder}/lost ] && exec {sbatch} "$@" <<< "$script"
-touch {folder}/lost
-for _ in $(seq {times}); do {sbatch} "$@" <<< "$script" >/dev/null; done
-echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2
-exit 1
-"""
 
 
 def mounts(lab: Lab, uid: str) -> Path:
@@ -38,27 +29,18 @@ def mounts(lab: Lab, uid: str) -> Path:
 
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_a_lost_answer_of_sbatch_runs_the_job_once(slurm_site: Site, tmp_path: Path, times: int) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text(LOSSY_SBATCH.format(folder=tools, times=times, sbatch="/usr/bin/sbatch"))
-    (tools / "sbatch").chmod(0o755)
-    environment = slurm_site.environment
-    slurm_site.environment = {**environment, "PATH": f"{tools}:{environment['PATH']}"}
-
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(1, cluster)
         attempt = await lab.run("echo run >> $AZ_BATCHAI_MOUNT_ROOT/runs", nodes, cluster)
-        assert (tools / "lost").exists()
+        assert lost.exists()
         status = await lab.end_of(attempt)
         assert status.result is GangResult.SUCCEEDED, status
         await eventually(lambda: not slurm_site.states(), "an empty queue")
         assert (mounts(lab, cluster.uid) / "runs").read_text() == "run\n"
 
-    try:
+    with losing_an_answer(slurm_site, tmp_path, times) as lost:
         run_on(slurm_site, tmp_path, body)
-    finally:
-        slurm_site.environment = environment
 
 
 def test_an_absent_controller_loses_nothing(slurm_site: Site, on_site: OnSite) -> None:

@@ -21,6 +21,8 @@ from trainshed.engines.slurm.records import AttemptRecord, Records, TicketRecord
 from trainshed.engines.slurm.relay import server
 from trainshed.runner.outcome import read as read_outcome
 
+pytestmark = pytest.mark.slow
+
 SUCCEEDED = {"result": "succeeded", "exit_code": 0, "reason": None, "ended_at": 1, "container": None}
 
 

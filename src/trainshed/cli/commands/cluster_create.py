@@ -30,6 +30,11 @@ from trainshed.cli.storage import Storage, storage_options
     metavar="NAME=VALUE",
     help="The engine's own setting of this cluster, such as partition=gpu; see trainshed engine show. Repeatable.",
 )
+@click.option(
+    "--node-limit",
+    type=click.Choice(["job", "cluster"]),
+    help="What the scale settings limit on an engine that queues: each job, or all together.  [default: job]",
+)
 @click.option("--idle-time", metavar="TIME", help="How long an unused node stays: 0, 90s, 10m.  [default: 5m]")
 @click.option(
     "--use-auto-storage",
@@ -102,8 +107,10 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
         properties["virtualMachineConfiguration"] = {
             "imageReference": image_reference(given["image"], given["custom_image"])
         }
-    if given["engine"] or given["engine_options"]:
-        properties["engine"] = _engine(properties.get("engine") or {}, given["engine"], given["engine_options"])
+    if given["engine"] or given["engine_options"] or given["node_limit"]:
+        properties["engine"] = _engine(
+            properties.get("engine") or {}, given["engine"], given["engine_options"], given["node_limit"]
+        )
     if given["subnet"]:
         properties["subnet"] = {"id": given["subnet"]}
     wanted = (given["user_name"], given["ssh_key"], given["password"])
@@ -114,14 +121,19 @@ def _add_arguments(session: Session, properties: dict[str, Any], storage: Storag
         _add_auto_storage(session, properties)
 
 
-def _engine(written: dict[str, Any], name: str | None, options: tuple[str, ...]) -> dict[str, Any]:
-    """``--engine`` and ``--engine-option`` over what the file says."""
+def _engine(written: dict[str, Any], name: str | None, options: tuple[str, ...], limit: str | None) -> dict[str, Any]:
+    """``--engine``, ``--engine-option`` and ``--node-limit`` over what the file says."""
     name = name or written.get("name")
     if name is None:
-        raise click.UsageError("--engine-option is an engine's own setting: say which with --engine")
+        raise click.UsageError("--engine-option and --node-limit are for an engine: say which with --engine")
     if name != written.get("name"):
         written = {}
-    return {"name": name, "options": {**(written.get("options") or {}), **dict(map(name_and_value, options))}}
+    limit = limit or written.get("nodeLimit")
+    return {
+        "name": name,
+        "options": {**(written.get("options") or {}), **dict(map(name_and_value, options))},
+        **({"nodeLimit": limit} if limit else {}),
+    }
 
 
 def name_and_value(text: str) -> tuple[str, str]:

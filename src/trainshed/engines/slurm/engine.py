@@ -219,6 +219,7 @@ class SlurmEngine:
 
     async def start_gang(self, gang: GangSpec) -> None:
         """Hand it over. Raises EngineError when this site can never run it, EngineUnavailable when it is not kept."""
+        at = time.time_ns()
         self._require_ready()
         cluster = self._clusters.get(gang.cluster_uid)
         if cluster is None:
@@ -247,7 +248,7 @@ class SlurmEngine:
             await self._on_disk(take_lead, self._root, self._leader)
         most = next((node.minutes for node in self._nodes if self._is_of(cluster, node)), None)
         try:
-            ended = await self._handing.start(gang, cluster, setup_secrets, addresses, most)
+            ended = await self._handing.start(gang, cluster, setup_secrets, addresses, most, at)
         except OSError as error:
             raise EngineUnavailable(self._unwritable(error)) from error
         if ended is not None:

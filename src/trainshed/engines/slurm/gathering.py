@@ -59,7 +59,8 @@ class Gathering:
         try:
             while likeness in self._gathered:
                 await self._wait_for_others()
-                await self._hand_over(self._gathered.pop(likeness))
+                # The longest waiting first.
+                await self._hand_over(sorted(self._gathered.pop(likeness), key=lambda one: one[0].entry))
                 if likeness in self._gathered:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _MOST_PAUSE_SECONDS)

@@ -100,17 +100,19 @@ class Handing:
         setup_secrets: SetupSecrets,
         addresses: Mapping[str, str],
         most: int | None,
+        at: int,
     ) -> GangStatus | None:
         """Its end, when Slurm or the map of users refuses it for good; else None. Idempotent.
 
-        ``addresses``: of nodes whose names say nothing; ``most``: minutes that the partition lets a job run. Raises
-        OSError, EngineUnavailable, EngineError.
+        ``addresses``: of nodes whose names say nothing; ``most``: minutes that the partition lets a job run; ``at``:
+        when it was handed over (Unix ns), since threads overtake each other and those that are alike keep that order.
+        Raises OSError, EngineUnavailable, EngineError.
         """
         if gang.attempt_id in self._starting:
             return None
         self._starting.add(gang.attempt_id)
         try:
-            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, setup_secrets, addresses, most)
+            ticket, new = await asyncio.to_thread(self._put_down, gang, cluster, setup_secrets, addresses, most, at)
         except NotMapped as error:
             return await asyncio.to_thread(self._turn_away, gang, error.reason)
         finally:
@@ -126,15 +128,16 @@ class Handing:
         setup_secrets: SetupSecrets,
         addresses: Mapping[str, str],
         most: int | None,
+        at: int,
     ) -> tuple[TicketRecord, bool]:
         """The attempt's ticket, and whether it is to be submitted now."""
         known = self._records.attempts.get(gang.attempt_id)
         ticket = self._records.tickets.get(known.ticket) if known else self._records.vacant_ticket(gang.job_uid)
         if known is not None and (ticket is None or known.final is not None):
-            return ticket or self._new_ticket(gang, cluster, most, Submitter()), False
+            return ticket or self._new_ticket(gang, cluster, most, Submitter(), at), False
         adopted = ticket is not None and ticket.job != ""
         if ticket is None:
-            ticket = self._new_ticket(gang, cluster, most, self._users.submitter(gang, cluster))
+            ticket = self._new_ticket(gang, cluster, most, self._users.submitter(gang, cluster), at)
         former = ticket.past[-1] if ticket.past else ""
         if known is None:
             # From here on a restart finds it. The submission, or the order, is what may be missing then.
@@ -177,7 +180,8 @@ class Handing:
             return ticket, False
         return ticket, True
 
-    def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None, who: Submitter) -> TicketRecord:
+    def _new_ticket(self, gang: GangSpec, cluster: Cluster, most: int | None, who: Submitter, at: int) -> TicketRecord:
+        """``at``: when it was handed over (Unix ns)."""
         ticket_id = gang.attempt_id
         ticket = TicketRecord(
             ticket_id,
@@ -202,7 +206,7 @@ class Handing:
         )
         if node_count(gang) == 1 and self._goes_with_others(ticket):
             ticket.alike = self._likeness(ticket)
-            ticket.entry = f"{time.time_ns():020d}-{ticket_id}"
+            ticket.entry = f"{at:020d}-{ticket_id}"
         return ticket
 
     async def submit(self, ticket: TicketRecord) -> GangStatus | None:
