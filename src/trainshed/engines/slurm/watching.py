@@ -26,7 +26,6 @@ from trainshed.resources.reasons import Reason
 ADOPTION_SECONDS = 600.0
 #: Seconds after which an attempt whose order was never written is given up.
 _UNWRITTEN_SECONDS = 60.0
-
 #: Tickets whose files are removed between two looks.
 _TIDY_AT_ONCE = 16
 
@@ -90,12 +89,12 @@ class Watching:
             return []
         users, begun = self._users(), time.monotonic()
         look = self._look_of(await self._site.queue(users), asked, complete=False)
-        self.answered_in = time.monotonic() - begun
         if self._missing(look):
             look = self._look_of(await self._site.queue(users, ended=True), asked, complete=True)
             missing = {job for job in self._missing(look) if job}
             if missing:
                 look.states = await self._site.ended(missing)
+        self.answered_in = time.monotonic() - begun
         async with self._digesting:
             await asyncio.to_thread(self._digest, look)
         for user, jobs in self._by_user(look).items():
