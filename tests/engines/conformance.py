@@ -34,9 +34,7 @@ STOP = Reason(ReasonCode.JOB_TERMINATED, "The test wants it so.")
 
 def mounts(lab: Lab, cluster: ClusterSpec) -> Path:
     """What backs AZ_BATCHAI_MOUNT_ROOT."""
-    root = lab.engine.mount_root(cluster.uid)
-    assert root is not None
-    return Path(root)
+    return lab.mounts(cluster)
 
 
 async def a_gang_that_exits_with_0_succeeded(lab: Lab) -> None:
@@ -66,10 +64,10 @@ async def the_end_is_told_to_the_listener(lab: Lab) -> None:
 async def a_gang_of_two_nodes_prepares_on_both(lab: Lab) -> None:
     cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
-    prepare = "hostname >> $AZ_BATCHAI_MOUNT_ROOT/prepared"
-    status = await lab.end_of(await lab.run("true", nodes, cluster, preparation=prepare))
+    root, here = lab.common(cluster)
+    status = await lab.end_of(await lab.run("true", nodes, cluster, preparation=f"hostname >> {root}/prepared"))
     assert status.result is GangResult.SUCCEEDED, status
-    assert len((mounts(lab, cluster) / "prepared").read_text().splitlines()) == 2
+    assert len((here / "prepared").read_text().splitlines()) == 2
 
 
 async def a_job_knows_all_nodes_of_its_gang(lab: Lab) -> None:
@@ -97,15 +95,15 @@ async def several_gangs_run_at_once_and_end_each_as_its_own(lab: Lab) -> None:
 async def what_is_written_can_be_read_while_it_runs(lab: Lab) -> None:
     cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
-    go = mounts(lab, cluster) / "go"
-    command = "echo first; until [ -e $AZ_BATCHAI_MOUNT_ROOT/go ]; do sleep 0.02; done; echo last"
+    root, here = lab.common(cluster)
+    command = f"echo first; until [ -e {root}/go ]; do sleep 0.02; done; echo last"
     attempt = await lab.run(command, nodes, cluster)
 
     def written() -> list[str]:
         return [path.read_text() for path in (mounts(lab, cluster) / "logs").rglob("stdout.txt")]
 
     await eventually(lambda: written() == ["first\n"], "the first line")
-    go.touch()
+    (here / "go").touch()
     await lab.end_of(attempt)
     assert written() == ["first\nlast\n"]
 
@@ -113,7 +111,8 @@ async def what_is_written_can_be_read_while_it_runs(lab: Lab) -> None:
 async def starting_twice_runs_once(lab: Lab) -> None:
     cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
-    spec = lab.gang("echo ran >> $AZ_BATCHAI_MOUNT_ROOT/runs; exit 3", nodes, cluster)
+    root, here = lab.common(cluster)
+    spec = lab.gang(f"echo ran >> {root}/runs; exit 3", nodes, cluster)
     await asyncio.gather(lab.engine.start_gang(spec), lab.engine.start_gang(spec))
     await lab.engine.start_gang(spec)
     first = await lab.end_of(spec.attempt_id)
@@ -121,7 +120,7 @@ async def starting_twice_runs_once(lab: Lab) -> None:
     assert await lab.end_of(spec.attempt_id) == first
     # Whatever a third start might have run is waited for: the node runs one after the other.
     await lab.end_of(await lab.run("true", nodes, cluster))
-    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+    assert (here / "runs").read_text() == "ran\n"
 
 
 async def a_gang_without_one_of_its_nodes_starts_nowhere(lab: Lab) -> None:
@@ -166,13 +165,13 @@ async def a_stop_ends_everything_with_its_reason(lab: Lab) -> None:
 async def a_gang_that_was_warned_may_leave_by_itself(lab: Lab) -> None:
     cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
-    root = "$AZ_BATCHAI_MOUNT_ROOT"
+    root, here = lab.common(cluster)
     command = (
-        f"trap 'cp $TRAINSHED_PREEMPTION_NOTICE {root}/notice; exit 3' USR2; touch {root}/up; "
+        f"trap 'cp $TRAINSHED_PREEMPTION_NOTICE $AZ_BATCHAI_MOUNT_ROOT/notice; exit 3' USR2; touch {root}/up; "
         "while :; do sleep 0.02; done"
     )
     attempt = await lab.run(command, nodes, cluster)
-    await eventually((mounts(lab, cluster) / "up").exists, "the job")
+    await eventually((here / "up").exists, "the job")
     await lab.engine.stop_gang(attempt, STOP, 0.3, StopWarning("SIGUSR2", 600.0))
     await lab.engine.stop_gang(attempt, STOP, 0.3, StopWarning("SIGUSR2", 600.0))
     status = await lab.end_of(attempt)
@@ -338,7 +337,7 @@ async def what_does_not_fit_now_waits_with_a_reason(lab: Lab) -> None:
     running = [await lab.run(sleeper(name), everything[:1], cluster) for name in names]
     await eventually(lambda: all(map(living, names)), "a job on every node")
     late = mark()
-    waiting = await lab.run(f"echo late > $AZ_BATCHAI_MOUNT_ROOT/late; {sleeper(late)}", everything[:1], cluster)
+    waiting = await lab.run(sleeper(late), everything[:1], cluster)
     status = await lab.until(lambda view: _waits(view, waiting), "why it waits")
     assert status.waiting is not None and status.waiting.text and status.result is None and status.started_at is None
     await lab.engine.stop_gang(running[0], STOP, 0.1)
@@ -356,21 +355,23 @@ async def a_gang_that_waits_can_be_stopped(lab: Lab) -> None:
     """Where the engine queues: one that is wider than what there is."""
     cluster = lab.cluster()
     everything = await _all_nodes(lab, cluster)
-    wide = await lab.run("touch $AZ_BATCHAI_MOUNT_ROOT/ran", (*everything, "one-more"), cluster)
+    root, here = lab.common(cluster)
+    wide = await lab.run(f"touch {root}/ran", (*everything, "one-more"), cluster)
     await lab.until(lambda view: _waits(view, wide), "why it waits")
     await lab.restart_service()
     await lab.until(lambda view: _waits(view, wide), "why it waits, after a restart")
     await lab.engine.stop_gang(wide, STOP, 0.1)
     status = await lab.end_of(wide)
     assert (status.result, status.reason) == (GangResult.STOPPED, STOP)
-    assert not (mounts(lab, cluster) / "ran").exists()
+    assert not (here / "ran").exists()
 
 
 async def all_that_is_handed_over_runs_once(lab: Lab) -> None:
     """Where the engine queues: more gangs than nodes, each started twice as if an answer was lost."""
     cluster = lab.cluster()
     nodes = await lab.add_nodes(1, cluster)
-    commands = [f"echo {number:02} >> $AZ_BATCHAI_MOUNT_ROOT/ran" for number in range(12)]
+    root, here = lab.common(cluster)
+    commands = [f"echo {number:02} >> {root}/ran" for number in range(12)]
     gangs = [lab.gang(command, nodes, cluster) for command in commands]
     for gang in gangs:
         await lab.engine.start_gang(gang)
@@ -380,7 +381,7 @@ async def all_that_is_handed_over_runs_once(lab: Lab) -> None:
     for gang in gangs:
         status = await lab.end_of(gang.attempt_id)
         assert status.result is GangResult.SUCCEEDED and status.started_at is not None, status
-    assert sorted((mounts(lab, cluster) / "ran").read_text().split()) == [f"{number:02}" for number in range(12)]
+    assert sorted((here / "ran").read_text().split()) == [f"{number:02}" for number in range(12)]
 
 
 async def _all_nodes(lab: Lab, cluster: ClusterSpec) -> tuple[str, ...]:

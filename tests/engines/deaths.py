@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from dataclasses import replace
 
-from tests.engines.conformance import STOP, Promise, mounts
+import pytest
+
+from tests.engines.conformance import STOP, Promise
 from tests.engines.lab import Lab, eventually, living, mark, sleeper, stubborn
+from tests.engines.processes import holder_of
+from tests.support.machine import why_no_namespaces
 from trainshed.engines.protocol import EngineView, GangResult, GangStatus, NodeSpec
 from trainshed.resources.reasons import ReasonCode
-
-_ROOT = "$AZ_BATCHAI_MOUNT_ROOT"
 
 
 async def what_was_lost_with_a_node_is_gone_before_it_runs_again(lab: Lab) -> None:
@@ -21,8 +25,9 @@ async def what_was_lost_with_a_node_is_gone_before_it_runs_again(lab: Lab) -> No
     cluster = lab.cluster()
     nodes = await lab.add_nodes(2, cluster)
     first, left = mark(), mark()
+    root, here = lab.common(cluster)
     prepare = f"[ $TRAINSHED_ATTEMPT = 2 ] || {{ {stubborn(left)}; }}"
-    command = f"echo $TRAINSHED_ATTEMPT >> {_ROOT}/runs; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(first)}"
+    command = f"echo $TRAINSHED_ATTEMPT >> {root}/runs; [ $TRAINSHED_ATTEMPT = 2 ] || {sleeper(first)}"
     gang = lab.gang(command, nodes, cluster, preparation=prepare)
     await lab.engine.start_gang(gang)
     await eventually(lambda: len(living(first)) == 1 and len(living(left)) == 2, "the job on both nodes")
@@ -45,7 +50,25 @@ async def what_was_lost_with_a_node_is_gone_before_it_runs_again(lab: Lab) -> No
     assert status.result is GangResult.SUCCEEDED, status
     assert not lab.queues or victim not in status.hosts
     assert living(first) + living(left) == []
-    assert (mounts(lab, cluster) / "runs").read_text().split() == ["1", "2"]
+    assert (here / "runs").read_text().split() == ["1", "2"]
+
+
+async def a_job_whose_namespaces_are_ended_by_others_is_lost(lab: Lab) -> None:
+    """By a kill of the process that holds them: the job's end is none of its own."""
+    if why := why_no_namespaces():
+        pytest.skip(f"jobs cannot have namespaces here: {why}")
+    cluster = lab.cluster()
+    nodes = await lab.add_nodes(1, cluster)
+    detached, foreground = mark(), mark()
+    attempt = await lab.run(f"{stubborn(detached)}; {sleeper(foreground)}", nodes, cluster)
+    await eventually(lambda: living(foreground) and living(detached), "the job")
+    os.kill(holder_of(living(foreground)[0]), signal.SIGKILL)
+    status = await lab.end_of(attempt)
+    assert living(foreground) + living(detached) == []
+    assert (status.result, status.exit_code) == (GangResult.LOST, None), status
+    assert status.reason is not None and status.reason.code is ReasonCode.RUNNER_LOST, status.reason
+    # The node itself is whole.
+    assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
 
 
 async def a_service_that_is_restarted_at_every_stage_finds_everything_again(lab: Lab) -> None:
@@ -63,10 +86,11 @@ async def a_service_that_is_restarted_at_every_stage_finds_everything_again(lab:
     over = await lab.run("exit 4", nodes[:1], cluster)
     outcome = await lab.end_of(over)
     runs, ends = mark(), mark()
+    root, here = lab.common(cluster)
     ending = await lab.run(f"trap '' TERM; (exec -a {ends} sleep 1000); sleep 1000", nodes[:1], cluster)
     await eventually(lambda: living(ends), "the job that is to end")
     command = (
-        f"echo ran >> {_ROOT}/runs; (exec -a {runs} sleep 1000) & until [ -e {_ROOT}/go ]; do sleep 0.02; done; exit 5"
+        f"echo ran >> {root}/runs; (exec -a {runs} sleep 1000) & until [ -e {root}/go ]; do sleep 0.02; done; exit 5"
     )
     starting = lab.gang(command, nodes[1:], cluster)
 
@@ -86,9 +110,9 @@ async def a_service_that_is_restarted_at_every_stage_finds_everything_again(lab:
     await lab.restart_service()
     status = await lab.until(lambda view: _status(view, starting.attempt_id), "the running gang")
     assert (status.result, living(runs)) == (None, before)
-    (mounts(lab, cluster) / "go").touch()
+    (here / "go").touch()
     assert (await lab.end_of(starting.attempt_id)).exit_code == 5
-    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+    assert (here / "runs").read_text() == "ran\n"
 
     # All is over and forgotten; the nodes were never started anew.
     await lab.engine.forget_gang((over, ending, starting.attempt_id))
@@ -105,15 +129,16 @@ async def an_engine_that_is_killed_tells_the_truth_afterwards(lab: Lab) -> None:
     over = await lab.run("exit 4", nodes, cluster)
     outcome = await lab.end_of(over)
     runs, left = mark(), mark()
+    root, here = lab.common(cluster)
     command = (
-        f"echo ran >> {_ROOT}/runs; {stubborn(left)}; (exec -a {runs} sleep 1000) & "
-        f"until [ -e {_ROOT}/go ]; do sleep 0.02; done; exit 5"
+        f"echo ran >> {root}/runs; {stubborn(left)}; (exec -a {runs} sleep 1000) & "
+        f"until [ -e {root}/go ]; do sleep 0.02; done; exit 5"
     )
     attempt = await lab.run(command, nodes, cluster)
     await eventually(lambda: living(runs) and living(left), "the job")
     await lab.kill_engine()
     assert await lab.end_of(over) == outcome
-    (mounts(lab, cluster) / "go").touch()
+    (here / "go").touch()
     status = await lab.end_of(attempt)
     assert living(runs) + living(left) == []
     if status.result is GangResult.LOST:
@@ -123,7 +148,7 @@ async def an_engine_that_is_killed_tells_the_truth_afterwards(lab: Lab) -> None:
         assert status.exit_code == 5
     nodes = await lab.whole(nodes, cluster)
     assert (await lab.end_of(await lab.run("true", nodes, cluster))).result is GangResult.SUCCEEDED
-    assert (mounts(lab, cluster) / "runs").read_text() == "ran\n"
+    assert (here / "runs").read_text() == "ran\n"
 
 
 def _status(view: EngineView, attempt_id: str) -> GangStatus | None:
@@ -132,6 +157,7 @@ def _status(view: EngineView, attempt_id: str) -> GangStatus | None:
 
 DEATHS: tuple[Promise, ...] = (
     what_was_lost_with_a_node_is_gone_before_it_runs_again,
+    a_job_whose_namespaces_are_ended_by_others_is_lost,
     a_service_that_is_restarted_at_every_stage_finds_everything_again,
 )
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from trainshed.engines.protocol import (
@@ -46,7 +47,7 @@ class Lab:
     """An engine under test. ``make`` gives another service's engine on the same nodes and gangs.
 
     ``cluster``: members that its clusters have, such as the engine's own options. ``patience``: seconds that any single
-    thing may take. ``means``: what can be done to it from outside.
+    thing may take. ``means``: what can be done to it from outside. ``common``: see the method.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Lab:
         cluster: Mapping[str, Any] | None = None,
         patience: float = PATIENCE,
         means: Means | None = None,
+        common: Path | None = None,
     ) -> None:
         self._make = make
+        self._common = common
         self._means = means
         #: Whom jobs run as that this lab starts.
         self.user = user
@@ -91,6 +94,24 @@ class Lab:
     def cluster(self, name: str = "lab", **members: Any) -> ClusterSpec:
         """A cluster of small nodes, as this engine has them."""
         return cluster_spec(name, **{**self._cluster, **members})
+
+    def mounts(self, cluster: ClusterSpec) -> Path:
+        """What backs AZ_BATCHAI_MOUNT_ROOT."""
+        root = self.engine.mount_root(cluster.uid)
+        assert root is not None
+        return Path(root)
+
+    def common(self, cluster: ClusterSpec) -> tuple[str, Path]:
+        """A folder in which the test and all of a cluster's jobs see, while they run, what any of them writes: as jobs
+        name it, and from here.
+
+        That is AZ_BATCHAI_MOUNT_ROOT, unless each node has one of its own, from which files come to the service when
+        the job ends: then it is a folder of the machine that all of the laboratory is on, and the engine has no part in
+        it.
+        """
+        if self._common is not None:
+            return str(self._common), self._common
+        return "$AZ_BATCHAI_MOUNT_ROOT", self.mounts(cluster)
 
     async def add_nodes(self, count: int, cluster: ClusterSpec) -> tuple[str, ...]:
         """That many nodes, once they are ready: new ones, or those of the engine that queues."""

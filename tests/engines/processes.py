@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,25 @@ def ancestor_below(pid: int, top: int) -> list[int]:
         assert parent > 1, f"{pid} does not descend from {top}"
         line.insert(0, parent)
     return line
+
+
+def holder_of(pid: int) -> int:
+    """The first process of the PID namespace that this one is in, which is not the test's own."""
+    name = _namespace(pid)
+    assert name != _namespace(os.getpid()), f"{pid} is in the machine's PID namespace"
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _namespace(int(entry.name)) == name:
+            with suppress(OSError):
+                (numbers,) = (one for one in (entry / "status").read_text().splitlines() if one.startswith("NSpid:"))
+                if numbers.split()[-1] == "1":
+                    return int(entry.name)
+    raise AssertionError(f"nobody holds the namespace of {pid}")
+
+
+def _namespace(pid: int) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    return ""
 
 
 def memory_of(pid: int) -> int:

@@ -164,6 +164,20 @@ def wait_for(path: Path, bound: float = BOUND) -> str:
     raise AssertionError(f"{path} did not appear")
 
 
+def keeper_of(runner: int, but: int = 0) -> int:
+    """The child of this process that is the first one of a PID namespace, once there is one that is not ``but``."""
+    until = time.monotonic() + BOUND
+    while time.monotonic() < until:
+        for child in Path(f"/proc/{runner}/task/{runner}/children").read_text().split():
+            with suppress(OSError):
+                status = Path(f"/proc/{child}/status").read_text()
+                (numbers,) = (line for line in status.splitlines() if line.startswith("NSpid:"))
+                if int(child) != but and numbers.split()[2:] == ["1"]:
+                    return int(child)
+        time.sleep(0.01)
+    raise AssertionError("no keeper")
+
+
 def marked(marker: str) -> list[int]:
     """Processes of this machine whose environment holds the marker."""
     found = []

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from trainshed.resources.reasons import Reason, ReasonCode
-from trainshed.runner.spec import Outcome
+from trainshed.runner.spec import HostSpec, Outcome
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
@@ -45,6 +45,16 @@ def failed(
 def lost(code: ReasonCode, text: str, details: Mapping[str, str] | None = None) -> AttemptEnded:
     """The infrastructure's failure: the job is not to blame and is queued again."""
     return AttemptEnded(Outcome(LOST, None, Reason(code, text, details or {}).to_json()), grace=0.0)
+
+
+def isolation_broken(host: HostSpec) -> AttemptEnded:
+    """Somebody killed the process that holds the attempt's namespace, and so the kernel all that were in it."""
+    return lost(
+        ReasonCode.RUNNER_LOST,
+        f"The process that held the attempt's processes together on node {host.name} was killed, and they with it: by "
+        "somebody on the machine, or by the kernel for want of memory. The job is queued again.",
+        {"node": host.name, "nodeId": host.node_id},
+    )
 
 
 def stopped(reason: dict[str, Any], grace: float | None) -> AttemptEnded:

@@ -3,7 +3,7 @@
 With namespaces, the runner stays outside and its children are inside. The first of them is the *keeper*, PID 1 of the
 namespace: it mounts a fresh ``/proc``, adopts and reaps orphans, passes SIGTERM on to everybody, and dies with the
 runner (parent-death signal). When the keeper dies, the kernel kills every process of the namespace, the detached ones
-included (pid_namespaces(7)).
+included (pid_namespaces(7)). When somebody else kills the keeper, the attempt is lost (``is_broken``).
 
 A job that runs as a user of its own sees the machine through a *view* (see ``view``): then the keeper alone is in the
 mount namespace of the job, and the runner reaches into it (see ``hands``).
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -52,6 +53,15 @@ class Isolation(Protocol):
     description: str
     #: Signal that the kernel sends to the attempt's processes when the runner dies; 0 when the namespace sees to it.
     child_death_signal: int
+
+    @property
+    def line(self) -> int | None:
+        """A descriptor that becomes readable when it breaks; None where there is nothing that could."""
+        ...
+
+    def is_broken(self) -> bool:
+        """Whether somebody else has ended what holds the attempt's processes, and so all of them."""
+        ...
 
     def terminate(self) -> None:
         """SIGTERM to every process of the attempt."""
@@ -176,10 +186,30 @@ class PidNamespace:
             why = answer.decode(errors="replace") or "the keeper died"
             raise OSError(0, why if build else f"a fresh /proc is not permitted here ({why})")
         self._mounts: bytes | None = None
+        self._broken = False
         #: The mount namespace that the view is in, as an open descriptor; -1 when it is the runner's own.
         self.mounts = os.open(f"/proc/{self._keeper}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC) if build else -1
         if build:
             self.description = "PID, IPC and mount namespaces, a user of its own"
+
+    @property
+    def line(self) -> int:
+        """To the keeper."""
+        return self._channel.fileno()
+
+    def is_broken(self) -> bool:
+        """Whether the keeper has ended.
+
+        The kernel closes what it had open before it kills the processes of its namespace (do_exit, exit_notify), so
+        this is known by the time at which any of them is seen to have ended. Until then its number is no other's.
+        """
+        try:
+            # An answer that nobody waits for any more may be in the way.
+            while not self._broken and select.select([self._channel], [], [], 0)[0]:
+                self._broken = not self._channel.recv(64)
+        except OSError:
+            self._broken = True
+        return self._broken
 
     @property
     def descriptors(self) -> set[int]:
@@ -192,8 +222,7 @@ class PidNamespace:
 
     def terminate(self) -> None:
         """SIGTERM to every process of the namespace but the keeper."""
-        with suppress(ProcessLookupError):
-            os.kill(self._keeper, _TERMINATE)
+        self._signal(_TERMINATE)
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
         """The keeper does it, to whom alone these processes have the numbers of the namespace."""
@@ -204,7 +233,7 @@ class PidNamespace:
                     trees.append(os.pidfd_open(pid))
             self._channel.settimeout(_WARN_PATIENCE)
             socket.send_fds(self._channel, [json.dumps([number, wrapper]).encode()], trees)
-            os.kill(self._keeper, _WARN)
+            self._signal(_WARN)
             return int(self._channel.recv(64) or b"0")
         except (OSError, ValueError):
             return 0
@@ -215,14 +244,12 @@ class PidNamespace:
 
     def watch_empty(self) -> int | None:
         """Readable once the keeper has no child left; meaningful when the runner's own children have ended."""
-        with suppress(ProcessLookupError):
-            os.kill(self._keeper, _REPORT_EMPTY)
-        return self._channel.fileno()
+        self._signal(_REPORT_EMPTY)
+        return self.line
 
     def kill(self) -> None:
         """Kill the keeper, and with it the namespace. Its end is the proof that the namespace is empty."""
-        with suppress(ProcessLookupError):
-            os.kill(self._keeper, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         reap_all()
         self._channel.close()
         if self.mounts >= 0:
@@ -231,7 +258,7 @@ class PidNamespace:
     def clear(self, children: Iterable[int]) -> bool:
         """The keeper kills all but itself and says so when the kernel knows of no other process in the namespace."""
         try:
-            os.kill(self._keeper, _CLEAR)
+            self._signal(_CLEAR)
             for pid in children:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)
@@ -243,6 +270,11 @@ class PidNamespace:
             return self.view is not None or (self._mounts is not None and linux.mount_info() == self._mounts)
         except (OSError, TimeoutError):
             return False
+
+    def _signal(self, number: int) -> None:
+        """To the keeper: whoever has its number after its end gets none."""
+        if not self.is_broken():
+            os.kill(self._keeper, number)
 
 
 def _keep(channel: socket.socket, build: Callable[[], None] | None) -> None:
@@ -361,10 +393,15 @@ class Subreaper:
 
     own_mounts = False
     child_death_signal = int(signal.SIGKILL)
+    line = None
 
     def __init__(self, why_not: str) -> None:
         self.description = f"child subreaper, no PID namespace: {why_not}"
         linux.become_subreaper()
+
+    def is_broken(self) -> bool:
+        """Never: what holds the processes is the runner itself."""
+        return False
 
     def terminate(self) -> None:
         """SIGTERM to every descendant."""

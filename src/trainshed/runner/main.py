@@ -43,6 +43,7 @@ from trainshed.runner.failure import (
     AttemptEnded,
     ParentDied,
     failed,
+    isolation_broken,
     lost,
     out_of_memory,
     stopped,
@@ -174,6 +175,7 @@ class Attempt:
             raise
         except Exception as error:
             ended = _unforeseen(error)
+        ended = self._unless_broken(ended)
         try:
             return self._end(ended)
         except ParentDied:
@@ -194,6 +196,7 @@ class Attempt:
         self._mount_managed()
         self._kept_logs = kept_logs_of(node)
         self._isolate()
+        node.heed_isolation()
         layout.make(spec, node.environment, node.inside)
         self._volumes = mounting.mount_all(node)
         container.start(node)
@@ -265,6 +268,7 @@ class Attempt:
         """End the processes here, agree with the other nodes, and put the outcome on disk."""
         self._ending = True
         node = self.node
+        node.disregard_isolation()
         grace = self._spec.grace_seconds if ended.grace is None else ended.grace
         over = ended.outcome.result == SUCCEEDED or (ended.outcome.result == FAILED and not node.several)
         ended = self._as_asked(ended)
@@ -273,7 +277,7 @@ class Attempt:
             # the background is killed.
             grace = 0.0
         self._crew.announce(ended.outcome, grace)
-        if self._volumes and node.isolation is not None:
+        if self._volumes and node.isolation is not None and not node.isolation.is_broken():
             node.prelude = ""
             node.close_rank_logs()
             # Who writes ends before what serves the files does, which lives among the job's processes.
@@ -303,6 +307,13 @@ class Attempt:
         self._write(final)
         self._crew.done()
         return final
+
+    def _unless_broken(self, ended: AttemptEnded) -> AttemptEnded:
+        """What cannot be done any more since nothing can be started in a namespace that has ended is not a failure."""
+        isolated, outcome = self.node.isolation, ended.outcome
+        if isolated is not None and outcome.result == FAILED and outcome.exit_code is None and isolated.is_broken():
+            return isolation_broken(self.node.host)
+        return ended
 
     def _as_asked(self, ended: AttemptEnded) -> AttemptEnded:
         """A job that was warned and leaves has done what it was asked to."""

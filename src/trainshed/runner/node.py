@@ -15,7 +15,7 @@ from trainshed.resources.reasons import ReasonCode
 from trainshed.runner import isolation
 from trainshed.runner.events import Ended, EventLoop
 from trainshed.runner.execution_log import ExecutionLog
-from trainshed.runner.failure import directory_error, failed
+from trainshed.runner.failure import SIGNALLED, directory_error, failed, isolation_broken
 from trainshed.runner.ground import Ground
 from trainshed.runner.hands import Hands, Own
 from trainshed.runner.spec import HostSpec, RunnerSpec
@@ -26,6 +26,8 @@ from trainshed.volumes import CommandResult
 _CAPTURE_SECONDS = 120.0
 #: Seconds that processes which were killed may take to be gone.
 _KILLED_SECONDS = 5.0
+#: How a process ends that is killed, as all are whose namespace ends.
+_KILLED = SIGNALLED + signal.SIGKILL
 #: Added to the badness of strangers' processes: when memory is short the kernel takes them before the service.
 _FIRST_TO_GO = "500"
 
@@ -67,6 +69,7 @@ class Node:
         #: Whether the isolation is left for another attempt, and the one that was left.
         self.keep_isolation = False
         self.kept: isolation.Isolation | None = None
+        self._heeds_isolation = False
         self.environment: dict[str, str] = {}
         #: Who makes the job's own directories and files, and who does that where the job's volumes are.
         self.inside: Hands = Own()
@@ -112,6 +115,24 @@ class Node:
         """``execution.log``, with the node's name where it is not the master."""
         return directories.execution_log(self.host.name if self.spec.node_index else None)
 
+    def heed_isolation(self) -> None:
+        """From now on the attempt is lost when somebody else ends what holds its processes."""
+        assert self.isolation is not None
+        self._heeds_isolation = True
+        if self.isolation.line is not None:
+            self.loop.watch(self.isolation.line, self._require_isolation)
+
+    def disregard_isolation(self) -> None:
+        """The attempt is over anyway. A second call does nothing."""
+        self._heeds_isolation = False
+        if self.isolation is not None and self.isolation.line is not None:
+            self.loop.unwatch(self.isolation.line)
+
+    def _require_isolation(self) -> None:
+        """Raises AttemptEnded (RunnerLost)."""
+        if self._heeds_isolation and self.isolation is not None and self.isolation.is_broken():
+            raise isolation_broken(self.host)
+
     def open_execution_log(self) -> None:
         """Start writing ``execution.log``. Raises AttemptEnded."""
         path = f"{self.stdouterr}/{self.execution_log_name}"
@@ -138,8 +159,14 @@ class Node:
                 os.close(fd)
 
     def start(self, command_line: str, environment: Mapping[str, str], stdout: int, stderr: int, on_exit: Ended) -> int:
-        """Start a command line inside the isolation. Raises AttemptEnded (JobLaunchFailed)."""
+        """Start a command line inside the isolation. Raises AttemptEnded (JobLaunchFailed, RunnerLost)."""
         assert self.isolation is not None
+
+        def ended(code: int) -> None:
+            if code == _KILLED:
+                self._require_isolation()
+            on_exit(code)
+
         if isinstance(self.hands, Own):
             self.hands.death_signal = self.isolation.child_death_signal
         try:
@@ -150,6 +177,7 @@ class Node:
                 self.folder,
             )
         except (OSError, ValueError) as error:
+            self._require_isolation()
             raise failed(
                 ReasonCode.JOB_LAUNCH_FAILED,
                 f"bash cannot be started on node {self.host.name}: {error}. "
@@ -159,7 +187,7 @@ class Node:
         if self.spec.view is not None:
             with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as score:
                 score.write(_FIRST_TO_GO)
-        self.loop.on_exit(pid, on_exit)
+        self.loop.on_exit(pid, ended)
         return pid
 
     def close_rank_logs(self) -> None:

@@ -50,7 +50,7 @@ def serve(control_fd: int, ground: Ground | None = None) -> None:
             message = control.next_attempt()
             spec = replace(RunnerSpec.from_dict(message["run"]), token=message["token"])
             simple = returns and _is_simple(spec)
-            if kept is not None and (not simple or kept.view != spec.view):
+            if kept is not None and (not simple or kept.view != spec.view or kept.is_broken()):
                 kept.kill()
                 kept = None
                 returns = _return_to(namespaces, present)

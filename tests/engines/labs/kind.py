@@ -25,5 +25,5 @@ class LabKind:
     run_alone: Callable[[Body, Path, pytest.FixtureRequest], None] | None = None
     #: Whether the engine queues by itself (``EngineTraits.queues``).
     queues: bool = False
-    #: Promises, by name, that mean nothing there, and why.
+    #: Promises, by name, that mean nothing there, or are tested in another place, and why.
     exempt: Mapping[str, str] = field(default_factory=dict)

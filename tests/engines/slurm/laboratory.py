@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import sys
 import uuid
@@ -103,11 +104,13 @@ def run_on(
 
 def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | None = None, *, lease: float = 8) -> None:
     """The same with nodes that share no file system with the engine: its directory is hidden from them, and each has a
-    disk of its own. They call it, through the gate where there is one.
+    disk of its own. They call it, through the gate where there is one. What test and jobs have in common
+    (``Lab.common``) is no place of the engine's.
     """
     if not site.apart:
         pytest.skip("nodes cannot be given mount namespaces of their own here")
-    home = site.hidden / uuid.uuid4().hex
+    home, common = site.hidden / uuid.uuid4().hex, site.root / f"common-{uuid.uuid4().hex}"
+    common.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -126,9 +129,10 @@ def run_afar(site: Site, body: Callable[[Lab], Awaitable[None]], gate: Gate | No
         return SlurmEngine("hpc", settings, environment=site.environment, home=str(home))
 
     try:
-        asyncio.run(_with(Lab(make, patience=PATIENCE), body))
+        asyncio.run(_with(Lab(make, patience=PATIENCE, means=SiteMeans(site), common=common), body))
     finally:
         site.clear()
+        shutil.rmtree(common)
     for name in site.names:
         left = [path for path in site.own_of(name).glob("*/*") if path.name not in ("setups", "runner", ".lock")]
         assert left == [], f"left on {name}: {left}"

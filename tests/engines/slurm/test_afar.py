@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from tests.engines.slurm.laboratory import run_afar
 from tests.engines.slurm.slurm_site import Site
 from tests.engines.slurm.test_losses import next_attempt, running
 from trainshed.engines.protocol import EngineView, GangResult, GangSpec, GangStatus
+from trainshed.engines.slurm import delivery
+from trainshed.engines.slurm.delivery import archive_digest
+from trainshed.engines.slurm.node.runners import UNUSED_SECONDS
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.runner.code import blob_path
 
@@ -76,7 +80,8 @@ def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_pat
         nodes = await lab.add_nodes(2, cluster)
         name = mark()
         store, manifest = code_of(tmp_path, {"train.sh": f"echo from code; {sleeper(name)}", "data/x": "x"})
-        prepare = "echo prepared > $AZ_BATCHAI_MOUNT_ROOT/by-$(hostname)"
+        # Each node has a mount root of its own: nothing that the others wrote is there.
+        prepare = "cd $AZ_BATCHAI_MOUNT_ROOT; hostname >> same; echo prepared > by-$(hostname)"
         gang = lab.gang("cat data/x; bash train.sh", nodes, cluster, preparation=prepare)
         gang = replace(gang, code_store=store, code_manifest=manifest)
         await lab.engine.start_gang(gang)
@@ -92,6 +97,7 @@ def test_two_nodes_with_code_are_one_gang_and_stop_when_told(afar: Afar, tmp_pat
         assert living(name) == []
         hosts = {host.partition("-")[2] for host in started.hosts}
         assert {path.name for path in folder.glob("by-*")} == {f"by-{host}" for host in hosts}
+        assert (folder / "same").read_text().split() in [[host] for host in hosts]
         assert [(folder / f"setup/s/stdout-{host}.txt").read_text() for host in hosts] == ["set t0\n"] * 2
 
     afar(body)
@@ -182,13 +188,16 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
 ) -> None:
     """A gang whose processes outlive a slurmd: the service tells them to end. A single one on a node that is cut off
     from the service too: it ends when its lease is over, since Slurm says that it is not the present run.
+
+    It is also what the conformance suite has of a node's death, where there is more to it than with a shared directory.
     """
 
     async def body(lab: Lab) -> None:
         cluster = lab.cluster()
         nodes = await lab.add_nodes(2, cluster)
         names = {"wide": mark(), "single": mark()}
-        command = "echo attempt $TRAINSHED_ATTEMPT; [ $TRAINSHED_ATTEMPT = 2 ] || {}"
+        mine = "[ -e $AZ_BATCHAI_MOUNT_ROOT/mine ] && echo not empty; touch $AZ_BATCHAI_MOUNT_ROOT/mine"
+        command = f"echo attempt $TRAINSHED_ATTEMPT; {mine}; [ $TRAINSHED_ATTEMPT = 2 ] || {{}}"
         wide = lab.gang(command.format(sleeper(names["wide"])), nodes, cluster)
         single = lab.gang(command.format(sleeper(names["single"])), nodes[:1], cluster)
         died = []
@@ -204,6 +213,10 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
         for gang in (wide, single):
             status = await lab.end_of(gang.attempt_id)
             assert status.result is GangResult.LOST and status.again, status
+            assert status.reason is not None and status.reason.code is ReasonCode.NODE_LOST, status.reason
+            await lab.restart_service()
+            assert await lab.end_of(gang.attempt_id) == status
+            await lab.engine.forget_gang((gang.attempt_id,))
             await lab.engine.start_gang(next_attempt(gang))
 
         async def second_run(gang: GangSpec, name: str) -> None:
@@ -223,6 +236,58 @@ def test_what_a_dead_node_ran_runs_once_more_elsewhere_and_never_twice_at_once(
     monkeypatch.setattr("trainshed.engines.slurm.relay.filing.LEASE_MARGIN", 6.0)
     with Gate() as gate:
         afar(body, gate=gate, lease=14)
+
+
+def test_runners_go_when_nothing_uses_them_any_more(afar: Afar, slurm_site: Site, renewed: Callable[[], None]) -> None:
+    """With a service that is renewed while a job waits, and one that begins an hour later."""
+
+    async def body(lab: Lab) -> None:
+        cluster = lab.cluster()
+        nodes = await lab.add_nodes(4, cluster)
+        former = archive_digest()
+        busy = slurm_site.run("sbatch", "--parsable", "-N4", "--exclusive", "-o/dev/null", "--wrap=sleep 1000")
+        await eventually(lambda: slurm_site.states()[busy] == "RUNNING", "busy nodes")
+        waiting = await lab.run("true", nodes[:1], cluster)
+        renewed()
+        await lab.restart_service()
+        # The service's side: while the job waits, and a start later.
+        archives = mounts(lab, cluster.uid).parents[2] / "runner"
+        assert former != archive_digest() and [path.name for path in archives.iterdir()] == [f"{former}.tar.xz"]
+        slurm_site.run("scancel", busy)
+        ended = await lab.end_of(waiting)
+        assert ended.result is GangResult.SUCCEEDED, ended
+        await eventually(lambda: list(archives.iterdir()) == [], "an end of the archive")
+        # The nodes' side: a job of another version, soon afterwards and after more than an hour.
+        places = [own / f"trainshed-{os.geteuid()}" / "runner" for own in map(slurm_site.own_of, slurm_site.names)]
+        olds = [place / former[:16] for place in places if (place / former[:16]).exists()]
+        assert olds
+        for age in (0.0, 2 * UNUSED_SECONDS):
+            for old in olds:
+                os.utime(old, (time.time() - age,) * 2)
+            ended = await lab.end_of(await lab.run("true", nodes, cluster))
+            assert ended.result is GangResult.SUCCEEDED, ended
+            assert all((place / archive_digest()[:16]).is_dir() for place in places)
+            assert [old.exists() for old in olds] == [age == 0.0] * len(olds)
+
+    afar(body)
+
+
+@pytest.fixture
+def renewed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Makes another version of what the service sends."""
+
+    def forget() -> None:
+        for cached in (delivery.archive_digest, delivery._archive, delivery.digest):
+            cached.cache_clear()
+
+    def renew() -> None:
+        files = {**delivery._files(), "trainshed/renewed.py": b""}
+        monkeypatch.setattr(delivery, "_files", lambda: files)
+        forget()
+
+    yield renew
+    monkeypatch.undo()
+    forget()
 
 
 def begun(attempt_id: str, view: EngineView) -> GangStatus | None:

@@ -12,6 +12,8 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Set
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import trainshed
 from trainshed.engines.slurm.node.places import Places
 
 _PARTS = ("resources", "runner", "toolkits", "volumes", "engines/slurm/node")
+_SUFFIX = ".tar.xz"
 _SINGLE = ("__init__.py", "engines/__init__.py", "engines/slurm/__init__.py")
 
 
@@ -53,15 +56,34 @@ def _archive() -> bytes:
     return packed.getvalue()
 
 
+@cache
+def archive_digest() -> str:
+    """SHA-256 of what this version of the service sends as one file."""
+    return hashlib.sha256(_archive()).hexdigest()
+
+
+def archive_of(places: Places, sha256: str) -> Path:
+    """Where such a file is kept."""
+    return places.runners / f"{sha256}{_SUFFIX}"
+
+
 def pack(places: Places) -> str:
     """Put it there as one file, unless it is, for nodes that fetch it; its SHA-256. Raises OSError."""
-    sha256 = hashlib.sha256(_archive()).hexdigest()
-    path = places.runners / f"{sha256}.tar.xz"
+    path = archive_of(places, archive_digest())
     if not path.exists():
-        new = path.with_name(f".{sha256}.{os.getpid()}")
+        new = path.with_name(f".{archive_digest()}.{os.getpid()}")
         new.write_bytes(_archive())
         new.rename(path)
-    return sha256
+    return archive_digest()
+
+
+def drop_archives(places: Places, needed: Set[str]) -> None:
+    """Remove those that no job may fetch any more, and what was only begun to be written. Nobody packs meanwhile."""
+    for path in list(places.runners.iterdir()):
+        begun = path.name.startswith(".") and path.is_file()
+        if begun or (path.name.endswith(_SUFFIX) and path.name.removesuffix(_SUFFIX) not in needed):
+            with suppress(OSError):
+                path.unlink()
 
 
 def start_of(places: Places) -> Path:

@@ -322,10 +322,7 @@ class SlurmEngine:
         pause, due = _SOON, 0.0
         while True:
             running = self._watching.active
-            idle = not self._records.tickets
-            wait = _NODES_SECONDS if idle else max(0.0, due - time.monotonic())
-            if self._watching.untidy:
-                wait = 0.0
+            wait = 0.0 if self._watching.untidy else max(0.0, due - time.monotonic())
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, _FILES_SECONDS) if running else wait):
                     await self._wake.wait()
@@ -340,17 +337,21 @@ class SlurmEngine:
                 if time.monotonic() >= due:
                     changed = await self._look(0.0)
                     pause = _SOON if changed else min(_LATE, pause * 1.5)
-                    due = time.monotonic() + max(pause, self._interval)
+                    due = self._next_look(max(pause, self._interval))
                 if self._watching.untidy:
                     await self._watching.tidy()
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
-                due = time.monotonic() + pause
+                due = self._next_look(pause)
             except Exception:
                 # What is known of one job must not end the watch over all others.
                 log.exception("a look at Slurm failed", engine=self.name)
                 pause = _LATE
-                due = time.monotonic() + pause
+                due = self._next_look(pause)
+
+    def _next_look(self, pause: float) -> float:
+        """The monotonic second of the next look, if nothing happens before it: without jobs only nodes change."""
+        return time.monotonic() + (pause if self._records.tickets else _NODES_SECONDS)
 
     async def _look(self, max_age: float) -> bool:
         """Ask Slurm, unless that was done so many seconds ago. Whether something changed. Raises EngineUnavailable."""

@@ -202,6 +202,7 @@ class Handing:
                 output=self._root.ticket(ticket_id).output if self._relay is None else Path(os.devnull),
             ),
             token=secrets.token_urlsafe(32) if self._relay is not None else "",
+            archives=[pack(self._root)] if self._relay is not None else [],
             owner=asdict(who.owner) if who.owner is not None else None,
         )
         if node_count(gang) == 1 and self._goes_with_others(ticket):
@@ -296,8 +297,12 @@ class Handing:
     def _script(self, ticket: TicketRecord) -> str:
         if self._relay is None:
             return script(self._settings, deliver(self._root), self._root.ticket(ticket.ticket).folder)
-        digest = pack(self._root)
-        return script_from_afar(self._settings, BOOT_TEXT, self._relay.fingerprint, ticket.ticket, digest)
+        archive = pack(self._root)
+        if archive not in ticket.archives:
+            # The service was renewed meanwhile. The submission before may have been taken all the same.
+            ticket.archives.append(archive)
+            self._records.keep(ticket)
+        return script_from_afar(self._settings, BOOT_TEXT, self._relay.fingerprint, ticket.ticket, archive)
 
     def _later(self, ticket: TicketRecord, seconds: float) -> None:
         self.not_before[ticket.ticket] = time.monotonic() + seconds

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.engines.protocol import GangResult, GangStatus
+from trainshed.engines.slurm.delivery import archive_digest, archive_of, drop_archives
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Places, Ticket
 from trainshed.engines.slurm.owners import Owner, acting_as
@@ -38,6 +39,8 @@ class TicketRecord:
     closed: bool = False
     #: With which its nodes call the service, where they share no file system with it.
     token: str = field(default="", repr=False)
+    #: SHA-256 of the archives with which it was submitted, or may have been: its nodes fetch one of them.
+    archives: list[str] = field(default_factory=list)
     #: What the comment of ``job`` names: the ticket itself, another one, or an array.
     of: str = ""
     #: The array that it was submitted in, if any, and its place there.
@@ -116,6 +119,8 @@ class Records:
             for path in above.iterdir():
                 if path.is_dir() and path.name not in known:
                     shutil.rmtree(path, ignore_errors=True)
+        if all(ticket.archives or not ticket.token for ticket in self.tickets.values()):  # Else an earlier version's.
+            drop_archives(self._root, {archive for ticket in self.tickets.values() for archive in ticket.archives})
 
     def _load_arrays(self) -> None:
         """What an array's own file says of its tickets is not kept with each of them."""
@@ -241,6 +246,15 @@ class Records:
             self._root.ticket(ticket.ticket).record.unlink()
         for attempt_id in {*ticket.past, ticket.attempt} - {""} - self.attempts.keys():
             self._remove(self._root.attempt(attempt_id))
+        self._drop_archives(ticket)
+
+    def _drop_archives(self, ticket: TicketRecord) -> None:
+        """Once no ticket needs them; this version's is that of the next one."""
+        for archive in ticket.archives:
+            needed = any(archive in other.archives for other in list(self.tickets.values()))
+            if not needed and archive != archive_digest():
+                with suppress(OSError):
+                    archive_of(self._root, archive).unlink()
 
     def _remove(self, what: Ticket | AttemptFolder) -> None:
         """The folder first: what is left without a record is removed at the next start."""

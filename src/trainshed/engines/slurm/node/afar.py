@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +21,13 @@ from typing import Any
 
 from trainshed.engines.slurm.node import nodes
 from trainshed.engines.slurm.node.line import LATER, Away, Gone, Line, Relay, Wrong
+from trainshed.engines.slurm.node.members import run_members
 from trainshed.engines.slurm.node.own import Own, own_directory, take_own
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.reporting import Reporter
+from trainshed.engines.slurm.node.runners import drop_unused
 from trainshed.engines.slurm.node.start import CANNOT_START
-from trainshed.engines.slurm.node.watch import Watch, warning
+from trainshed.engines.slurm.node.watch import Watch
 from trainshed.runner import linux
 from trainshed.runner.code import blob_path
 
@@ -91,46 +92,15 @@ def _begin(line: Line, job: str, run: int) -> dict[str, Any]:
 def _start_members(
     line: Line, relay: Relay, arguments: Sequence[str], told: dict[str, Any], slurm: dict[str, str]
 ) -> int:
-    """srun passes its standard input on to each task: so secrets are on no command line and in no file."""
-    count, run, order = slurm["SLURM_JOB_NUM_NODES"], int(slurm.get("SLURM_RESTART_COUNT") or 0), told["order"]
+    run, order = int(slurm.get("SLURM_RESTART_COUNT") or 0), told["order"]
     boot = Path(__file__).with_name("boot.py").read_text()
-    started = subprocess.Popen(
-        [
-            "srun",
-            f"--nodes={count}",
-            f"--ntasks={count}",
-            "--ntasks-per-node=1",
-            "--kill-on-bad-exit=0",
-            "--wait=0",
-            "--mpi=none",
-            "--cpu-bind=none",
-            "--unbuffered",
-            *order["srun"],
-            sys.executable,
-            "-c",
-            boot,
-            "member",
-            *arguments[1:],
-        ],
-        stdin=subprocess.PIPE,
-        env={**os.environ, **slurm},
-    )
-    begun = time.monotonic()
 
-    def warned(_number: int, _frame: object) -> None:
-        # srun's tasks do not get what Slurm sends to the script alone.
-        message = warning(order, time.monotonic() - begun)
+    def hear(message: dict[str, Any]) -> None:
         with suppress(Gone, Away, Wrong):
             line.insist("heard", {"run": run, "message": message}, time.monotonic() + order["ending"]["grace"])
 
-    signal.signal(signal.SIGUSR2, warned)
-    # Slurm sends it to srun and to the tasks too, which end as they should.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert started.stdin is not None
-    with suppress(BrokenPipeError), started.stdin:
-        started.stdin.write(f"{relay.token}\n{json.dumps(told)}\n".encode())
-    code = started.wait()
-    return code if code >= 0 else 128 - code
+    program = [sys.executable, "-c", boot, "member", *arguments[1:]]
+    return run_members(order, slurm, program, f"{relay.token}\n{json.dumps(told)}\n", hear)
 
 
 def carry_out(
@@ -147,6 +117,7 @@ def carry_out(
     folder = own_directory(order["node_directory"], slurm) / name
     lock, own = take_own(folder), None
     try:
+        drop_unused(folder.parent / "runner")
         order = _localised(order, folder)
         _fetch_code(relay, order, run)
         root = Places(Path(order["root"]))

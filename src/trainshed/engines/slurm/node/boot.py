@@ -4,6 +4,8 @@ Its text is an argument of the interpreter: ``python -c TEXT lead|member HOST PO
 with the token of the job as the first line of standard input. It imports nothing that is not Python's.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
 import io
@@ -98,6 +100,24 @@ def _unpack(content: bytes, above: pathlib.Path, place: pathlib.Path) -> None:
             raise
 
 
+def _held(place: pathlib.Path) -> bool:
+    """Whether it is there, and nobody removes it while this process lives (see ``runners``)."""
+    try:
+        descriptor = os.open(str(place), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    with contextlib.suppress(OSError):  # Not every file system has locks.
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        there = os.path.samestat(place.stat(), os.fstat(descriptor))
+        os.utime(place)
+    except FileNotFoundError:
+        there = False
+    if not there:
+        os.close(descriptor)
+    return there
+
+
 def _main(role: str, host: str, port: str, fingerprint: str, ticket: str, digest: str, folder: str) -> None:
     if sys.version_info < OLDEST:
         _fail("the nodes need Python 3.11 or later: set the engine's option 'python'")
@@ -112,7 +132,7 @@ def _main(role: str, host: str, port: str, fingerprint: str, ticket: str, digest
     try:
         above = _own(folder) / "runner"
         place = above / digest[:16]
-        if not place.is_dir():
+        while not _held(place):
             _unpack(_insist(host, port, fingerprint, ticket, digest, word), above, place)
     except OSError as error:
         _fail("the node's directory " + folder + " cannot be used: " + str(error))

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -144,45 +142,15 @@ def _wait_for_former(root: Places, order: dict[str, Any]) -> None:
 
 
 def _start_members(ticket: Ticket, order: dict[str, Any], secret: dict[str, Any], slurm: dict[str, str]) -> int:
-    """srun passes its standard input on to each task: so secrets are on no command line and in no file."""
-    from trainshed.engines.slurm.node.watch import warning
+    from trainshed.engines.slurm.node.members import run_members
 
-    count, run = slurm["SLURM_JOB_NUM_NODES"], int(slurm.get("SLURM_RESTART_COUNT") or 0)
-    started = subprocess.Popen(
-        [
-            "srun",
-            f"--nodes={count}",
-            f"--ntasks={count}",
-            "--ntasks-per-node=1",
-            "--kill-on-bad-exit=0",
-            "--wait=0",
-            "--mpi=none",
-            "--cpu-bind=none",
-            "--unbuffered",
-            *order["srun"],
-            sys.executable,
-            *FLAGS,
-            str(Path(__file__).with_name("start.py")),
-            "member",
-            str(ticket.order(run)),
-            "0",
-        ],
-        stdin=subprocess.PIPE,
-        env={**os.environ, **slurm},
-    )
+    run = int(slurm.get("SLURM_RESTART_COUNT") or 0)
     attempt = Places(Path(order["root"])).attempt(order["spec"]["attempt_id"])
-    begun = time.monotonic()
+    start = str(Path(__file__).with_name("start.py"))
 
-    def warned(_number: int, _frame: object) -> None:
-        # srun's tasks do not get what Slurm sends to the script alone.
+    def hear(message: dict[str, Any]) -> None:
         with suppress(OSError):
-            places.append(attempt.heard, warning(order, time.monotonic() - begun))
+            places.append(attempt.heard, message)
 
-    signal.signal(signal.SIGUSR2, warned)
-    # Slurm sends it to srun and to the tasks too, which end as they should.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert started.stdin is not None
-    with suppress(BrokenPipeError), started.stdin:
-        started.stdin.write(json.dumps(secret).encode() + b"\n")
-    code = started.wait()
-    return code if code >= 0 else 128 - code
+    program = [sys.executable, *FLAGS, start, "member", str(ticket.order(run)), "0"]
+    return run_members(order, slurm, program, f"{json.dumps(secret)}\n", hear)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from trainshed.engines.slurm.delivery import archive_of
 from trainshed.engines.slurm.node import places
 from trainshed.engines.slurm.node.places import NOBODY, AttemptFolder, Places, Ticket
 from trainshed.engines.slurm.records import Records, TicketRecord
@@ -152,7 +153,7 @@ class Filing:
 
     def runner(self, digest: str) -> Path:
         """What travels with jobs, by its content; ``digest`` is one that was looked at."""
-        return self._root.runners / f"{digest}.tar.xz"
+        return archive_of(self._root, digest)
 
     def file(
         self, record: TicketRecord, run: int, path: str, offset: int, mode: int, data: bytes, *, last: bool
