@@ -53,6 +53,15 @@ def test_command_lines(flavor: MpiFlavor, command_line: str) -> None:
     assert (made.slots, made.mpi_ranks) == ((2, 1), 3)
 
 
+@pytest.mark.parametrize("flavor", [None, MpiFlavor.MPICH])
+def test_an_engine_that_starts_ranks_is_told_how_many_where_and_what(flavor: MpiFlavor | None) -> None:
+    made = plan(JOB, gang(mpi=flavor, rank_launcher="/start --with 'a file'"))
+    [launcher] = made.processes
+    assert (launcher.host, launcher.stdout) == (0, "stdout.txt")
+    assert launcher.command_line == f"/start --with 'a file' 2,1 {RANK}"
+    assert (made.slots, made.mpi_ranks, made.launched_by_engine) == ((2, 1), 3, True)
+
+
 def test_open_mpi_as_root_is_told_so() -> None:
     [launcher] = plan(JOB, gang(mpi=MpiFlavor.OPEN_MPI_5, root=True)).processes
     assert " --allow-run-as-root " in launcher.command_line

@@ -20,9 +20,10 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from trainshed.runner import linux, warned
 from trainshed.runner.spec import View
@@ -53,6 +54,8 @@ class Isolation(Protocol):
     description: str
     #: Signal that the kernel sends to the attempt's processes when the runner dies; 0 when the namespace sees to it.
     child_death_signal: int
+    #: Ranks that the engine started (``joining``): who keeps each of them, outside -> its process.
+    joined: Mapping[int, int]
 
     @property
     def line(self) -> int | None:
@@ -63,8 +66,8 @@ class Isolation(Protocol):
         """Whether somebody else has ended what holds the attempt's processes, and so all of them."""
         ...
 
-    def terminate(self) -> None:
-        """SIGTERM to every process of the attempt."""
+    def terminate(self, spared: Iterable[int] = ()) -> None:
+        """SIGTERM to every process of the attempt, but to the caller's children ``spared`` and what is below them."""
         ...
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
@@ -175,6 +178,7 @@ class PidNamespace:
     def __init__(self, view: View | None = None, build: Callable[[], None] | None = None) -> None:
         """With a view, ``build`` makes it in the keeper, in a mount namespace of the keeper's own. Raises OSError."""
         self.view = view
+        self.joined: Mapping[int, int] = {}
         self._channel, theirs = socket.socketpair()
         self._keeper = os.fork()
         if self._keeper == 0:
@@ -220,19 +224,25 @@ class PidNamespace:
         """What is mounted now is what a later attempt must find again for ``clear`` to succeed."""
         self._mounts = linux.mount_info()
 
-    def terminate(self) -> None:
+    def terminate(self, spared: Iterable[int] = ()) -> None:
         """SIGTERM to every process of the namespace but the keeper."""
+        if spared := list(spared):
+            self._ask({"number": signal.SIGTERM, "but": True}, spared)
+            return
         self._signal(_TERMINATE)
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
         """The keeper does it, to whom alone these processes have the numbers of the namespace."""
+        return self._ask({"number": number, "wrapper": wrapper}, roots)
+
+    def _ask(self, what: Mapping[str, Any], roots: Iterable[int]) -> int:
         trees: list[int] = []
         try:
             for pid in list(roots)[:_WARN_AT_ONCE]:
                 with suppress(ProcessLookupError):
                     trees.append(os.pidfd_open(pid))
             self._channel.settimeout(_WARN_PATIENCE)
-            socket.send_fds(self._channel, [json.dumps([number, wrapper]).encode()], trees)
+            socket.send_fds(self._channel, [json.dumps(what).encode()], trees)
             self._signal(_WARN)
             return int(self._channel.recv(64) or b"0")
         except (OSError, ValueError):
@@ -331,10 +341,13 @@ def _warn(channel: socket.socket) -> None:
         asked, trees, _, _ = socket.recv_fds(
             channel, 4096, _WARN_AT_ONCE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         )
-        number, wrapper = json.loads(asked)
+        what = json.loads(asked)
         try:
             roots = [pid for tree in trees if (pid := _number_here(tree)) > 0]
-            sent = warned.warn(number, roots, wrapper, _living_parent)
+            if what.get("but"):
+                sent = warned.tell_others(what["number"], roots, _living_parent)
+            else:
+                sent = warned.warn(what["number"], roots, what["wrapper"], _living_parent)
         finally:
             for tree in trees:
                 os.close(tree)
@@ -397,19 +410,21 @@ class Subreaper:
 
     def __init__(self, why_not: str) -> None:
         self.description = f"child subreaper, no PID namespace: {why_not}"
+        self.joined: Mapping[int, int] = {}
         linux.become_subreaper()
 
     def is_broken(self) -> bool:
         """Never: what holds the processes is the runner itself."""
         return False
 
-    def terminate(self) -> None:
+    def terminate(self, spared: Iterable[int] = ()) -> None:
         """SIGTERM to every descendant."""
-        _signal_each(descendants(os.getpid()), signal.SIGTERM)
+        left_out = {pid for root in spared for pid in (root, *descendants(root))}
+        _signal_each(set(self._processes()) - left_out, signal.SIGTERM)
 
     def warn(self, number: int, roots: Iterable[int], wrapper: str) -> int:
         """To whom it may concern among the descendants."""
-        return warned.warn(number, roots, wrapper, _living_parent, set(descendants(os.getpid())))
+        return warned.warn(number, roots, wrapper, _living_parent, set(self._processes()))
 
     def watch_empty(self) -> int | None:
         """Unknown: every detached process comes back as the runner's own child, which the runner watches anyway."""
@@ -417,17 +432,26 @@ class Subreaper:
 
     def kill(self) -> None:
         """Stop the descendants, so that none forks on, and kill them, until there are none."""
-        me = os.getpid()
         while True:
-            found = descendants(me)
+            found = self._processes()
             _signal_each(found, signal.SIGSTOP)
-            _signal_each(set(descendants(me)) | set(found), signal.SIGKILL)
+            _signal_each(set(self._processes()) | set(found), signal.SIGKILL)
             try:
                 os.waitpid(-1, 0)
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             except ChildProcessError:
-                return
+                if not self._joined():
+                    return
+                time.sleep(_CLEAR_PAUSE)
+
+    def _processes(self) -> list[int]:
+        """Descendants, and the ranks that others keep with theirs."""
+        return descendants(os.getpid()) + self._joined()
+
+    def _joined(self) -> list[int]:
+        found = [rank for rank in self.joined.values() if _living_parent(rank) is not None]
+        return found + [pid for keeper in self.joined for pid in descendants(keeper)]
 
     def clear(self, children: Iterable[int]) -> bool:
         """Nothing is kept that a later attempt could meet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from trainshed.runner import mpi, ranklogs, ranks, warned
 from trainshed.runner.crew import Coordinator, Crew
 from trainshed.runner.environment import LOOPBACK_INTERFACE, on_loopback
 from trainshed.runner.failure import directory_error, failed
+from trainshed.runner.joining import Joining, numbers
 from trainshed.runner.launching import Launching
 from trainshed.runner.node import Node
 from trainshed.runner.switchboard import Switchboard, agent_token
@@ -46,6 +48,8 @@ def gang_of(node: Node, facts: Mapping[str, Any]) -> Gang:
         mpi=MpiFlavor(facts["mpi"]) if facts["mpi"] else None,
         launch_agent=f"{tools}/agent",
         rank_wrapper=f"{tools}/rank.sh",
+        # In a container there is no launcher but its own.
+        rank_launcher="" if node.container is not None else shlex.join(spec.rank_launcher),
         interface=facts["interface"],
         root=node.root,
     )
@@ -67,6 +71,9 @@ def gather_facts(node: Node) -> dict[str, Any]:
         flavor = mpi.probe(node)
     if wanted:
         node.log.write(f"mpirun is {flavor.value if flavor else 'not there'}")
+        if node.spec.rank_launcher:
+            why = "mpirun of the container starts the ranks" if node.container else "the engine starts the ranks"
+            node.log.write(why)
     named = on_loopback(node.spec) and not node.isolation.own_mounts
     return {"mpi": flavor.value if flavor else None, "interface": LOOPBACK_INTERFACE if named else ""}
 
@@ -109,13 +116,19 @@ def start(node: Node, crew: Crew, switchboard: Switchboard | None) -> None:
             )
             if switchboard is None:
                 switchboard = Switchboard(node.host.address, node.spec.port, node.spec.token, node.loop)
-            Launching(node, switchboard, environment, crew.daemon_ended)
+            if plan.launched_by_engine:
+                flavor = MpiFlavor(facts["mpi"]) if facts["mpi"] else None
+                Joining(node, switchboard, environment, numbers(plan, node.spec.node_index, flavor), crew.rank_ended)
+            else:
+                Launching(node, switchboard, environment, crew.daemon_ended)
     crew.begin(plan)
     node.launched = plan
     if isinstance(crew, Coordinator):
         crew.start_members(facts)
     for process in plan.on(node.spec.node_index):
-        _start_process(node, crew, process, environment)
+        pid = _start_process(node, crew, process, environment)
+        if plan.launched_by_engine:
+            node.launcher = pid
 
 
 def warn(node: Node, reason: Mapping[str, Any], warning: StopWarning) -> None:
@@ -151,14 +164,18 @@ def _hear_ranks(node: Node, crew: Crew, logs: ranklogs.RankLogs) -> str:
         logs.rank_began(rank)
         crew.rank_began(rank)
 
+    def ended(rank: int, code: int, asked: bool) -> None:
+        node.spoken.add(rank)
+        crew.rank_ended(rank, code, asked)
+
     try:
-        ranks.RankWords(node.inside.make_fifo(path), node.loop, began, crew.rank_ended)
+        ranks.RankWords(node.inside.make_fifo(path), node.loop, began, ended)
     except OSError as error:
         raise directory_error("AZ_BATCHAI_JOB_TEMP", path, error) from error
     return path
 
 
-def _start_process(node: Node, crew: Crew, process: Process, environment: dict[str, str]) -> None:
+def _start_process(node: Node, crew: Crew, process: Process, environment: dict[str, str]) -> int:
     name = f"{process.role} {process.index}"
 
     def ended(code: int) -> None:
@@ -170,6 +187,7 @@ def _start_process(node: Node, crew: Crew, process: Process, environment: dict[s
     )
     node.started.append(pid)
     node.log.write(f"{name} started; its output is in {process.stdout} and {process.stderr}")
+    return pid
 
 
 def _write_host_file(node: Node, plan: LaunchPlan, facts: Mapping[str, Any]) -> None:

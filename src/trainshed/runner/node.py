@@ -91,6 +91,14 @@ class Node:
         #: The plan that is carried out here, and the processes that were started for it.
         self.launched: LaunchPlan | None = None
         self.started: list[int] = []
+        #: Of these, the one that starts ranks on all nodes and ends after them: it is not asked to end.
+        self.launcher = 0
+        #: Ranks here that the engine started (``joining``): who keeps each of them -> its process.
+        self.joined: dict[int, int] = {}
+        #: Ranks here that have said how they ended.
+        self.spoken: set[int] = set()
+        #: The processes have been asked to end: no rank may join them.
+        self.ended = False
         #: Notes how the logs grow, once there are processes; it has to be closed.
         self.rank_logs: Closing | None = None
         self.deadline = None if spec.wall_clock_seconds is None else time.monotonic() + spec.wall_clock_seconds
@@ -214,14 +222,16 @@ class Node:
 
     def end_started(self, grace: float) -> None:
         """End what was started here, with its process groups: SIGTERM, the grace, SIGKILL. Others go on."""
+        self.ended = True
         started = self.loop.living
         for pid in started:
             self.loop.on_exit(pid, lambda _code: None)
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED_SECONDS)):
-            for pid in started & self.loop.living:
+            spared = {self.launcher} if number == signal.SIGTERM else set()
+            for pid in (started & self.loop.living) - spared | set(self.joined.values()):
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, number)
-            self.loop.run_until(lambda: not started & self.loop.living, seconds)
+            self.loop.run_until(lambda: not started & self.loop.living and not self.joined, seconds)
 
     def end_processes(self, grace: float) -> None:
         """End everything that the attempt started on this node: SIGTERM, the grace, SIGKILL, wait until none is left.
@@ -231,6 +241,7 @@ class Node:
         """
         if self.isolation is None:
             return
+        self.ended = True
         keep = False
         try:
             if grace > 0:
@@ -246,15 +257,17 @@ class Node:
                 ending.kill()
             if self.container is not None:
                 self.container.remove()
+        # Who keeps a rank is outside, and ends at once when the rank has.
+        self.loop.run_until(lambda: not self.joined, _KILLED_SECONDS)
 
     def _end_gently(self, isolated: isolation.Isolation, grace: float) -> None:
         until = time.monotonic() + grace
         for pid in self.loop.living:
             self.loop.on_exit(pid, lambda _code: None)
-        isolated.terminate()
-        self.loop.run_until(lambda: not self.loop.living, grace)
+        isolated.terminate([self.launcher] if self.launcher in self.loop.living else [])
+        self.loop.run_until(lambda: not self.loop.living and not self.joined, grace)
         left = until - time.monotonic()
-        if left <= 0 or self.loop.living:
+        if left <= 0 or self.loop.living or self.joined:
             return
         fd = isolated.watch_empty()
         if fd is None:

@@ -137,6 +137,9 @@ class RunnerSpec:
     setup: NodeSetup | None = None
     #: The nodes share no file system: AZ_BATCHAI_SHARED_JOB_TEMP, of one path, is each node's own.
     shared_apart: bool = False
+    #: The engine's own command that starts ranks in the place of ``mpirun`` (``joining``), on the first node; what it
+    #: starts on each node is ``join``. Empty: there is none.
+    rank_launcher: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As written to ``spec.json``: everything but the token."""
@@ -152,6 +155,7 @@ class RunnerSpec:
         data["identity"] = JobIdentity(**data["identity"])
         data["directories"] = NodeDirectories(**data["directories"])
         data["gpu_devices"] = tuple(data.get("gpu_devices") or ())
+        data["rank_launcher"] = tuple(data.get("rank_launcher") or ())
         for member in ("volumes", "cluster_volumes"):
             data[member] = tuple(map(VolumeSource.from_json, data.get(member) or ()))
         if data.get("view"):

@@ -62,6 +62,13 @@ def _part(code: int, asked: bool) -> _Part:
     return _Part.BROKEN_CONNECTION if code in _BROKEN_CONNECTION else _Part.BY_ITSELF
 
 
+def _launcher(plan: LaunchPlan) -> str:
+    """What starts the ranks, for people."""
+    if plan.launched_by_engine:
+        return "the engine's launcher"
+    return "mpirun" if plan.mpi_ranks else "torchrun"
+
+
 class Supervisor:
     """The state of an attempt's processes over all nodes, kept by the runner of the master node."""
 
@@ -72,6 +79,7 @@ class Supervisor:
         self._stderr = {(p.host, p.role, p.index): p.stderr for p in plan.processes}
         self._ranks, self._slots, self._rank_stderr = plan.wrapped_ranks, plan.slots, plan.rank_stderr
         self._mpi = bool(plan.mpi_ranks)
+        self._launcher = _launcher(plan)
         self._words: dict[int, int] = {}
         #: Ranks that began and have not said how they ended -> their host.
         self._running: dict[int, int] = {}
@@ -161,7 +169,7 @@ class Supervisor:
             return  # One of MPI's daemons ended badly after all its ranks had ended well: mpirun's end decides.
         nodes = sorted({place.host for place in places(self._slots) if place.rank in missing})
         names = ", ".join(self._hosts[host].name for host in nodes)
-        told = f"{'mpirun' if self._mpi else 'torchrun'} ended with exit code 0, but"
+        told = f"{self._launcher} ended with exit code 0, but"
         if self._failed_daemon is not None:
             host, code = self._failed_daemon
             told = f"MPI's daemon on {self._hosts[host].name} {how_it_ended(code)}:"
@@ -203,7 +211,7 @@ class Supervisor:
     def _details(self, host: int, role: str, index: int) -> dict[str, str]:
         if self._count == 1 and not self._ranks and len(self._hosts) == 1:
             return {}
-        process = f"{role} {index}" if role == "rank" or not self._mpi else "mpirun"
+        process = f"{role} {index}" if role == "rank" or not self._mpi else self._launcher
         details = {"process": process, "node": self._hosts[host].name, "nodeId": self._hosts[host].node_id}
         if role == "rank" and self._rank_stderr:
             return {**details, "stdErrFile": self._rank_stderr.format(index)}

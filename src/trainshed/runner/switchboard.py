@@ -1,8 +1,8 @@
 """Where a runner of a gang listens: members of the gang and MPI launch agents call here and prove who they are.
 
 The first line of a caller names its purpose and holds the proof: ``{"member": index, "token": ...}`` from another
-runner, ``{"launch": ...}`` or ``{"attach": ...}`` from a launch agent (with a token of its own, since the job's
-processes know that one). Whoever proves nothing is hung up on.
+runner, ``{"launch": ...}`` or ``{"attach": ...}`` from a launch agent, ``{"join": ...}`` from who starts a rank (with a
+token of their own, since the job's processes know that one). Whoever proves nothing is hung up on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Switchboard:
     def __init__(self, address: str, port: int, token: str, loop: EventLoop) -> None:
         """Listen. Raises AttemptEnded (JobLaunchFailed) when the port cannot be had."""
         self._loop = loop
-        self._tokens = {"member": token, "launch": agent_token(token), "attach": agent_token(token)}
+        self._tokens = {"member": token, **dict.fromkeys(("launch", "attach", "join"), agent_token(token))}
         self._takers: dict[str, Taker] = {}
         self._early: list[tuple[str, Line, dict[str, Any]]] = []
         if not token or not port:

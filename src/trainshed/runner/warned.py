@@ -73,6 +73,23 @@ def warn(
     return sent
 
 
+def tell_others(number: int, roots: Iterable[int], parent_of: Callable[[int], int | None]) -> int:
+    """Send a signal to all of ``/proc`` but its first process, ``roots`` and what is below them; how many got it."""
+    children = look("", parent_of).children
+    spared = {1}
+    frontier = list(roots)
+    while frontier:
+        pid = frontier.pop()
+        spared.add(pid)
+        frontier += children.get(pid, ())
+    sent = 0
+    for pid in {pid for below in children.values() for pid in below} - spared:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+            sent += 1
+    return sent
+
+
 def listeners(
     roots: Iterable[int], children: dict[int, list[int]], taken_by: Callable[[int], bool | None]
 ) -> list[int]:

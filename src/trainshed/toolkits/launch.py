@@ -52,6 +52,10 @@ class Gang:
     #: which records the rank's own exit code. Both are paths that exist on every node.
     launch_agent: str = ""
     rank_wrapper: str = ""
+    #: Words of a command that starts ranks in the place of ``mpirun``, where the engine has one: it is given how many
+    #: each host gets, in the order of the hosts (``2,2,1``), and the rank's own words. Ranks have their node's
+    #: environment then, and each its own RANK and LOCAL_RANK.
+    rank_launcher: str = ""
     #: How many GPUs each process is to see of its own (gpusPerProcess); None when all of a node see all of its GPUs.
     gpus_per_process: int | None = None
     #: Network interface of the nodes' addresses (GLOO_SOCKET_IFNAME); empty when host names resolve to the addresses.
@@ -87,6 +91,8 @@ class LaunchPlan:
     slots: tuple[int, ...] = ()
     #: Number of MPI ranks whose own word about their end is awaited; 0 when no MPI launcher is involved.
     mpi_ranks: int = 0
+    #: They are started by ``Gang.rank_launcher``.
+    launched_by_engine: bool = False
     #: Number of ranks that the processes start themselves, and perhaps again when one fails (torchrun).
     agent_ranks: int = 0
     #: Of the ranks that a launcher or an agent starts: each one's own standard error, ``{}`` being the rank; empty when

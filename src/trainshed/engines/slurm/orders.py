@@ -128,6 +128,7 @@ def write_order(
         "node_prefix": cluster.node_prefix,
         "gpus": cluster.gpus,
         "srun": settings.srun_arguments,
+        "mpi": options_of(cluster, settings).mpi,
         "node_directory": settings.node_directory,
         "port_base": first,
         "port_count": count,

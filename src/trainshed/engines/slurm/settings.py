@@ -14,7 +14,7 @@ class InvalidSettings(ValueError):
     """A setting of the engine, or an option of a cluster, that cannot be; the text says which, why, and what can."""
 
 
-#: Members of a cluster's ``engine.options``. All but ``exclusive`` are given to ``sbatch`` under the same name.
+#: Members of a cluster's ``engine.options``. All but the last two are given to ``sbatch`` under the same name.
 CLUSTER_OPTIONS: Mapping[str, str] = {
     "partition": "partition that jobs go to; without one, Slurm's default partition",
     "account": "account that is charged",
@@ -25,6 +25,7 @@ CLUSTER_OPTIONS: Mapping[str, str] = {
     "exclude": "nodes that jobs never get",
     "licenses": "licences that a job needs",
     "exclusive": "yes (the default): a job has its nodes for itself; no: it has the cores and memory of the VM size",
+    "mpi": "who starts ranks of MPI: runners (the default), or srun with this of its plugins: pmix, pmi2 ...",
 }
 #: Settings of the engine itself.
 ENGINE_SETTINGS: Mapping[str, str] = {
@@ -53,6 +54,10 @@ ENGINE_SETTINGS: Mapping[str, str] = {
 }
 _VALUE = re.compile(r"(?!-)[A-Za-z0-9_.,:=@&|*()\[\]/+-]{1,255}", re.ASCII)
 _REST_URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(/[\w./-]*)?|unix:/[\w./@+-]+", re.ASCII)
+_NOT_PASSED = ("exclusive", "mpi")
+_RUNNERS = "runners"
+#: As ``srun --mpi=list`` has them; ``none`` starts programs that do not find each other.
+_MPI = re.compile(r"pmix(_v\d+)?|pmi2|cray_shasta", re.ASCII)
 _YES = {"yes": True, "true": True, "no": False, "false": False}
 
 
@@ -62,6 +67,8 @@ class ClusterOptions:
 
     sbatch: tuple[tuple[str, str], ...] = ()
     exclusive: bool = True
+    #: Slurm's plugin of MPI by which ``srun`` starts ranks; empty: the gang's runners start them.
+    mpi: str = ""
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
@@ -73,8 +80,8 @@ class ClusterOptions:
             )
         for name, value in given.items():
             check_value(f"the option '{name}'", value)
-        passed = tuple((name, given[name]) for name in CLUSTER_OPTIONS if name in given and name != "exclusive")
-        return cls(passed, _yes_or_no("exclusive", given.get("exclusive", "yes")))
+        passed = tuple((name, given[name]) for name in CLUSTER_OPTIONS if name in given and name not in _NOT_PASSED)
+        return cls(passed, _yes_or_no("exclusive", given.get("exclusive", "yes")), _mpi(given.get("mpi", _RUNNERS)))
 
     def charged_to(self, account: str, qos: str) -> Self:
         """With these instead of the cluster's, where they are given."""
@@ -293,6 +300,17 @@ def _arguments(name: str, text: str) -> list[str]:
     if any(not argument.startswith("--") for argument in found):
         raise InvalidSettings(f"'{name}' must be arguments of the form --name or --name=value, not '{text}'")
     return found
+
+
+def _mpi(text: str) -> str:
+    if text == _RUNNERS:
+        return ""
+    if not _MPI.fullmatch(text):
+        raise InvalidSettings(
+            f"the option 'mpi' must be {_RUNNERS}, or what 'srun --mpi=list' names on the nodes (pmix, pmix_v4, pmi2, "
+            f"cray_shasta), not '{text}'"
+        )
+    return text
 
 
 def _yes_or_no(name: str, text: str) -> bool:

@@ -54,7 +54,9 @@ class Own:
         if not self.runner:
             self._fork(spec, secret, goes_on)
         if goes_on:
-            self.send({"run": data, **{name: secret.get(name) or {} for name in ("secrets", "private")}, "token": ""})
+            self.send(
+                {"run": data, **{name: secret.get(name) or {} for name in ("secrets", "private")}, "token": spec.token}
+            )
 
     def send(self, message: dict[str, Any]) -> None:
         """To the runner. Its end is noticed elsewhere."""

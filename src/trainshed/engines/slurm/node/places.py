@@ -110,6 +110,11 @@ class AttemptFolder:
         return self.folder / "hosts.json"
 
     @property
+    def launcher(self) -> Path:
+        """What starts the ranks of MPI where ``srun`` does, written by its first node."""
+        return self.folder / "launcher.json"
+
+    @property
     def code(self) -> Path:
         """The files of its code snapshot."""
         return self.folder / "code"

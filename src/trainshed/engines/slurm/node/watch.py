@@ -10,13 +10,14 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from trainshed.engines.slurm.node import places
+from trainshed.engines.slurm.node import launcher, places
 from trainshed.engines.slurm.node.own import Own
 from trainshed.engines.slurm.node.places import Places, Ticket
 from trainshed.engines.slurm.node.turns import job_of
@@ -51,7 +52,7 @@ class Watch:
         self._index = index
         self._secret = secret
         self._own = own
-        self._hosts = hosts["hosts"]
+        self._hosts, self._slurm = hosts["hosts"], slurm
         self._spec = self._runner_spec(hosts, slurm)
         self._begun = time.monotonic()
         self._passed = [0, 0]
@@ -71,6 +72,11 @@ class Watch:
         """Until nothing of the attempt lives on this node; the exit code of the task."""
         state = self._attempt.state(self._index)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._spec.rank_launcher and self._index == 0:
+            names = [host["name"] for host in self._hosts]
+            places.write(
+                self._attempt.launcher, launcher.describe(self._order["mpi"], names, self._order["srun"], self._slurm)
+            )
         self._touch()
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _frame: _received.append(number))
@@ -189,12 +195,19 @@ class Watch:
             port=order["port_base"] + int(slurm["SLURM_JOB_ID"]) % order["port_count"],
             token=self._secret.get("token", ""),
             gpu_devices=tuple(gpus) if order["gpus"] else (),
+            rank_launcher=self._rank_launcher(),
             extra_environment={
                 **spec.extra_environment,
                 "TRAINSHED_SLURM_JOB_ID": job_of(slurm),
                 "TRAINSHED_SLURM_NODELIST": slurm.get("SLURM_JOB_NODELIST", ""),
             },
         )
+
+    def _rank_launcher(self) -> tuple[str, ...]:
+        # An order of an earlier version has no such member.
+        if not self._order.get("mpi"):
+            return ()
+        return (sys.executable, *launcher.FLAGS, launcher.__file__, str(self._attempt.launcher))
 
 
 def warning(order: dict[str, Any], age: float) -> dict[str, Any]:
