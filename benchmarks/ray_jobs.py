@@ -1,4 +1,7 @@
-"""What a job costs on Ray: 200 that do nothing through the engine, beside Ray's tasks and Ray's own job API.
+"""What a job costs on Ray: 200 that do nothing through the engine and the whole service, beside Ray's own ways.
+
+Those are its tasks and its job API. Through the service: ``trainshed serve`` in a home of its own, to which the engine
+was added as a user does, gets a job array of 200, and 200 jobs one by one, by its public client.
 
 The cluster is a real one on this machine, a head and two nodes of one CPU. Ray's job API starts a supervisor, an actor,
 for every job and the command below that. Its server needs a package that the engine does not (``ray[default]``); an
@@ -15,14 +18,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from tests.engines.lab import Lab, cluster_spec
 from tests.engines.ray.cluster import RayNodes, why_not
 from tests.engines.ray.fixtures import engine_of
 
+from benchmarks.service import AddedEngine, running_service
+from benchmarks.through_service import array_seconds, single_seconds
+
 #: Jobs through the engine and as tasks; and jobs with an actor each, which are slow.
 JOBS, JOBS_WITH_ACTORS = 200, 20
 QUICK_JOBS, QUICK_WITH_ACTORS = 40, 4
+#: Runs of each kind through the service.
+ROUNDS, QUICK_ROUNDS = 2, 1
 #: Seconds that Ray's job server has to start, and a job of its to end.
 _SERVER_SECONDS, _JOB_SECONDS = 60.0, 60.0
 
@@ -42,17 +51,38 @@ def report(quick: bool = False) -> None:
             nodes.add_node(f"--dashboard-agent-listen-port={_free_port()}")
         nodes.wait_for(2)
         ours = asyncio.run(_ours(nodes, jobs))
+        through = _through_service(nodes, jobs, QUICK_ROUNDS if quick else ROUNDS)
         tasks, actors = _bare(nodes, jobs, with_actors)
         api = _job_api(nodes, server[0], with_actors) if server else 0.0
     finally:
         nodes.close()
     slower = f"{api / with_actors / (ours / jobs):.1f} x ours"
     told = f"{1000 * api / with_actors:.0f} ms ({slower})" if server else "not here (pip install 'ray[default]')"
+    for what, seconds in through.items():
+        name, bare = ("Ray's job API", api) if server else ("an actor a job, as Ray's job API makes,", actors)
+        beside = f"{name} takes {bare / with_actors / (seconds / jobs):.1f} x that a job"
+        print(
+            f"Ray: {jobs} jobs of `true` through the whole service, {what}: {1000 * seconds / jobs:.0f} ms a job "
+            f"(median of {QUICK_ROUNDS if quick else ROUNDS}); {beside}"
+        )
     print(
-        f"Ray: jobs of `true`, two nodes of one CPU: through Trainshed {1000 * ours / jobs:.0f} ms a job; "
+        f"Ray: jobs of `true`, two nodes of one CPU: through the engine {1000 * ours / jobs:.0f} ms a job; "
         f"Ray's job API {told}; an actor a job, as that makes, {1000 * actors / with_actors:.0f} ms; "
         f"Ray's tasks {1000 * tasks / jobs:.1f} ms"
     )
+
+
+def _through_service(nodes: RayNodes, jobs: int, rounds: int) -> dict[str, float]:
+    """Seconds that all took (median), by how they were submitted."""
+    ways = {"as one job array": array_seconds, "one by one": single_seconds}
+    found: dict[str, list[float]] = {what: [] for what in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ("--address", nodes.address, "--directory", f"{folder}/ray", "--token_file", str(nodes.token_file))
+        with running_service(2, engine=AddedEngine("ray", "boxes", settings)) as bench:
+            for number in range(rounds):
+                for what in list(ways)[:: -1 if number % 2 else 1]:
+                    found[what].append(ways[what](bench, jobs, f"{'array' if 'array' in what else 'single'}-{number}"))
+    return {what: median(seconds) for what, seconds in found.items()}
 
 
 def job_server(nodes: RayNodes) -> tuple[str, tuple[str, ...]] | None:

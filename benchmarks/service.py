@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -43,6 +43,25 @@ class Bench:
         return [psutil.Process(self.process.pid), *daemon]
 
 
+@dataclass(frozen=True)
+class AddedEngine:
+    """An engine beside the service's own, added as a user does, that the cluster ``bench`` is on."""
+
+    kind: str
+    name: str
+    #: Its settings, as words of the command line.
+    settings: tuple[str, ...]
+    #: The cluster's options there.
+    options: Mapping[str, str] = field(default_factory=dict)
+    #: What the engine needs of the service's environment.
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def add(self, home: Path) -> None:
+        """To the service of this home, which is started later."""
+        command = [sys.executable, "-m", "trainshed", "engine", "add", "--home", str(home), self.kind, self.name]
+        subprocess.run([*command, *self.settings], env=environment(), check=True, capture_output=True)
+
+
 def _command_line(process: Path) -> str:
     try:
         return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -62,19 +81,25 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_service(
-    nodes: int = 2, *options: str, vm_size: str = "STANDARD_D1", files: Mapping[str, str] | None = None
+    nodes: int = 2,
+    *options: str,
+    vm_size: str = "STANDARD_D1",
+    files: Mapping[str, str] | None = None,
+    engine: AddedEngine | None = None,
 ) -> Iterator[Bench]:
     """A service with one cluster ``bench`` of ``nodes`` idle nodes and an experiment ``bench``.
 
-    ``files`` are put into its home before it starts.
+    ``files`` are put into its home before it starts. The cluster is on ``engine``, or on the service's own.
     """
     with tempfile.TemporaryDirectory(prefix="trainshed-bench-") as folder:
         home = Path(folder)
         for name, text in (files or {}).items():
             (home / name).write_text(text)
+        if engine is not None:
+            engine.add(home)
         process = subprocess.Popen(
             [sys.executable, "-m", "trainshed", "serve", "--home", str(home), "--stop-nodes", *options],
-            env=environment(),
+            env={**environment(), **(engine.environment if engine is not None else {})},
             stderr=subprocess.DEVNULL,
         )
         try:
@@ -90,6 +115,7 @@ def running_service(
                         "vmSize": vm_size,
                         "scaleSettings": {"manual": {"targetNodeCount": nodes}},
                         "userAccountSettings": {"adminUserName": "bench", "adminUserPassword": "bench-only-4711"},
+                        **({"engine": {"name": engine.name, "options": dict(engine.options)}} if engine else {}),
                     },
                 )
                 wait_for(lambda: idle_nodes(client) == nodes, "the nodes")

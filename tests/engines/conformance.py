@@ -221,7 +221,7 @@ async def outcomes_are_kept_until_forgotten(lab: Lab) -> None:
     nodes = await lab.add_nodes(1, cluster)
     attempt = await lab.run("true", nodes, cluster)
     await lab.end_of(attempt)
-    await lab.engine.forget_gang((attempt, "no-such-attempt"))
+    await lab.engine.forget_gang((attempt, "no-such-attempt", attempt))
     assert (await lab.engine.view()).gangs == ()
     await lab.engine.forget_gang((attempt,))
 

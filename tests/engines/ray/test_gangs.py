@@ -81,6 +81,21 @@ def test_a_gang_that_is_lost_while_it_starts_keeps_the_end_that_was_told(tmp_pat
     assert list(Places(tmp_path).attempts.iterdir()) == []
 
 
+def test_one_that_is_to_be_forgotten_twice_is_forgotten_with_the_others(tmp_path: Path) -> None:
+    """The service may have heard of an end twice: by itself, and in a view."""
+
+    async def body() -> None:
+        double = NodesDouble(tmp_path, fence=0.0)
+        await double.start()
+        for name in "ab":
+            double.keeper.node_gone(name)
+        await double.ended.get()
+        assert double.keeper.forget(["attempt", "no such attempt", "attempt"]) == ["attempt"]
+        assert double.keeper.statuses() == []
+
+    asyncio.run(body())
+
+
 def test_a_gang_that_its_nodes_cannot_take_is_refused_and_unknown(tmp_path: Path) -> None:
     async def body() -> None:
         double = NodesDouble(tmp_path)

@@ -164,3 +164,42 @@ def test_what_was_taken_meanwhile_is_not_submitted(bench: Bench) -> None:
     bench.records.wait = taken_at_once  # type: ignore[method-assign]
     bench.hand_over([second])
     assert len(bench.site.taken) == 1
+
+
+def test_those_that_come_one_after_another_wait_for_a_submission_that_is_under_way(bench: Bench) -> None:
+    """The first goes at once. Others that are alike, which come meanwhile, go together; what is not, does not wait."""
+    first, *others = gangs(4)
+    (apart,) = gangs(1, priority=-1000)
+    answers = asyncio.Event()
+    real = bench.site.submit
+
+    async def slow(arguments: list[str], *rest: Any) -> str:
+        taken = asyncio.create_task(real(arguments, *rest))
+        if len(bench.site.taken) == 0 and not any(a.startswith("--nice") for a in arguments):
+            await answers.wait()
+        return await taken
+
+    bench.site.submit = slow  # type: ignore[method-assign]
+    given: list[str] = []
+    to_submit = bench.handing.submit
+
+    async def noting(ticket: Any) -> GangStatus | None:
+        given.append(ticket.ticket)
+        return await to_submit(ticket)
+
+    bench.handing.submit = noting  # type: ignore[method-assign]
+
+    async def one_by_one() -> None:
+        cluster = Cluster.of(SPEC)
+        going = []
+        for at, gang in enumerate((first, *others)):
+            going.append(asyncio.create_task(bench.handing.start(gang, cluster, SetupSecrets(), {}, None, at)))
+            while len(given) <= at or not bench.site.taken:  # noqa: ASYNC110 - threads do not tell
+                await asyncio.sleep(0.01)
+        await bench.handing.start(apart, cluster, SetupSecrets(), {}, None, 9)
+        assert bench.site.sizes == [0, 0]
+        answers.set()
+        await asyncio.gather(*going)
+
+    asyncio.run(one_by_one())
+    assert bench.site.sizes == [0, 0, 3]

@@ -92,7 +92,13 @@ class Bench:
         outcome.write(str(state), Outcome("succeeded", 0, ended_at=1))
 
     def look(self) -> list[watching.Event]:
-        return asyncio.run(self.watching.look())
+        async def whole() -> list[watching.Event]:
+            events = await self.watching.look()
+            while self.watching.untidy:
+                await self.watching.tidy()
+            return events
+
+        return asyncio.run(whole())
 
 
 @pytest.fixture
@@ -151,6 +157,25 @@ def test_a_ticket_belongs_to_the_job_that_took_it(bench: Bench) -> None:
     assert bench.records.seen["b"].running
 
 
+def test_files_are_worth_a_look_while_a_job_may_take_what_waits(bench: Bench) -> None:
+    """What it took may have ended long before Slurm is asked again."""
+    bench.alike("a", "b", "c")
+    bench.site.lines = [element(0), element(1), element(2)]
+    bench.look()
+    assert not bench.watching.active
+    bench.site.lines = [element(0, "RUNNING"), element(1), element(2)]
+    bench.take("a", "7_0")
+    bench.look()
+    bench.succeed("a")
+    (ended,) = [event for event in asyncio.run(bench.watching.files()) if event]
+    assert ended.attempt_id == "a" and bench.watching.active
+    for name in ("b", "c"):
+        bench.take(name, "7_0")
+        bench.succeed(name)
+    ends = [event.attempt_id for event in asyncio.run(bench.watching.files()) if event]
+    assert ends == ["b", "c"] and not bench.watching.active
+
+
 def test_an_element_that_has_begun_is_not_cancelled_over_a_ticket_that_another_has(bench: Bench) -> None:
     bench.alike("a", "b")
     bench.site.lines = [element(0, "RUNNING"), element(1)]
@@ -159,6 +184,25 @@ def test_an_element_that_has_begun_is_not_cancelled_over_a_ticket_that_another_h
     bench.begin("7_1", "a")
     bench.look()
     assert bench.site.cancelled == set()
+
+
+def test_the_folder_of_a_job_that_has_begun_stays_when_another_did_its_work(bench: Bench) -> None:
+    """It may have taken what nobody knows of yet, and take more."""
+    (ticket,) = bench.alike("a")
+    bench.ticket("b", "42")
+    bench.take("a", "42", "b")
+    bench.begin("7_0", "a")
+    for name in ("a", "b"):
+        bench.succeed(name)
+    bench.site.lines = [line("42", "b"), element(0, "RUNNING")]
+    assert len([event for event in bench.look() if event]) == 2 and ticket.job == "42"
+    bench.site.lines = [element(0, "RUNNING")]
+    bench.look()
+    assert bench.records.tickets == {"a": ticket}
+    assert bench.root.submission("array-x").folder.is_dir() and bench.site.cancelled == set()
+    bench.site.lines = []
+    bench.look()
+    assert bench.records.tickets == {} and not bench.root.submission("array-x").folder.exists()
 
 
 def test_a_requeued_job_s_next_run_is_for_what_it_had_taken(bench: Bench) -> None:

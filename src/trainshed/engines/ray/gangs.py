@@ -222,7 +222,8 @@ class GangKeeper:
 
     def forget(self, attempt_ids: list[str]) -> list[str]:
         """Drop gangs that have ended, with their files; those that were dropped."""
-        known = [gang for gang in map(self._gangs.get, attempt_ids) if gang is not None and gang.final is not None]
+        asked = map(self._gangs.get, dict.fromkeys(attempt_ids))
+        known = [gang for gang in asked if gang is not None and gang.final is not None]
         for gang in known:
             del self._gangs[gang.attempt_id]
             shutil.rmtree(self._places.attempts / gang.attempt_id, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,9 @@ _LOOK_SOON, _LOOK_LATER, LOOK_PATIENCE = 0.25, 1.0, 10.0
 _LOOKS_FOR_STRAYS = 20
 #: Seconds in which a node has to end what runs on it and write its volumes.
 _LEAVE_PATIENCE = 150.0
+#: Seconds in which machines join a head that was started anew: a raylet without its head ends itself after 60 s, and
+#: somebody has to start it again.
+_REJOIN_SECONDS = 300.0
 #: Seconds for which a bridge that starts waits for the first word of the nodes that are there.
 _KNOW_PATIENCE = 10.0
 
@@ -75,6 +79,8 @@ class NodeHolder:
         self._closing = False
         self._looks = 0
         self._superseded = False
+        #: Monotonic seconds until which machines may join a new head that the former one had.
+        self._rejoining_until = 0.0
 
     def load(self) -> None:
         """What a former bridge recorded."""
@@ -269,6 +275,7 @@ class NodeHolder:
         if death is None:
             # Of nobody who is there: Ray remembers the deaths of its nodes for as long as its head lives.
             code, why = ReasonCode.NODE_DAEMON_LOST, "is no longer known to Ray, whose head was started anew"
+            self._rejoining_until = time.monotonic() + _REJOIN_SECONDS
         elif death.wanted:
             code, why = ReasonCode.NODE_EVICTED, "was ended by whoever provides it"
         said = f" (Ray: {death.text.strip().rstrip('.')})" if death is not None and death.text.strip() else ""
@@ -314,9 +321,13 @@ class NodeHolder:
             (self._places.clusters / f"{uid}.json").unlink(missing_ok=True)
 
     async def add(self, cluster: Message, specs: list[Message]) -> None:
-        """Want nodes. Raises Refused when there are not so many and nobody can be asked for more."""
+        """Want nodes. Raises Refused when there are not so many and nobody can be asked for more.
+
+        After Ray's head was started anew nodes wait for machines instead: those that there were come back, and whoever
+        was refused asks again only after longer and longer pauses.
+        """
         fresh = [spec for spec in specs if spec["node_id"] not in self.nodes]
-        if not self._autoscale and fresh:
+        if not self._autoscale and fresh and time.monotonic() > self._rejoining_until:
             await self.look()
             fresh = [spec for spec in fresh if spec["node_id"] not in self.nodes]
             waiting = sum(not node.ray_id and node.cluster_uid == cluster["uid"] for node in self.nodes.values())
@@ -328,7 +339,7 @@ class NodeHolder:
             node = HeldNode(
                 spec["node_id"], cluster["uid"], spec["ordinal"], host_name(cluster["name"], spec["ordinal"])
             )
-            text = "The node waits for a free machine of Ray."
+            text = "The node waits for a free machine of Ray: join one with `ray start`."
             if self._autoscale:
                 text = "The node waits for a machine, which Ray's autoscaler was asked for."
             node.reason = Reason(ReasonCode.NODE_STARTING, text)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
+from typing import BinaryIO
 
 from trainshed.engines.protocol import EngineUnavailable
 from trainshed.engines.slurm.owners import Owner
@@ -105,31 +107,23 @@ class Commands:
     async def _carry_out(
         self, argv: list[str], name: str, stdin: str, environment: Mapping[str, str]
     ) -> tuple[int, str, str]:
-        given = _file_with(stdin)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=given,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EngineUnavailable(self._away(f"{argv[0]} cannot be started: {error.strerror}")) from error
-        finally:
-            os.close(given)
-        try:
-            async with asyncio.timeout(self._timeout):
-                out, said = await process.communicate()
-        except TimeoutError:
-            raise Unsure(self._away(f"{name} did not answer within {self._timeout:g} s")) from None
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
+        with ExitStack() as files:
+            given, out, told = (files.enter_context(_file(text)) for text in (stdin, "", ""))
+            try:
+                process = _started(argv, environment, given, out, told)
+            except OSError as error:
+                raise EngineUnavailable(self._away(f"{argv[0]} cannot be started: {error.strerror}")) from error
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await _end_of(process.pid)
+            except TimeoutError:
+                raise Unsure(self._away(f"{name} did not answer within {self._timeout:g} s")) from None
+            finally:
+                if process.poll() is None:
                     process.kill()
-                await process.wait()
-        return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")
+                    await _end_of(process.pid)
+                    process.wait()
+            return process.returncode, _text(out), _text(told)
 
     def _away(self, said: str) -> Reason:
         return Reason(
@@ -140,10 +134,36 @@ class Commands:
         )
 
 
-def _file_with(text: str) -> int:
-    """A descriptor to read it from. Not a pipe: a command may end before it has read its input."""
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(text.encode())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+def _started(
+    argv: list[str], environment: Mapping[str, str], given: BinaryIO, out: BinaryIO, told: BinaryIO
+) -> subprocess.Popen[bytes]:
+    """Not in the loop's own way: uvloop forks, which copies the page tables of the whole service and stops it
+    meanwhile. Raises OSError.
+    """
+    return subprocess.Popen(argv, stdin=given, stdout=out, stderr=told, env=environment, start_new_session=True)
+
+
+def _file(text: str) -> BinaryIO:
+    """One without a name. Not a pipe: a command may end before it has read its input."""
+    file = os.fdopen(os.memfd_create("slurm", os.MFD_CLOEXEC), "w+b")
+    file.write(text.encode())
+    file.seek(0)
+    return file
+
+
+def _text(file: BinaryIO) -> str:
+    """All of it, wherever the command has left off: they share the place."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+async def _end_of(pid: int) -> None:
+    """Until this child has ended; somebody has to wait for it then."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

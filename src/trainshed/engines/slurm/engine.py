@@ -59,7 +59,7 @@ _FRESH_SECONDS = 0.5
 _AWAY_SECONDS = 1.0
 #: Seconds between two looks at Slurm: after something happened, and when nothing does.
 _SOON, _LATE = 0.2, 5.0
-#: A look that takes long makes the next one come so many times later.
+#: When Slurm takes long to answer, the next look comes so many times later.
 _SHARE = 5.0
 #: Seconds in which what happens at about the same time is waited for.
 _TOGETHER_SECONDS = 0.02
@@ -321,8 +321,8 @@ class SlurmEngine:
         """
         pause, due = _SOON, 0.0
         while True:
-            running = any(seen.running for seen in list(self._records.seen.values()))
-            wait = max(0.0, due - time.monotonic())
+            running = self._watching.active
+            wait = 0.0 if self._watching.untidy else max(0.0, due - time.monotonic())
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, _FILES_SECONDS) if running else wait):
                     await self._wake.wait()
@@ -338,6 +338,8 @@ class SlurmEngine:
                     changed = await self._look(0.0)
                     pause = _SOON if changed else min(_LATE, pause * 1.5)
                     due = self._next_look(max(pause, self._interval))
+                if self._watching.untidy:
+                    await self._watching.tidy()
             except EngineUnavailable:
                 pause = min(_LATE, max(1.0, pause * 1.5))
                 due = self._next_look(pause)
@@ -356,7 +358,7 @@ class SlurmEngine:
         async with self._looking:
             if self._away is None and time.monotonic() - self._asked_at < max_age:
                 return False
-            was_away, begun = self._away, time.monotonic()
+            was_away = self._away
             try:
                 changed = await self._look_at_nodes()
                 events = await self._watching.look()
@@ -367,7 +369,7 @@ class SlurmEngine:
                 self._lost(self._unwritable(error))
                 raise EngineUnavailable(self._unwritable(error)) from error
             self._asked_at = time.monotonic()
-            self._interval = min(_LATE, max(_SOON, _SHARE * (self._asked_at - begun)))
+            self._interval = min(_LATE, max(_SOON, _SHARE * self._watching.answered_in))
             self._away = None
         if changed or was_away is not None:
             self._listener(None)

@@ -26,6 +26,8 @@ from trainshed.resources.reasons import Reason
 ADOPTION_SECONDS = 600.0
 #: Seconds after which an attempt whose order was never written is given up.
 _UNWRITTEN_SECONDS = 60.0
+#: Tickets whose files are removed between two looks.
+_TIDY_AT_ONCE = 16
 
 #: A status that is final, or None: something else changed.
 Event = GangStatus | None
@@ -63,6 +65,18 @@ class Watching:
         self._last: dict[str, QueueLine] = {}
         self._unwritten: dict[str, float] = {}
         self._digesting = asyncio.Lock()
+        #: Seconds that Slurm took to answer last.
+        self.answered_in = 0.0
+        #: Tickets that nobody needs any more, whose files are still there.
+        self._done: dict[str, TicketRecord] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether files may tell something before Slurm does: attempts run, or a job that does may take what waits."""
+        if any(seen.running for seen in list(self._records.seen.values())):
+            return True
+        waits = any(ticket.entry for ticket in list(self._records.tickets.values()))
+        return waits and any(line.alive for line in list(self._last.values()))
 
     async def look(self) -> list[Event]:
         """Ask Slurm about all jobs at once, and draw the conclusions. Raises EngineUnavailable, OSError."""
@@ -73,19 +87,35 @@ class Watching:
         }
         if not asked:
             return []
-        users = self._users()
+        users, begun = self._users(), time.monotonic()
         look = self._look_of(await self._site.queue(users), asked, complete=False)
         if self._missing(look):
             look = self._look_of(await self._site.queue(users, ended=True), asked, complete=True)
             missing = {job for job in self._missing(look) if job}
             if missing:
                 look.states = await self._site.ended(missing)
+        self.answered_in = time.monotonic() - begun
         async with self._digesting:
             await asyncio.to_thread(self._digest, look)
         for user, jobs in self._by_user(look).items():
             await self._site.cancel(jobs, user)
         look.events += await asyncio.gather(*map(self._handing.submit, look.submit))
         return look.events
+
+    @property
+    def untidy(self) -> bool:
+        """Whether ``tidy`` has something to do."""
+        return bool(self._done)
+
+    async def tidy(self) -> None:
+        """Remove the files of some tickets that are done. Of many that takes seconds, in which ends are not told."""
+        part = [self._done.pop(name) for name in list(self._done)[:_TIDY_AT_ONCE]]
+        async with self._digesting:
+            await asyncio.to_thread(self._drop, part)
+
+    def _drop(self, tickets: list[TicketRecord]) -> None:
+        for ticket in tickets:
+            self._records.drop(ticket)
 
     async def files(self) -> list[Event]:
         """What running attempts have written meanwhile; Slurm is not asked."""
@@ -152,11 +182,14 @@ class Watching:
 
     def _note_taken(self) -> None:
         """Tickets that waited and were taken, perhaps by a job that was another one's: that is theirs now."""
-        waiting = [ticket for ticket in list(self._records.tickets.values()) if ticket.entry]
-        for alike in {ticket.alike for ticket in waiting}:
+        waiting = defaultdict(list)
+        for ticket in list(self._records.tickets.values()):
+            if ticket.entry:
+                waiting[ticket.alike].append(ticket)
+        for alike, tickets in waiting.items():
             there = self._records.entries(alike)
-            for ticket in waiting:
-                if ticket.alike == alike and ticket.entry not in there:
+            for ticket in tickets:
+                if ticket.entry not in there:
                     self._note_claim(ticket)
 
     def _note_claim(self, ticket: TicketRecord) -> None:
@@ -201,17 +234,20 @@ class Watching:
             return
         line = self._line(ticket, ticket.job, look)
         gone = look.complete and line is None and look.asked.get(ticket.ticket) == ticket.job
-        if (gone or (line is not None and line.over)) and not self._withdraw(ticket):
+        over = gone or (line is not None and line.over)
+        if over and not self._withdraw(ticket):
             return  # Another job has it.
         # A submission that was taken for lost and was not; or its own job, when another one has the ticket.
-        others = [job for job in look.by_ticket.get(ticket.ticket, ()) if job != ticket.job]
+        of_it = look.by_ticket.get(ticket.ticket, ())
+        others = [job for job in of_it if job != ticket.job and not look.by_job[job].over]
         for job in others:
-            if not look.by_job[job].over and self._unwanted(look.by_job[job], ticket.submission, ticket):
+            if self._unwanted(look.by_job[job], ticket.submission, ticket):
                 look.cancel.add(job)
         record = self._records.attempts.get(ticket.attempt)
         if record is not None and record.final is None:
             self._judge(ticket, record, line, gone, look)
-        else:
+        elif not (over and others):
+            # Else its own job may have taken what nobody knows of yet, and its folder stays until that has ended too.
             self._wind_up(ticket, line, gone, look)
 
     def _find(self, ticket: TicketRecord, look: _Look) -> bool:
@@ -354,7 +390,10 @@ class Watching:
     def _wind_up(self, ticket: TicketRecord, line: QueueLine | None, gone: bool, look: _Look) -> None:
         """No attempt of it is alive: Slurm may have to be told, and when the job is over its files go."""
         if gone or (line is not None and line.over):
-            self._records.drop(ticket)
+            if ticket.closed:
+                self._done[ticket.ticket] = ticket
+            else:
+                self._records.drop(ticket)
             return
         if line is None:
             return

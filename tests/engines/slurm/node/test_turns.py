@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_nothing_to_take(shared: Shared, why: str) -> None:
         places.claim(shared.root.ticket("a").claim, "11", "a")
     assert job(folder).first() is None
     assert not shared.root.ticket("b").claim.exists()
+
+
+def test_a_job_that_was_given_up_leaves_what_waits_to_others(shared: Shared) -> None:
+    for name in ("a", "b", "c"):
+        shared.ticket(name)
+    folder = shared.root.ticket("a").folder
+    places.claim(shared.root.ticket("a").claim, "11", "other")
+    taking, other = job(folder), job(shared.root.ticket("c").folder, number="13")
+    assert begin(taking, taking.first) == "b"
+    shutil.rmtree(folder)
+    assert taking.following() is None and shared.waiting() == ["c"]
+    assert begin(other, other.first) == "c"
 
 
 def test_only_in_its_first_seconds_and_only_in_its_first_run(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

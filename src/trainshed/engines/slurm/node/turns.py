@@ -45,7 +45,9 @@ class Turns:
         if self.run:
             return self._again(new=new)
         # When the file was there the service has made it: the job is not wanted any more.
-        return (self._take(self._own) or self._next()) if new else None
+        with suppress(FileNotFoundError):
+            return (self._take(self._own) or self._next()) if new else None
+        return None
 
     def following(self) -> Ticket | None:
         """The next one, after one that has succeeded and that nobody wanted to end."""
@@ -89,7 +91,7 @@ class Turns:
         return ticket if places.claimant(ticket.claim)[0] == self.job else None
 
     def _next(self) -> Ticket | None:
-        """The oldest that waits."""
+        """The oldest that waits; None too when the engine has given this job up: others take those that wait."""
         if not self._alike:
             return None
         folder = self._root.waiting / self._alike
@@ -101,11 +103,14 @@ class Turns:
         return None
 
     def _take(self, name: str) -> Ticket | None:
-        """The ticket, unless somebody has it. What is to be carried out is written down before, for a later run."""
+        """The ticket, unless somebody has it. What is to be carried out is written down before, for a later run.
+
+        Raises FileNotFoundError when this job has been given up.
+        """
         ticket = self._root.ticket(name)
-        with suppress(FileNotFoundError):  # Given up: its folder is gone.
-            if not ticket.claim.exists():
-                places.write(self._submission.carried(self.job), {"job": self.job, "of": name})
+        if not ticket.claim.exists():
+            places.write(self._submission.carried(self.job), {"job": self.job, "of": name})
+            with suppress(FileNotFoundError):  # The ticket has been given up: its folder is gone.
                 if places.claim(ticket.claim, self.job, self._submission.folder.name):
                     return ticket
         return None
