@@ -20,6 +20,8 @@ from trainshed.resources.engines import EngineDescription, InvalidEngines
 from trainshed.service_home import load_engines
 from trainshed.store.database import Database
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

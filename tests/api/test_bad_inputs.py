@@ -24,6 +24,8 @@ from tests.api.service import (
     job_body,
 )
 
+pytestmark = pytest.mark.slow
+
 BIG = b'{"location":"' + b"x" * (5 << 20) + b'"}'
 AUTO = {"minimumNodeCount": 0, "maximumNodeCount": 2}
 SNAPSHOT = "0" * 64

@@ -10,6 +10,8 @@ import pytest
 from tests.api.service import EXPERIMENT, JOB, NEW, OLD, WS, Service
 from trainshed.api.endpoints import ENDPOINTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
 def test_open_to_whoever_reaches_the_port(service: Service, path: str) -> None:

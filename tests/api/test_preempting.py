@@ -13,6 +13,8 @@ from trainshed.resources.preemption import StopWarning
 from trainshed.store import attempts, jobs
 from trainshed.store.records import AttemptRecord
 
+pytestmark = pytest.mark.slow
+
 PREEMPT = f"{JOB}/preempt"
 
 

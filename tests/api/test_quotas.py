@@ -12,6 +12,8 @@ from tests.api.service import CLUSTER, CLUSTER_KEY, JOB, NEW, OLD, WS, Service, 
 from trainshed.resources.quotas import Quotas
 from trainshed.store import clusters
 
+pytestmark = pytest.mark.slow
+
 USAGES = "/subscriptions/sub/providers/Microsoft.BatchAI/locations/local/usages"
 D_CORES = "Standard D Family Cluster Dedicated vCPUs"
 ALL_LOW = "Total Cluster LowPriority Regional vCPUs"

@@ -9,6 +9,8 @@ import pytest
 from tests.api.service import CLUSTER, JOB, NEW, OLD, WS_KEY, Service, cluster_body, job_body
 from trainshed.resources.keyvault import SecretName
 
+pytestmark = pytest.mark.slow
+
 MARK = "marked-value-of-the-vault"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection
 
 from tests.control.conftest import World
@@ -14,6 +15,8 @@ from trainshed.resources.lifecycle import JobState, ProvisioningState
 from trainshed.resources.reasons import Reason, ReasonCode
 from trainshed.store import attempts, clusters, jobs, nodes, principals, usage, workspaces
 from trainshed.store.records import JobRecord, PrincipalRecord
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 ANN, BOB = "ann-id", "bob-id"

@@ -23,6 +23,8 @@ from trainshed.store import attempts, clusters, secrets, tables
 from trainshed.store.encoding import to_json
 from trainshed.store.records import ClusterRecord, JobRecord
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[World], Awaitable[None]]], None]
 
 REFERENCE = {

@@ -13,6 +13,8 @@ from trainshed.identity.roles import ROLES, permits, role_named
 from trainshed.identity.scopes import holds
 from trainshed.resources.errors import InvalidResource
 
+pytestmark = pytest.mark.slow
+
 WORKSPACE = "/subscriptions/S/resourcegroups/G/providers/microsoft.batchai/Workspaces/W"
 
 

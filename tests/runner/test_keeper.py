@@ -18,7 +18,7 @@ from trainshed.runner.spec import Outcome, RunnerSpec
 
 BEGIN = "echo y > $AZ_BATCHAI_JOB_TEMP/begun; exec sleep 600"
 
-pytestmark = pytest.mark.usefixtures("namespaces")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("namespaces")]
 
 
 def wait_dead(pid: int) -> None:

@@ -11,6 +11,8 @@ from tests.api.service import CLUSTER, EXPERIMENT, JOB, WS, cluster_body, job_bo
 from tests.specification.wire import Answer, Request
 from tests.specification.world import World
 
+pytestmark = pytest.mark.slow
+
 TERMINATED = [{"code": "JobTerminated", "message": "The specified job has been terminated by the user"}]
 
 

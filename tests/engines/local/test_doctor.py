@@ -11,6 +11,8 @@ from trainshed.engines.local import doctor
 from trainshed.engines.local.doctor import capabilities
 from trainshed.volumes import tools as volume_tools
 
+pytestmark = pytest.mark.slow
+
 
 def named(home: Path) -> dict[str, Check]:
     return {check.name: check for check in capabilities(home)}

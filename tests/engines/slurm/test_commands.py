@@ -37,6 +37,7 @@ def test_over_ssh_a_user_s_commands_are_run_by_a_login_of_that_user(tmp_path: Pa
     assert [words[-4:] for words in said] == [["svc@login", "--", "scancel", "5"], ["ann@login", "--", "scancel", "5"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_one_that_takes_too_long_is_killed_and_nothing_is_left(loop: str, tmp_path: Path) -> None:
     factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop

@@ -15,6 +15,8 @@ from trainshed.engines.slurm.engine import SlurmEngine
 from trainshed.engines.slurm.owners import Owner
 from trainshed.engines.slurm.parsing import NodeLine, QueueLine
 
+pytestmark = pytest.mark.slow
+
 
 class SiteDouble:
     """Stands in for ``site.Site``: one node, no jobs."""

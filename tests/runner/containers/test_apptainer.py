@@ -12,6 +12,8 @@ import pytest
 from tests.runner.harness import custom, make_spec, run, stdouterr
 from trainshed.runner.containers import choice
 
+pytestmark = pytest.mark.slow
+
 DOUBLE = Path(__file__).with_name("apptainer_double.py")
 
 

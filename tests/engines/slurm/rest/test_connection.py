@@ -21,6 +21,8 @@ from trainshed.engines.slurm.rest.token import NoToken, Token
 from trainshed.engines.slurm.settings import SlurmSettings
 from trainshed.engines.slurm.site import site_of
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 ANN = Owner("ann", 2001, 2001, "/home/ann")
 
