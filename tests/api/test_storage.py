@@ -100,6 +100,11 @@ def test_names_can_be_checked(stored: Service, name: str, available: bool, reaso
     assert available or name in answer["message"]
 
 
+def test_names_are_checked_of_a_subscription_that_can_be(stored: Service) -> None:
+    refused = stored.send("POST", CHECK.replace("/sub/", "/not one/"), {"name": "mydata"})
+    assert refused.status_code == 400 and refused.json()["error"]["target"] == "subscriptionId"
+
+
 def test_keys_are_shown_by_list_keys_alone(stored: Service) -> None:
     keys = stored.send("POST", f"{ACCOUNT}/listKeys").json()["keys"]
     assert [(key["keyName"], key["permissions"]) for key in keys] == [("key1", "FULL"), ("key2", "FULL")]

@@ -139,6 +139,7 @@ async def regenerate_key(call: Call) -> Response:
 
 async def check_name(call: Call) -> Response:
     """POST: whether a new account may have this name."""
+    names.check_subscription(call.part("subscription"))
     asked = parsing.parse_check_name(await call.body())
     if asked.type.lower() != _TYPE.lower():
         raise ApiError(400, "InvalidPropertyValue", f"The type '{asked.type[:100]}' is not {_TYPE}.", target="type")
