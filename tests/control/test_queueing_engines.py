@@ -50,8 +50,9 @@ class Site:
         self.world = world
         self.hpc = hpc
 
-    async def cluster(self, **properties: Any) -> ClusterRecord:
-        made = await self.world.write(lambda tx: make_cluster(tx, "big", engine=HPC, **properties))
+    async def cluster(self, *, limit: str = "job", **properties: Any) -> ClusterRecord:
+        engine = {**HPC, "nodeLimit": limit}
+        made = await self.world.write(lambda tx: make_cluster(tx, "big", engine=engine, **properties))
         await self.world.until(lambda tx: made.uid in self.hpc.clusters)
         return made
 
@@ -278,9 +279,7 @@ def test_what_others_used_is_known_before_a_job_is_taken_up(on_site: Any) -> Non
 
 def test_all_jobs_together_stay_within_the_cluster_where_it_says_so(on_site: Any) -> None:
     async def scenario(site: Site) -> None:
-        within = {**HPC, "nodeLimit": "cluster"}
-        cluster = await site.world.write(lambda tx: make_cluster(tx, "big", engine=within, nodes=3))
-        await site.world.until(lambda tx: cluster.uid in site.hpc.clusters)
+        cluster = await site.cluster(limit="cluster", nodes=3)
         two, one = await site.job(cluster, "two", nodes=2), await site.job(cluster, "one")
         first, second = await site.handed(two), await site.handed(one)
         third, fourth = await site.job(cluster, "third", nodes=2), await site.job(cluster, "fourth")
@@ -309,9 +308,7 @@ def test_what_is_queued_again_may_not_fit_any_more(on_site: Any) -> None:
     """The cluster was scaled down meanwhile."""
 
     async def scenario(site: Site) -> None:
-        within = {**HPC, "nodeLimit": "cluster"}
-        cluster = await site.world.write(lambda tx: make_cluster(tx, "big", engine=within, nodes=3))
-        await site.world.until(lambda tx: cluster.uid in site.hpc.clusters)
+        cluster = await site.cluster(limit="cluster", nodes=3)
         staying, going = await site.job(cluster, "staying", nodes=2), await site.job(cluster, "going")
         kept, lost = await site.handed(staying), await site.handed(going)
         for attempt in (kept, lost):
