@@ -12,10 +12,13 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
+from tests.control.queueing import Scenario, Site
 from tests.support.factories import make_parents
 from tests.support.simulated_engine import SimulatedEngine
 from trainshed.control.controller import Controller
 from trainshed.control.settings import ControlSettings
+from trainshed.engines.protocol import EngineTraits
+from trainshed.engines.several import SeveralEngines
 from trainshed.resources.quotas import Quotas, family_cores
 from trainshed.store.database import Database
 
@@ -102,3 +105,25 @@ def run(tmp_path: Path, empty_database: Path) -> Iterator[Callable[[Callable[[Wo
         asyncio.run(main())
 
     yield runner
+
+
+@pytest.fixture
+def on_site(
+    run: Callable[[Callable[[World], Awaitable[None]]], None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Scenario], None]:
+    """Runs a scenario with such a service."""
+    hpc, made = SimulatedEngine("hpc", queues=True), World.make_controller
+
+    def make_controller(world: World) -> Controller:
+        made(world)
+        object.__setattr__(world.settings, "engines", {"local": EngineTraits(), "hpc": EngineTraits(queues=True)})
+        world.engine.name = "local"
+        several = SeveralEngines([world.engine, hpc])
+        return Controller(world.db, several, lambda sealed, owner: sealed.decode(), world.settings)
+
+    monkeypatch.setattr(World, "make_controller", make_controller)
+
+    def runner(scenario: Scenario) -> None:
+        run(lambda world: scenario(Site(world, hpc)))
+
+    return runner
