@@ -250,9 +250,8 @@ class Records:
 
     def _drop_archives(self, ticket: TicketRecord) -> None:
         """Once no ticket needs them; this version's is that of the next one."""
-        for archive in ticket.archives:
-            needed = any(archive in other.archives for other in list(self.tickets.values()))
-            if not needed and archive != archive_digest():
+        for archive in set(ticket.archives) - {archive_digest()}:
+            if not any(archive in other.archives for other in list(self.tickets.values())):
                 with suppress(OSError):
                     archive_of(self._root, archive).unlink()
 
