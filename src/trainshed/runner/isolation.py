@@ -208,11 +208,14 @@ class PidNamespace:
         The kernel closes what it had open before it kills the processes of its namespace (do_exit, exit_notify), so
         this is known by the time at which any of them is seen to have ended. Until then its number is no other's.
         """
+        # Not select, which knows no descriptor beyond 1023: a gang of many nodes has more.
+        poll = select.poll()
         try:
+            poll.register(self._channel, select.POLLIN)
             # An answer that nobody waits for any more may be in the way.
-            while not self._broken and select.select([self._channel], [], [], 0)[0]:
+            while not self._broken and poll.poll(0):
                 self._broken = not self._channel.recv(64)
-        except OSError:
+        except (OSError, ValueError):  # Closed, by whoever killed it.
             self._broken = True
         return self._broken
 
